@@ -1,0 +1,109 @@
+"""WebSocket frames: requests and responses, in both directions, numbered by the side that asks.
+
+Source of the format: Signal-Server, ``WebSocketProtocol.proto``; the same bytes as the official client's.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from google.protobuf.message import DecodeError
+
+from messaging.wire.errors import MalformedFrame
+from messaging.wire.limits import MAX_HEADER, MAX_HEADERS, MAX_PATH
+from messaging.wire.protobuf import websocket_pb2 as pb
+
+NO_HEADERS: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One side asks; ``id`` names the answer. Header names are lower case."""
+
+    id: int
+    verb: str
+    path: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The other side answers the request ``id``."""
+
+    id: int
+    status: int
+    message: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes | None = field(default=None, repr=False)
+
+
+Frame = Request | Response
+
+
+def encode_frame(frame: Frame) -> bytes:
+    """The bytes of one binary WebSocket message."""
+    match frame:
+        case Request():
+            return pb.Frame(
+                type=pb.Frame.REQUEST,
+                request=pb.Request(
+                    id=frame.id, verb=frame.verb, path=frame.path, headers=_lines(frame.headers), body=frame.body
+                ),
+            ).SerializeToString()
+        case Response():
+            return pb.Frame(
+                type=pb.Frame.RESPONSE,
+                response=pb.Response(
+                    id=frame.id,
+                    status=frame.status,
+                    message=frame.message,
+                    headers=_lines(frame.headers),
+                    body=frame.body,
+                ),
+            ).SerializeToString()
+
+
+def decode_frame(data: bytes) -> Frame:
+    """Read one binary WebSocket message.
+
+    Raises:
+        MalformedFrame: not protobuf, neither request nor response, or beyond a limit of ``wire.limits``.
+    """
+    try:
+        frame = pb.Frame.FromString(data)
+    except DecodeError:
+        raise MalformedFrame("a frame that is not protobuf") from None
+    if frame.type == pb.Frame.REQUEST and frame.HasField("request"):
+        return _request(frame.request)
+    if frame.type == pb.Frame.RESPONSE and frame.HasField("response"):
+        return _response(frame.response)
+    raise MalformedFrame("a frame that is neither request nor response")
+
+
+def _request(request: pb.Request) -> Request:
+    if not request.verb.isalpha() or not request.path.startswith("/") or len(request.path) > MAX_PATH:
+        raise MalformedFrame("a request without verb or path")
+    body = request.body if request.HasField("body") else None
+    return Request(request.id, request.verb.upper(), request.path, _headers(request.headers), body)
+
+
+def _response(response: pb.Response) -> Response:
+    if not 100 <= response.status <= 599:
+        raise MalformedFrame("a response without status")
+    body = response.body if response.HasField("body") else None
+    return Response(response.id, response.status, response.message, _headers(response.headers), body)
+
+
+def _lines(headers: Mapping[str, str]) -> list[str]:
+    return [f"{name}:{value}" for name, value in headers.items()]
+
+
+def _headers(lines: Iterable[str]) -> dict[str, str]:
+    """``name:value`` lines as a mapping; of a repeated name the last value stands."""
+    headers: dict[str, str] = {}
+    for count, line in enumerate(lines, start=1):
+        name, colon, value = line.partition(":")
+        if not colon or len(line) > MAX_HEADER or count > MAX_HEADERS:
+            raise MalformedFrame("headers beyond the limits")
+        headers[name.strip().lower()] = value.strip()
+    return headers

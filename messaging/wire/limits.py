@@ -1,0 +1,25 @@
+"""Every size that the wire allows, named once. Bytes unless the name says otherwise.
+
+Numbers with a source are Signal-Server's, so that its clients never meet a smaller bound.
+"""
+
+MAX_CONTENT = 96 * 1024  # ciphertext of one message for one device (Signal-Server, MessageSender): 413
+MAX_FRAME = 512 * 1024  # one WebSocket frame (Signal-Server): close code 1009
+MAX_BODY = 512 * 1024  # one HTTP body: 413
+MAX_HEADERS = 64  # headers of one tunnelled request
+MAX_HEADER = 4 * 1024  # one header of a tunnelled request, name and value
+MAX_PATH = 1024  # path and query of a tunnelled request
+MAX_DEVICES = 6  # devices of one account, the primary one included (Signal-Server)
+MAX_DEVICE_ID = 127  # libsignal
+MAX_REGISTRATION_ID = 0x3FFF  # 14 bits (libsignal)
+MAX_PREKEYS = 100  # one-time prekeys of one kind in one upload (Signal-Server)
+MAX_PREKEY_ID = 2**31 - 1  # libsignal's clients write non-negative 32-bit numbers
+MAX_TIMESTAMP = 8_640_000_000_000_000  # milliseconds: the largest date of JavaScript (Signal-Server)
+MAX_UNACKNOWLEDGED = 256  # envelopes sent on one socket and not yet acknowledged (Signal-Server)
+
+ACCESS_KEY = 16  # unidentified access key
+NONCE = 32  # a verifier's nonce for evidence
+MASTER_KEY = 32  # names a conversation
+REQUEST_ID = 16  # names a request to the assistant
+CONTENT_BLOCK = 80  # plaintext is padded to a multiple of this (Signal-Android, PushTransportDetails)
+MAX_CONVERSATION_MEMBERS = 1000  # members of one conversation (Signal's group limit)
