@@ -18,7 +18,6 @@ class Claims:
     """
 
     identity_key: bytes
-    receipt_key: bytes
     release: str
     measurement: bytes
     simulated: bool
@@ -46,7 +45,6 @@ def appraise(document: bytes, *, nonce: bytes, policy: Policy) -> Claims:
     policy.validate_measurement(report.measurement)  # 5. the code
     return Claims(
         identity_key=evidence.keys.identity_key,
-        receipt_key=evidence.keys.receipt_key,
         release=evidence.keys.release,
         measurement=report.measurement,
         simulated=True,

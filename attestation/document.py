@@ -8,7 +8,6 @@ from attestation.errors import MalformedEvidence
 
 VERSION = 1
 IDENTITY_KEY = 33  # bytes: a type byte 0x05, then the Curve25519 point (libsignal)
-RECEIPT_KEY = 32  # bytes: Ed25519 (RFC 8032)
 MAX_RELEASE = 128  # characters
 
 
@@ -16,12 +15,10 @@ MAX_RELEASE = 128  # characters
 class KeySection:
     """The keys made inside the TEE at start.
 
-    ``identity_key`` is the Signal identity that messages are encrypted to; ``receipt_key`` signs what the enclave
-    answers; ``release`` names the running version.
+    ``identity_key`` is the Signal identity that messages are encrypted to; ``release`` names the running version.
     """
 
     identity_key: bytes
-    receipt_key: bytes
     release: str
 
     def digest(self) -> bytes:
@@ -32,7 +29,6 @@ class KeySection:
         """The JSON members."""
         return {
             "identity_key": to_base64(self.identity_key),
-            "receipt_key": to_base64(self.receipt_key),
             "release": self.release,
         }
 
@@ -76,9 +72,9 @@ class EvidenceDocument:
 def _key_section(value: object) -> KeySection:
     if not isinstance(value, dict):
         raise MalformedEvidence("the key section is not an object")
-    keys = KeySection(from_base64(value["identity_key"]), from_base64(value["receipt_key"]), _text(value["release"]))
-    if len(keys.identity_key) != IDENTITY_KEY or len(keys.receipt_key) != RECEIPT_KEY:
-        raise MalformedEvidence("a key has the wrong length")
+    keys = KeySection(from_base64(value["identity_key"]), _text(value["release"]))
+    if len(keys.identity_key) != IDENTITY_KEY:
+        raise MalformedEvidence("the identity key has the wrong length")
     return keys
 
 

@@ -26,7 +26,7 @@ from attestation import (
 from attestation.encoding import MAX_DOCUMENT
 
 MEASUREMENT = measure({"main.py": b"print()"})
-KEYS = KeySection(identity_key=b"\x05" + bytes(32), receipt_key=bytes(range(32)), release="subrosa 0.1.0")
+KEYS = KeySection(identity_key=b"\x05" + bytes(32), release="subrosa 0.1.0")
 NONCE = bytes(range(32))
 DOCUMENT = SimulatedTee(MEASUREMENT).attest(NONCE, KEYS)
 UNSAFE = UnsafeAcceptSimulated(frozenset({MEASUREMENT}))
@@ -35,11 +35,7 @@ UNSAFE = UnsafeAcceptSimulated(frozenset({MEASUREMENT}))
 def test_accepts_simulated_evidence_only_under_the_policy_that_says_it_is_unsafe() -> None:
     claims = appraise(DOCUMENT, nonce=NONCE, policy=UNSAFE)
     assert claims.simulated
-    assert (claims.identity_key, claims.receipt_key, claims.release) == (
-        KEYS.identity_key,
-        KEYS.receipt_key,
-        KEYS.release,
-    )
+    assert (claims.identity_key, claims.release) == (KEYS.identity_key, KEYS.release)
     assert claims.measurement == MEASUREMENT
     with pytest.raises(SimulatedHardwareRefused):
         appraise(DOCUMENT, nonce=NONCE, policy=Policy(frozenset({MEASUREMENT})))
