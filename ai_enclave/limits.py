@@ -1,0 +1,12 @@
+"""Every bound of the enclave, named once: what it keeps, and how much work it takes on."""
+
+from datetime import timedelta
+
+MAX_MESSAGES = 500  # kept in one conversation; the oldest go first
+MAX_AGE = timedelta(hours=24)  # since the enclave received a message
+MAX_CONVERSATIONS = 1000  # the one that was silent longest goes first
+MAX_BYTES = 64 * 1024 * 1024  # UTF-8 of all texts; conversations that were silent longest go first
+MAX_SCOPE = 2000  # messages that one request may name
+MAX_NAME = 64  # characters of a display name; the rest is cut
+MAX_REPLIES = 5  # suggestions in one answer
+MAX_PENDING = 32  # requests waiting for the engine; one more is answered "busy"

@@ -1,0 +1,59 @@
+"""``subrosa``: one command, a verb for each service. A verb's options are its own: ``subrosa VERB --help``."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import version
+
+# verb: the module whose ``main`` it calls, and what it does. Imported when called: the relay needs no torch.
+VERBS = {
+    "demo": ("messaging.demo.__main__", "play the first story: relay, enclave and a small cast on this machine"),
+    "relay": ("messaging.relay.__main__", "run the relay, which stores and forwards what it cannot read"),
+    "enclave": ("ai_enclave.__main__", "run the assistant's enclave"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code: 2 for a verb that there is not."""
+    verb, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    if verb in ("-h", "--help"):
+        sys.stdout.write(_usage())
+        return 0
+    if verb == "--version":
+        sys.stdout.write(f"subrosa {version('subrosa')}, AGPL-3.0-only\n")
+        return 0
+    if verb not in VERBS:
+        sys.stderr.write(f"subrosa: there is no such verb.\n\n{_usage()}")
+        return 2
+    module, _ = VERBS[verb]
+    try:
+        run = import_module(module).main
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        sys.stderr.write(
+            f"subrosa {verb}: the package {package} is missing. Install subrosa with its extras client and enclave, "
+            "or use python3 dev.py run.\n"
+        )
+        return 1
+    code: int = run(rest)
+    return code
+
+
+def _usage() -> str:
+    lines = [f"  {verb:<9} {what}" for verb, (_, what) in VERBS.items()]
+    return "\n".join(
+        [
+            "usage: subrosa VERB [options]",
+            "",
+            "A self-hosted, end-to-end encrypted messaging backend with private AI.",
+            "",
+            *lines,
+            "",
+            "subrosa VERB --help explains a verb; subrosa --version names the version.",
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""``python -m messaging.demo``: plays the story, as ``subrosa demo`` and ``python3 dev.py run`` do."""
+
+import argparse
+import asyncio
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from messaging.client import ClientError
+from messaging.demo.chat_file import ChatFileError, read_chat
+from messaging.demo.services import Folders, ServiceFailed
+from messaging.demo.story import Narrator, Outcome, Script, StoryFailed, play, write_script
+from messaging.demo.terminal import PlainNarrator, TerminalNarrator, as_json, show
+from signal_protocol.errors import SignalError
+
+SAMPLE = Path(__file__).parent / "chats" / "weekend.jsonl"
+FAILURES = (StoryFailed, ServiceFailed, ClientError, SignalError)
+
+DESCRIPTION = """\
+Watch Sub Rosa work: a relay that cannot read, people who talk through it, an enclave that some of them let in, and what
+the server holds in the end. Everything is real (libsignal, TLS, databases, the language model) but one thing: the TEE is
+simulated. Everything runs on this machine, on loopback, in a folder that is removed at the end."""
+
+EPILOG = """\
+examples:
+  python3 dev.py run                          play the sample, then stay up until Ctrl-C
+  python3 dev.py run --once --json            play it, print the facts, exit 0 or 1
+  python3 dev.py run --chat "WhatsApp Chat with Family.txt" --without Ann
+
+--chat reads a WhatsApp text export (bracketed or dashed dates, 12 or 24 hours) or JSON lines {"from", "at", "text"}.
+Nothing of it leaves this machine."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Play the story; returns 0 if everything was as it must be, 1 if not, 2 for wrong options or a broken chat file."""
+    arguments = _parser().parse_args(argv)
+    try:
+        chat = read_chat(arguments.chat)
+        script = write_script(chat, without=arguments.without, requester=arguments.requester)
+    except (ChatFileError, StoryFailed) as error:
+        return _say(f"{arguments.chat}: {error}" if isinstance(error, ChatFileError) else str(error), 2)
+    try:
+        with _folders(arguments.data) as folders:
+            return asyncio.run(_play(script, folders, arguments))
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        return 130
+    except FAILURES as error:
+        return _say(f"The story stopped: {error}", 1)
+    except ExceptionGroup as errors:
+        known, unknown = errors.split(FAILURES)
+        if known is None or unknown is not None:
+            raise
+        return _say(f"The story stopped: {_first(known)}", 1)
+
+
+async def _play(script: Script, folders: Folders, arguments: argparse.Namespace) -> int:
+    task = asyncio.current_task()
+    if task is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    plain = arguments.json or not sys.stderr.isatty()
+    narrator: Narrator = PlainNarrator() if plain else TerminalNarrator()
+    async with play(script, folders, narrator, port=arguments.port) as outcome:
+        if arguments.json:
+            sys.stdout.write(as_json(outcome) + "\n")
+            sys.stdout.flush()
+        else:
+            show(outcome, Console())
+        if not arguments.once:
+            _how_to_connect(outcome, folders, Console(stderr=arguments.json))
+            await asyncio.Event().wait()  # until Ctrl-C
+    return 0 if outcome.went_well else 1
+
+
+def _how_to_connect(outcome: Outcome, folders: Folders, console: Console) -> None:
+    port = outcome.url.rpartition(":")[2]
+    console.print()
+    console.rule("Everything stays up; Ctrl-C ends it")
+    console.print(
+        f"relay               {outcome.url}   (facts: {outcome.url}/v1/server-info)\n"
+        f"root certificate    {folders.ca}   (DER: {folders.ca.with_suffix('.der')})\n"
+        f"verification codes  {folders.codes}   (one JSON line for each code)\n\n"
+        "With the official libsignal client for Node, unchanged:\n"
+        f"  new Net({{ localTestServer: true, TESTING_localServer_chatPort: {port},\n"
+        "            TESTING_localServer_rootCertificateDer: readFileSync('ca.der'), ... })\n"
+        "With our SDK for Python: see docs/protocol.md and messaging/client.\n",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+@contextmanager
+def _folders(data: Path | None) -> Iterator[Folders]:
+    """The run's folder: the one given, which stays, or a temporary one, which is removed."""
+    root = data or Path(tempfile.mkdtemp(prefix="subrosa-"))
+    folders = Folders(root)
+    if data is not None and data.exists() and any(data.iterdir()):
+        raise StoryFailed("The folder given with --data is not empty; each story starts from nothing.")
+    try:
+        folders.create()
+        yield folders
+    finally:
+        if data is None:
+            shutil.rmtree(root, ignore_errors=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="subrosa demo",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--once", action="store_true", help="end after the story: 0 if all was as it must be, else 1")
+    parser.add_argument("--json", action="store_true", help="print the facts as JSON on standard output")
+    parser.add_argument(
+        "--chat", metavar="FILE", type=Path, default=SAMPLE, help="play this chat instead of the sample"
+    )
+    parser.add_argument(
+        "--without",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="this person does not opt in (may be repeated; default: the quietest of three or more)",
+    )
+    parser.add_argument("--requester", metavar="NAME", help="this person asks the assistant (default: a busy one)")
+    parser.add_argument("--port", type=int, default=0, help="of the relay (default: a free one)")
+    parser.add_argument("--data", metavar="FOLDER", type=Path, help="keep the run's files here (default: removed)")
+    return parser
+
+
+def _say(sentence: str, code: int) -> int:
+    Console(stderr=True).print(Text(sentence, style="red"), soft_wrap=True)
+    return code
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Of errors that happened together, one to tell."""
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

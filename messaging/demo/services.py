@@ -1,0 +1,214 @@
+"""The demo's relay and enclave: real services, each a process of its own, watched.
+
+A relay that dies is started again on its port and its database: what it accepted is still there. An enclave that dies
+is not: its memory is gone by design, and whoever waits for it has to be told.
+"""
+
+import asyncio
+import json
+import secrets
+import sys
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from messaging.demo.certificates import write_certificates
+
+READY_DEADLINE = 60.0  # seconds from start to the line that says ready
+STOP_DEADLINE = 10.0  # seconds from SIGTERM to SIGKILL
+MAX_RESTARTS = 5  # of the relay in one story
+ASSISTANT = "assistant"
+
+# The cast talks much faster than people do.
+_LIMITS = """\
+[messages]
+size = 100000
+refill = 0.01
+
+[verificationSessionPerAddress]
+size = 1000
+refill = 1
+
+[prekeys]
+size = 1000
+refill = 1
+"""
+
+
+class ServiceFailed(Exception):
+    """A service could not start, or stopped when it was needed; says which, and where its log is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Where one run keeps its files. ``server`` is all that the relay has; ``clients`` belongs to the devices."""
+
+    root: Path
+
+    @property
+    def server(self) -> Path:
+        """Database, logs and secrets of the relay, and the log of the enclave."""
+        return self.root / "server"
+
+    @property
+    def clients(self) -> Path:
+        """The devices' stores."""
+        return self.root / "clients"
+
+    @property
+    def codes(self) -> Path:
+        """Verification codes, in place of text messages to telephones."""
+        return self.root / "codes.jsonl"
+
+    @property
+    def ca(self) -> Path:
+        """The root certificate of the relay, PEM; DER beside it."""
+        return self.root / "tls" / "ca.pem"
+
+    def create(self) -> None:
+        """Make the folders and what the services need in them; other users of the machine cannot look inside."""
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (self.server, self.clients, self.ca.parent):
+            folder.mkdir(mode=0o700)
+        write_certificates(self.ca.parent)
+        token = self.server / "assistant.token"
+        token.touch(mode=0o600)
+        token.write_text(secrets.token_urlsafe(32))
+        (self.server / "limits.toml").write_text(_LIMITS)
+
+
+class Service:
+    """One process of ours that prints one JSON line when it is ready; everything else goes to its log file."""
+
+    def __init__(self, name: str, command: Sequence[str], log: Path) -> None:
+        self.name = name
+        self.log = log
+        self._command = [sys.executable, *command]
+        self._process: Process | None = None
+
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+        if self._process is None:
+            raise ServiceFailed(f"the {self.name} is not running")
+        return self._process.pid
+
+    async def start(self, *more: str) -> dict[str, object]:
+        """Start it with ``more`` arguments and wait until it is ready; returns what it said.
+
+        Raises:
+            ServiceFailed: it ended or took too long.
+        """
+        with self.log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command, *more, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=log
+            )
+        assert self._process.stdout is not None  # noqa: S101  # a pipe was asked for
+        with suppress(TimeoutError, ValueError):
+            async with asyncio.timeout(READY_DEADLINE):
+                said = json.loads(await self._process.stdout.readline())
+                if isinstance(said, dict):
+                    return said
+        await self.stop()
+        raise ServiceFailed(f"the {self.name} did not start; the end of its log:\n{self._last_words()}")
+
+    async def ended(self) -> int:
+        """Wait for the process to end by itself; its exit code (negative: a signal)."""
+        return 0 if self._process is None else await self._process.wait()
+
+    async def stop(self) -> None:
+        """End it, kindly first."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with suppress(ProcessLookupError):
+            process.terminate()
+            try:
+                async with asyncio.timeout(STOP_DEADLINE):
+                    await process.wait()
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+
+    def _last_words(self) -> str:
+        lines = self.log.read_text(errors="replace").splitlines()[-5:]
+        return "\n".join(lines) or "(empty)"
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The running services, and where the relay is."""
+
+    relay: Service
+    enclave: Service
+    url: str
+
+
+@asynccontextmanager
+async def running_relay(folders: Folders, port: int) -> AsyncIterator[tuple[Service, str]]:
+    """A relay that is started again when it dies; yields it and its URL."""
+    server = folders.server
+    relay = Service(
+        "relay",
+        [
+            "-m",
+            "messaging.relay",
+            *("--json-ready", "--host", "127.0.0.1"),
+            *("--tls-cert", str(folders.ca.parent / "relay.pem"), "--tls-key", str(folders.ca.parent / "relay.key")),
+            *("--database-url", f"sqlite:///{server / 'relay.db'}", "--secret-file", str(server / "relay.secret")),
+            *("--verification", f"file:{folders.codes}", "--limits", str(server / "limits.toml")),
+            *("--assistant-token-file", str(server / "assistant.token")),
+        ],
+        server / "relay.log",
+    )
+    ready = await relay.start("--port", str(port))
+    watch = asyncio.create_task(_restart(relay, str(ready["port"])))
+    try:
+        yield relay, f"https://localhost:{ready['port']}"
+    finally:
+        watch.cancel()
+        with suppress(asyncio.CancelledError, ServiceFailed):
+            await watch
+        await relay.stop()
+
+
+async def _restart(relay: Service, port: str) -> None:
+    for _ in range(MAX_RESTARTS):
+        await relay.ended()
+        await relay.start("--port", port)
+
+
+@asynccontextmanager
+async def running_enclave(folders: Folders, url: str) -> AsyncIterator[Service]:
+    """An enclave with a simulated TEE, registered at the relay."""
+    enclave = Service(
+        "enclave",
+        [
+            *("-m", "ai_enclave", "--json-ready", "--unsafe-simulated-tee", "--name", ASSISTANT),
+            *("--relay", url, "--ca-file", str(folders.ca)),
+            *("--assistant-token-file", str(folders.server / "assistant.token")),
+        ],
+        folders.server / "enclave.log",
+    )
+    await enclave.start()
+    try:
+        yield enclave
+    finally:
+        await enclave.stop()
+
+
+async def reference_measurement() -> bytes:
+    """The measurement of the release that lies here, computed from its files in a process of its own.
+
+    Raises:
+        ServiceFailed: it cannot be computed.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "ai_enclave", "--measure", stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    if process.returncode != 0:
+        raise ServiceFailed("the release here cannot be measured")
+    return bytes.fromhex(json.loads(output)["measurement"])
