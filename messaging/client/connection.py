@@ -1,0 +1,230 @@
+"""How a device reaches its relay: plain requests over HTTPS, and one WebSocket that carries requests both ways.
+
+``ChatConnection`` connects, reconnects and matches answers to requests. What to send and what an envelope means is for
+``client.device``. Nothing here writes a log: paths hold account ids.
+"""
+
+import asyncio
+import itertools
+import random
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+from aiohttp import BasicAuth, WSMsgType
+
+from messaging.client.errors import CredentialsRevoked, Displaced, RelayRefused, RelayUnreachable
+from messaging.wire.errors import MalformedFrame, WireError
+from messaging.wire.frames import Request, Response, decode_frame, encode_frame
+from messaging.wire.limits import MAX_BODY, MAX_FRAME
+from messaging.wire.server_info import ServerInfo
+
+REQUEST_DEADLINE = 15.0  # seconds for one answer
+HEARTBEAT = 30.0  # seconds between pings
+FIRST_DELAY, LAST_DELAY = 0.2, 30.0  # seconds before connecting again; doubled each time, with jitter
+DISPLACED, REVOKED = 4409, 4401  # close codes of Signal-Server
+
+UNREACHABLE = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError, OSError)
+
+
+class ConnectionLost(Exception):
+    """The socket closed before the answer came: whether the request was done is not known."""
+
+
+class Relay:
+    """One relay, by its URL. ``ca_file`` names its certificate authority where that is not a public one."""
+
+    def __init__(self, url: str, *, ca_file: Path | None = None) -> None:
+        self.url = url.rstrip("/")
+        self._ca_file = ca_file
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        context = ssl.create_default_context(cafile=self._ca_file) if self.url.startswith("https:") else None
+        connector = aiohttp.TCPConnector(ssl=context if context is not None else True)
+        timeout = aiohttp.ClientTimeout(total=REQUEST_DEADLINE)
+        self._session = aiohttp.ClientSession(connector=connector, timeout=timeout)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """The open HTTP session."""
+        if self._session is None:
+            raise RuntimeError("use the relay inside `async with`")
+        return self._session
+
+    async def call(
+        self,
+        verb: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        auth: BasicAuth | None = None,
+    ) -> tuple[int, bytes]:
+        """One HTTP request with a JSON body; returns status and body.
+
+        Raises:
+            RelayUnreachable: no answer.
+        """
+        sent = {"Content-Type": "application/json", **(headers or {})}
+        try:
+            async with self.session.request(
+                verb, self.url + path, data=body, headers=sent, auth=auth, allow_redirects=False
+            ) as answer:
+                return answer.status, await answer.content.read(MAX_BODY)
+        except UNREACHABLE:
+            raise RelayUnreachable from None
+
+    async def server_info(self) -> ServerInfo:
+        """What the relay says of itself.
+
+        Raises:
+            RelayUnreachable, RelayRefused: no answer, or not one of a relay.
+        """
+        status, body = await self.call("GET", "/v1/server-info")
+        try:
+            if status == 200:
+                return ServerInfo.from_json(body)
+        except WireError:
+            pass
+        raise RelayRefused(status)
+
+
+class ChatConnection:
+    """The authenticated WebSocket of one device.
+
+    ``incoming`` is called for each request of the relay, one after the other, and returns the status to answer, or
+    ``None`` to leave it unanswered for now (:meth:`answer` does it later).
+    """
+
+    def __init__(self, relay: Relay, auth: BasicAuth, incoming: Callable[[Request], Awaitable[int | None]]) -> None:
+        self._relay = relay
+        self._auth = auth
+        self._incoming = incoming
+        self._socket: aiohttp.ClientWebSocketResponse | None = None
+        self._connected = asyncio.Event()
+        self._waiting: dict[int, asyncio.Future[Response]] = {}
+        self._ids = itertools.count(1)
+        self._ended: Exception | None = None
+
+    @property
+    def ended(self) -> Exception | None:
+        """Why the connection will not come back: ``CredentialsRevoked`` or ``Displaced``."""
+        return self._ended
+
+    async def run(self, on_connected: Callable[[], None]) -> None:
+        """Stay connected until cancelled; connects again after any loss that may pass.
+
+        Raises:
+            CredentialsRevoked, Displaced: connecting again would not help.
+        """
+        delay = FIRST_DELAY
+        while True:
+            with suppress(*UNREACHABLE, ConnectionLost):
+                async with self._connection():
+                    delay = FIRST_DELAY
+                    on_connected()
+                    await self._read()
+            await asyncio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311  # jitter, not a secret
+            delay = min(delay * 2, LAST_DELAY)
+
+    async def request(
+        self, verb: str, path: str, body: bytes | None = None, *, deadline: float = REQUEST_DEADLINE
+    ) -> Response:
+        """Ask the relay through the socket; waits for a connection first.
+
+        Raises:
+            ConnectionLost: it broke before the answer came.
+            RelayUnreachable: no connection, or no answer, within ``deadline`` seconds.
+            CredentialsRevoked, Displaced: there will be none.
+        """
+        headers = {} if body is None else {"content-type": "application/json"}
+        request = Request(next(self._ids), verb, path, headers, body)
+        try:
+            async with asyncio.timeout(deadline):
+                await self._connected.wait()
+                if self._ended is not None:
+                    raise self._ended
+                answered: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+                self._waiting[request.id] = answered
+                await self._send(encode_frame(request))
+                return await answered
+        except TimeoutError:
+            raise RelayUnreachable from None
+        finally:
+            self._waiting.pop(request.id, None)
+
+    async def answer(self, request: Request, status: int) -> None:
+        """Answer a request of the relay; does nothing if the connection is gone, for the relay will ask again."""
+        with suppress(ConnectionLost):
+            await self._send(encode_frame(Response(request.id, status, "OK" if status == 200 else "")))
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[None]:
+        url = self._relay.url.replace("http", "ws", 1) + "/v1/websocket/"
+        try:
+            async with self._relay.session.ws_connect(
+                url, auth=self._auth, heartbeat=HEARTBEAT, max_msg_size=MAX_FRAME, autoping=True
+            ) as socket:
+                self._socket = socket
+                self._connected.set()
+                yield
+        except aiohttp.WSServerHandshakeError as error:
+            if error.status in (401, 403):
+                self._end(CredentialsRevoked())
+                raise CredentialsRevoked from None
+            raise ConnectionLost from None
+        finally:
+            self._socket = None
+            if self._ended is None:
+                self._connected.clear()
+            for answered in self._waiting.values():
+                if not answered.done():
+                    answered.set_exception(ConnectionLost())
+
+    async def _read(self) -> None:
+        socket = self._socket
+        if socket is None:
+            raise ConnectionLost
+        async for message in socket:
+            if message.type is not WSMsgType.BINARY:
+                raise ConnectionLost
+            try:
+                frame = decode_frame(message.data)
+            except MalformedFrame:
+                raise ConnectionLost from None
+            if isinstance(frame, Request):
+                status = await self._incoming(frame)
+                if status is not None:
+                    await self.answer(frame, status)
+            elif (answered := self._waiting.get(frame.id)) is not None and not answered.done():
+                answered.set_result(frame)
+        if socket.close_code == DISPLACED:
+            self._end(Displaced())
+            raise Displaced
+        if socket.close_code == REVOKED:
+            self._end(CredentialsRevoked())
+            raise CredentialsRevoked
+
+    async def _send(self, data: bytes) -> None:
+        if self._socket is None:
+            raise ConnectionLost
+        try:
+            await self._socket.send_bytes(data)
+        except (ConnectionError, aiohttp.ClientError):
+            raise ConnectionLost from None
+
+    def _end(self, why: Exception) -> None:
+        self._ended = why
+        self._connected.set()  # those who wait must hear it

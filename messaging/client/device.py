@@ -1,0 +1,384 @@
+"""A device: registers, sends, receives, and keeps what it must not lose.
+
+What arrives is decrypted and stored in one transaction, and acknowledged to the relay only after its commit. What is sent is
+stored before. So a crash at any line loses nothing and shows nothing twice.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from messaging.client.account import Account, register_as_assistant, register_with_number
+from messaging.client.connection import ChatConnection, ConnectionLost, Relay
+from messaging.client.errors import ClientError, IdentityChanged, TrustRootChanged
+from messaging.client.prekeys import top_up_prekeys
+from messaging.client.sending import Sender
+from messaging.client.stores import Store, StoreTransaction
+from messaging.wire.content import Content, decode_content
+from messaging.wire.envelope import Envelope, EnvelopeType, decode_envelope
+from messaging.wire.errors import MalformedContent, MalformedField
+from messaging.wire.frames import Request
+from messaging.wire.identifiers import DeviceAddress, ServiceId
+from signal_protocol import types as signal_types
+from signal_protocol.errors import DuplicateMessage, ProtocolError, SignalError, UntrustedIdentity
+from signal_protocol.operations import SignalCrypto
+from signal_protocol.sessions import SessionService
+from signal_protocol.types import Decrypted, MessageKind, SafetyNumber
+
+INBOX = "inbox"
+DEADLINE = 30.0  # seconds until a send gives up waiting for the relay
+MAX_HELD = 256  # envelopes kept back until a peer's new identity is trusted
+MAX_PROBLEMS = 100  # kept until the application reads them; the oldest go first
+
+_KINDS = {EnvelopeType.CIPHERTEXT: MessageKind.WHISPER, EnvelopeType.PREKEY_MESSAGE: MessageKind.PREKEY}
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One content that arrived, from its authenticated sender. ``server_timestamp`` is milliseconds since 1970."""
+
+    id: int
+    sender: DeviceAddress
+    content: Content = field(repr=False)
+    server_timestamp: int
+    sealed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Undecryptable:
+    """Something arrived that cannot be read; it was acknowledged, or it would block what follows. ``reason`` is a type."""
+
+    sender: DeviceAddress | None
+    reason: str
+
+
+Problem = Undecryptable | IdentityChanged
+
+
+def milliseconds_now() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+class Device:
+    """One registered device. Use it in ``async with``: it is connected until the end of the block."""
+
+    def __init__(
+        self,
+        store: Store,
+        relay: Relay,
+        crypto: SignalCrypto,
+        account: Account,
+        *,
+        deadline: float = DEADLINE,
+        now: Callable[[], int] = milliseconds_now,
+    ) -> None:
+        self._store = store
+        self._relay = relay
+        self._crypto = crypto
+        self._account = account
+        self._now = now
+        self._sessions: SessionService[StoreTransaction] = SessionService(
+            crypto, store, account.local, trust_roots=[account.trust_root], now=now
+        )
+        self._connection = ChatConnection(relay, account.auth, self._on_request)
+        self._sender = Sender(store, self._sessions, self._connection, deadline=deadline, now=now)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._ready = asyncio.Event()
+        self._changed = asyncio.Condition()
+        self._held: list[tuple[Request, Envelope, DeviceAddress]] = []
+        self._problems: list[Problem] = []
+        self._failure: BaseException | None = None
+        self._news = 0  # grows with everything that somebody may wait for
+
+    # --- becoming a device ---
+
+    @classmethod
+    async def register(
+        cls,
+        store: Store,
+        relay: Relay,
+        crypto: SignalCrypto,
+        *,
+        number: str,
+        code: Callable[[], Awaitable[str]],
+        deadline: float = DEADLINE,
+        now: Callable[[], int] = milliseconds_now,
+    ) -> Self:
+        """Register ``number`` (E.164); ``code`` is awaited for the code that was sent to it.
+
+        Raises:
+            RegistrationRefused: the relay did not accept number, code or registration.
+            RelayUnreachable: no answer.
+        """
+        account = await register_with_number(store, relay, crypto, number=number, code=code, now=now())
+        return cls(store, relay, crypto, account, deadline=deadline, now=now)
+
+    @classmethod
+    async def register_assistant(
+        cls,
+        store: Store,
+        relay: Relay,
+        crypto: SignalCrypto,
+        *,
+        name: str,
+        token: str,
+        deadline: float = DEADLINE,
+        now: Callable[[], int] = milliseconds_now,
+    ) -> Self:
+        """Register the assistant ``name`` with fresh keys; an assistant of this name from before is replaced.
+
+        Raises:
+            RegistrationRefused: the token was not accepted.
+            RelayUnreachable: no answer.
+        """
+        account = await register_as_assistant(store, relay, crypto, name=name, token=token, now=now())
+        return cls(store, relay, crypto, account, deadline=deadline, now=now)
+
+    @classmethod
+    async def open(
+        cls,
+        store: Store,
+        relay: Relay,
+        crypto: SignalCrypto,
+        *,
+        deadline: float = DEADLINE,
+        now: Callable[[], int] = milliseconds_now,
+    ) -> Self:
+        """A device that was registered before.
+
+        Raises:
+            NotRegistered: the store holds no account.
+            TrustRootChanged: this is not the relay it was registered at.
+            RelayUnreachable: no answer.
+        """
+        account = await Account.load(store)
+        if (await relay.server_info()).trust_root != account.trust_root:
+            raise TrustRootChanged
+        return cls(store, relay, crypto, account, deadline=deadline, now=now)
+
+    async def __aenter__(self) -> Self:
+        self._tasks = [asyncio.create_task(self._stay_connected()), asyncio.create_task(self._keep_up())]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # --- who it is ---
+
+    @property
+    def service_id(self) -> ServiceId:
+        """The account's service id."""
+        return self._account.service_id
+
+    @property
+    def address(self) -> DeviceAddress:
+        """The address of this device."""
+        return self._account.address
+
+    @property
+    def identity_key(self) -> bytes:
+        """The account's public identity key, 33 bytes."""
+        return self._account.identity.public_key
+
+    # --- sending ---
+
+    async def send(self, to: ServiceId, content: Content) -> None:
+        """Deliver ``content`` to every device of ``to``; returns once the relay has stored it for all of them.
+
+        Raises:
+            IdentityChanged: ``to`` has another identity key than the trusted one; nothing was sent.
+            UnknownRecipient: no such account.
+            ContentTooLarge: it does not fit an envelope.
+            RelayUnreachable: no answer in time; the content stays in the outbox and goes out later.
+            RelayRefused: the relay did not take it.
+            CredentialsRevoked, Displaced: this device is not connected any more.
+            SignalError: libsignal's worker cannot be used.
+        """
+        await self._sender.send(to, content)
+
+    # --- receiving ---
+
+    async def ready(self) -> None:
+        """Wait until everything that waited at the relay has been taken in once.
+
+        Raises:
+            CredentialsRevoked, Displaced: the connection has ended for good.
+        """
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._ready.is_set() or self._failure is not None)
+        self._raise_failure()
+
+    async def received(self) -> AsyncIterator[Received]:
+        """What has arrived, in order, for ever; each once, and again after a crash unless :meth:`done` was called.
+
+        Raises:
+            CredentialsRevoked, Displaced: the connection has ended for good and everything was given out.
+        """
+        last = 0
+        while True:
+            news = self._news
+            async with self._store.transaction() as transaction:
+                entries = transaction.entries(INBOX, after=last)
+            for number, entry in entries:
+                last = number
+                if (received := await self._read(number, entry)) is not None:
+                    yield received
+            if not entries:
+                self._raise_failure()
+                await self._wait_for_news(news)
+
+    async def done(self, received: Received) -> None:
+        """The application has dealt with it: it need not be shown again."""
+        async with self._store.transaction() as transaction:
+            transaction.remove(INBOX, received.id)
+
+    def problems(self) -> list[Problem]:
+        """What could not be read, and peers whose identity changed, since the last call."""
+        problems, self._problems = self._problems, []
+        return problems
+
+    # --- trust ---
+
+    async def fetch_identity(self, service_id: ServiceId) -> bytes:
+        """The identity key that messages to ``service_id`` go to; fetches a bundle if there is no session yet.
+
+        Raises:
+            As :meth:`send`.
+        """
+        return await self._sender.identity_of(service_id)
+
+    async def trusted_identity(self, service_id: ServiceId) -> bytes | None:
+        """The identity key that is trusted for ``service_id``, if any was seen."""
+        return await self._sessions.trusted_identity(str(service_id))
+
+    async def trust(self, service_id: ServiceId, identity_key: bytes) -> None:
+        """Trust a new identity key, after comparing safety numbers or appraising it; takes in what was held back."""
+        await self._sessions.trust_identity(str(service_id), identity_key)
+        held, self._held = self._held, []
+        for request, envelope, sender in held:
+            if sender.service_id != service_id:
+                self._held.append((request, envelope, sender))
+            elif (status := await self._take(request, envelope)) is not None:
+                await self._connection.answer(request, status)
+
+    async def safety_number(self, with_: ServiceId) -> SafetyNumber:
+        """What two people compare to know that nobody sits between them."""
+        return await self._sessions.safety_number(str(with_))
+
+    # --- inside ---
+
+    async def _stay_connected(self) -> None:
+        try:
+            await self._connection.run(self._forget_held)
+        except Exception as failure:  # noqa: BLE001  # whoever waits has to hear of it, whatever it is
+            self._failure = failure
+            await self._notify()
+
+    def _forget_held(self) -> None:
+        """On a new connection: what was held back is delivered again."""
+        self._held = []
+
+    async def _keep_up(self) -> None:
+        """After connecting: send what was left in the outbox, and see that prekeys do not run out."""
+        while True:
+            with suppress(ConnectionLost, ClientError, SignalError):
+                await self._sender.resend()
+                await top_up_prekeys(self._store, self._crypto, self._account, self._connection, self._now())
+            await asyncio.sleep(60)
+
+    async def _on_request(self, request: Request) -> int | None:
+        path = request.path.partition("?")[0]
+        if (request.verb, path) == ("PUT", "/api/v1/queue/empty"):
+            self._ready.set()
+            await self._notify()
+            return 200
+        if (request.verb, path) != ("PUT", "/api/v1/message"):
+            return 404
+        try:
+            envelope = decode_envelope(request.body or b"")
+        except MalformedField:
+            self._problem(Undecryptable(None, "MalformedField"))
+            return 200
+        return await self._take(request, envelope)
+
+    async def _take(self, request: Request, envelope: Envelope) -> int | None:
+        """Decrypt and store one envelope; 200 if it need not come again, ``None`` if it is held back."""
+        try:
+            await self._decrypt(envelope)
+        except DuplicateMessage:
+            return 200
+        except UntrustedIdentity as error:
+            sender = DeviceAddress(ServiceId.parse(error.address.service_id), error.address.device_id)
+            self._problem(IdentityChanged(sender.service_id, error.identity_key))
+            if len(self._held) < MAX_HELD:
+                self._held.append((request, envelope, sender))
+            return None
+        except (ProtocolError, MalformedField) as error:
+            self._problem(Undecryptable(envelope.source, type(error).__name__))
+            return 200
+        except SignalError:
+            raise ConnectionLost from None  # nothing is wrong with the envelope: take it again on a new connection
+        await self._notify()
+        return 200
+
+    async def _decrypt(self, envelope: Envelope) -> None:
+        if envelope.destination != self.service_id:
+            raise MalformedField("destination")
+        if envelope.type is EnvelopeType.UNIDENTIFIED_SENDER:
+
+            async def keep_sealed(transaction: StoreTransaction, result: signal_types.Received) -> None:
+                self._keep(transaction, envelope, str(result.sender), result.plaintext)
+
+            await self._sessions.decrypt_sealed(envelope.content, keep_sealed)
+            return
+        kind, source = _KINDS.get(envelope.type), envelope.source
+        if kind is None or source is None:
+            raise MalformedField("type")
+
+        async def keep(transaction: StoreTransaction, result: Decrypted) -> None:
+            self._keep(transaction, envelope, str(source), result.plaintext)
+
+        remote = signal_types.Address(str(source.service_id), source.device_id)
+        await self._sessions.decrypt(remote, kind, envelope.content, keep)
+
+    def _keep(self, transaction: StoreTransaction, envelope: Envelope, sender: str, plaintext: bytes) -> None:
+        sealed = envelope.type is EnvelopeType.UNIDENTIFIED_SENDER
+        header = f"{sender}\n{envelope.server_timestamp}\n{int(sealed)}\n".encode()
+        transaction.append(INBOX, header + plaintext)
+
+    async def _read(self, number: int, entry: bytes) -> Received | None:
+        sender, server_timestamp, sealed, plaintext = entry.split(b"\n", 3)
+        address = DeviceAddress.parse(sender.decode())
+        try:
+            content = decode_content(plaintext)
+        except MalformedContent:
+            self._problem(Undecryptable(address, "MalformedContent"))
+            async with self._store.transaction() as transaction:
+                transaction.remove(INBOX, number)
+            return None
+        return Received(number, address, content, int(server_timestamp), sealed == b"1")
+
+    def _problem(self, problem: Problem) -> None:
+        self._problems = [*self._problems, problem][-MAX_PROBLEMS:]
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._news += 1
+            self._changed.notify_all()
+
+    async def _wait_for_news(self, seen: int) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._news != seen)
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure

@@ -1,0 +1,102 @@
+"""Why the SDK did not do what was asked, as one tree. A sentence says what happened and what to do; it holds no content."""
+
+from messaging.wire.identifiers import ServiceId
+
+
+class ClientError(Exception):
+    """The base of all errors of this package that are not programming mistakes."""
+
+
+class NotRegistered(ClientError):
+    """The store holds no account: register first."""
+
+    def __init__(self) -> None:
+        super().__init__("this store holds no account: register a device first")
+
+
+class WrongKey(ClientError):
+    """The store was made with another key, or was altered."""
+
+    def __init__(self) -> None:
+        super().__init__("the store cannot be opened: the key is not the one it was made with, or the file was altered")
+
+
+class StoreInUse(ClientError):
+    """Another process has the store open: two would use message keys twice."""
+
+    def __init__(self) -> None:
+        super().__init__("another process has this store open")
+
+
+class CorruptStore(ClientError):
+    """A record of the store was altered, moved or cut. Do not delete it silently: it may be an attack."""
+
+    def __init__(self) -> None:
+        super().__init__("a record of the store was altered or is damaged")
+
+
+class RegistrationRefused(ClientError):
+    """The relay did not register the account; ``status`` is what it answered."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"the relay refused the registration (HTTP {status})")
+        self.status = status
+
+
+class CredentialsRevoked(ClientError):
+    """The relay does not know this device any more: it was registered anew elsewhere, or removed."""
+
+    def __init__(self) -> None:
+        super().__init__("the relay does not accept this device any more: register again")
+
+
+class Displaced(ClientError):
+    """The same device connected from somewhere else; this connection does not come back by itself."""
+
+    def __init__(self) -> None:
+        super().__init__("this device is connected somewhere else")
+
+
+class RelayUnreachable(ClientError):
+    """No answer from the relay within the deadline. What was being sent stays in the outbox and goes out later."""
+
+    def __init__(self) -> None:
+        super().__init__("the relay cannot be reached: check its address, its certificate and the network")
+
+
+class RelayRefused(ClientError):
+    """The relay answered with a status that nothing can be done about; nothing was stored."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"the relay refused (HTTP {status})")
+        self.status = status
+
+
+class TrustRootChanged(ClientError):
+    """The relay shows another sealed-sender trust root than at registration: it is not the same relay."""
+
+    def __init__(self) -> None:
+        super().__init__("the relay's trust root is not the one seen at registration")
+
+
+class UnknownRecipient(ClientError):
+    """The relay knows no such account."""
+
+    def __init__(self) -> None:
+        super().__init__("the relay knows no such account")
+
+
+class ContentTooLarge(ClientError):
+    """The content does not fit an envelope."""
+
+    def __init__(self) -> None:
+        super().__init__("the content does not fit an envelope")
+
+
+class IdentityChanged(ClientError):
+    """A peer uses another identity key than the trusted one: compare safety numbers, then ``Device.trust`` and repeat."""
+
+    def __init__(self, service_id: ServiceId, identity_key: bytes) -> None:
+        super().__init__("the peer has a new identity key; nothing was sent under it")
+        self.service_id = service_id
+        self.identity_key = identity_key
