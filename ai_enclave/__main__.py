@@ -104,11 +104,19 @@ async def _run(arguments: argparse.Namespace, token: str) -> int:
 
     try:
         await run_enclave(settings, ready, stop)
-    except* (ClientError, EngineError) as errors:
-        for error in errors.exceptions:
-            print(f"subrosa enclave: {error}", file=sys.stderr)  # noqa: T201
-        return 1
+    except (ClientError, EngineError) as error:
+        return _say(error)
+    except ExceptionGroup as errors:
+        known, unknown = errors.split((ClientError, EngineError))
+        if known is None or unknown is not None:
+            raise
+        return _say(known.exceptions[0])
     return 0
+
+
+def _say(error: Exception) -> int:
+    print(f"subrosa enclave: {error}", file=sys.stderr)  # noqa: T201
+    return 1
 
 
 if __name__ == "__main__":

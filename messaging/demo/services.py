@@ -157,7 +157,7 @@ async def running_relay(folders: Folders, port: int) -> AsyncIterator[tuple[Serv
             "messaging.relay",
             *("--json-ready", "--host", "127.0.0.1"),
             *("--tls-cert", str(folders.ca.parent / "relay.pem"), "--tls-key", str(folders.ca.parent / "relay.key")),
-            *("--database-url", f"sqlite:///{server / 'relay.db'}", "--secret-file", str(server / "relay.secret")),
+            *("--database-url", f"sqlite:///{server / 'relay.db'}"),  # its secret file is made beside it
             *("--verification", f"file:{folders.codes}", "--limits", str(server / "limits.toml")),
             *("--assistant-token-file", str(server / "assistant.token")),
         ],

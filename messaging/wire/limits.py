@@ -23,3 +23,10 @@ MASTER_KEY = 32  # names a conversation
 REQUEST_ID = 16  # names a request to the assistant
 CONTENT_BLOCK = 80  # plaintext is padded to a multiple of this (Signal-Android, PushTransportDetails)
 MAX_CONVERSATION_MEMBERS = 1000  # members of one conversation (Signal's group limit)
+
+EC_PUBLIC_KEY = 33  # a type byte 0x05 and a Curve25519 point (libsignal)
+KYBER_PUBLIC_KEY = 1569  # a type byte 0x08 and a Kyber-1024 key (libsignal)
+SIGNATURE = 64  # XEdDSA
+MAX_DEVICE_NAME = 225  # encrypted name of a device (Signal-Server)
+MAX_PASSWORD = 256  # a device's password, in characters
+MAX_CAPABILITIES = 64  # capabilities that one device may name

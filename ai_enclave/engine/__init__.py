@@ -1,0 +1,22 @@
+"""The language model behind one small interface. This package is the only one that imports torch.
+
+Importing it is cheap: torch is loaded with ``EmbeddedEngine``, when it is first asked for.
+"""
+
+from typing import TYPE_CHECKING
+
+from ai_enclave.engine.interface import Engine
+from ai_enclave.engine.weights import EngineError
+
+if TYPE_CHECKING:
+    from ai_enclave.engine.embedded import EmbeddedEngine
+
+__all__ = ["EmbeddedEngine", "Engine", "EngineError"]
+
+
+def __getattr__(name: str) -> object:
+    if name == "EmbeddedEngine":
+        from ai_enclave.engine.embedded import EmbeddedEngine
+
+        return EmbeddedEngine
+    raise AttributeError(name)

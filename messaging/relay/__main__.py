@@ -1,0 +1,140 @@
+"""``python -m messaging.relay``: the relay as a process. Each option is also an environment variable, ``SUBROSA_...``."""
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from messaging.relay.app import RunningRelay, run_relay
+from messaging.relay.errors import StartupError
+from messaging.relay.limits import read_limits
+from messaging.relay.logs import configure_logs
+from messaging.relay.settings import DEFAULT_DATABASE, DEFAULT_PORT, Settings
+
+DESCRIPTION = """\
+The Sub Rosa relay: it stores and forwards messages that it cannot read.
+
+Without options it serves this machine only, on plain HTTP, with an SQLite file and no other service:
+
+  subrosa relay
+
+For others, over TLS, with PostgreSQL and Redis or Valkey (any number of relays on the same two):
+
+  subrosa relay --host 0.0.0.0 --tls-cert chain.pem --tls-key key.pem \\
+      --database-url postgresql://relay@db/relay --redis-url redis://redis:6379 --secret-file relay.secret
+
+Each option is also an environment variable: --database-url is SUBROSA_DATABASE_URL, and so on.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the relay until SIGTERM or SIGINT; returns the exit code."""
+    arguments = _parser().parse_args(argv)
+    configure_logs()
+    try:
+        settings = settings_of(arguments)
+        asyncio.run(_serve(settings, as_json=arguments.json_ready))
+    except StartupError as error:
+        sys.stderr.write(f"relay: {error}\n")
+        return 1
+    return 0
+
+
+def settings_of(arguments: argparse.Namespace) -> Settings:
+    """The settings that the command line and the environment give.
+
+    Raises:
+        StartupError: a value that cannot be.
+    """
+    return Settings(
+        host=arguments.host,
+        port=arguments.port,
+        tls_certificate=arguments.tls_cert,
+        tls_key=arguments.tls_key,
+        plain_http_behind_a_proxy=arguments.insecure_plain_http_behind_a_proxy,
+        database_url=arguments.database_url,
+        redis_url=arguments.redis_url,
+        verification=arguments.verification,
+        secret_file=arguments.secret_file,
+        assistant_token_file=arguments.assistant_token_file,
+        limits=read_limits(arguments.limits),
+        migrate=not arguments.no_migrate,
+        source_url=arguments.source_url,
+    )
+
+
+async def _serve(settings: Settings, *, as_json: bool) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await run_relay(settings, lambda relay: _say_ready(relay, settings, as_json=as_json), stop)
+
+
+def _say_ready(relay: RunningRelay, settings: Settings, *, as_json: bool) -> None:
+    if as_json:
+        line = json.dumps({"url": relay.url, "port": relay.port})
+    elif relay.url.startswith("http:"):
+        why = "behind a proxy" if settings.plain_http_behind_a_proxy else "for this machine only"
+        line = f"relay ready at {relay.url} (plain HTTP, {why}; Ctrl-C stops it)"
+    else:
+        line = f"relay ready at {relay.url} (Ctrl-C stops it)"
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _parser(environment: Mapping[str, str] = os.environ) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="subrosa relay", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+
+    def option(name: str, explanation: str, *, kind: type = str, default: object = None) -> None:
+        variable = "SUBROSA_" + name.removeprefix("--").replace("-", "_").upper()
+        parser.add_argument(
+            name,
+            type=kind,
+            default=environment.get(variable, default),
+            metavar=kind.__name__.upper().replace("STR", "TEXT"),
+            help=f"{explanation}" + ("" if default is None else f" (default: {default})"),
+        )
+
+    def switch(name: str, explanation: str) -> None:
+        variable = "SUBROSA_" + name.removeprefix("--").replace("-", "_").upper()
+        on = environment.get(variable, "").lower() in {"1", "true", "yes"}
+        parser.add_argument(name, action="store_true", default=on, help=explanation)
+
+    option("--host", "address to listen on; beyond this machine it needs TLS", default="127.0.0.1")
+    option("--port", "port to listen on; 0 takes a free one", kind=int, default=DEFAULT_PORT)
+    option("--tls-cert", "certificate chain, PEM", kind=Path)
+    option("--tls-key", "private key of the certificate, PEM", kind=Path)
+    switch(
+        "--insecure-plain-http-behind-a-proxy",
+        "listen without TLS beyond this machine: only where a proxy in front does TLS",
+    )
+    option("--database-url", "sqlite:///PATH or postgresql://USER@HOST/NAME", default=DEFAULT_DATABASE)
+    option("--redis-url", "Redis or Valkey that wakes the sockets of other relays; holds no message")
+    option(
+        "--verification",
+        "how codes reach the owner of a number: console prints them, file:PATH appends JSON lines",
+        default="console",
+    )
+    option(
+        "--secret-file",
+        "32 random bytes, the same for all relays on one database; keep it outside the database and its backups. "
+        "With SQLite it is made beside the file if this is not given",
+        kind=Path,
+    )
+    option("--assistant-token-file", "whoever has this token may enrol assistants; without it nobody may", kind=Path)
+    option("--limits", "TOML with rate limits: one table per bucket, with size and refill (seconds)", kind=Path)
+    switch("--no-migrate", "do not bring the schema up to date; refuse to start if it is not")
+    option("--source-url", "where users find the source code of this relay, told by /v1/server-info", default="")
+    switch("--json-ready", 'when ready, print one JSON line: {"url": ..., "port": ...}')
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

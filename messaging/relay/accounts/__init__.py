@@ -1,0 +1,1 @@
+"""Accounts and their devices: verification of a number, registration, credentials, sender certificates."""

@@ -1,0 +1,211 @@
+"""Registration: a new account, or the same account with a new primary device in place of all that was there.
+
+A registration takes effect in one transaction: account, device, mailbox and prekeys, or nothing.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from messaging.relay.accounts.passwords import hash_password
+from messaging.relay.accounts.service import VerificationService
+from messaging.relay.accounts.tables import (
+    delete_devices,
+    devices_of,
+    insert_account,
+    insert_device,
+    lock_account,
+    mailbox_ids,
+    update_account,
+)
+from messaging.relay.database import Database
+from messaging.relay.delivery.wakeups import CredentialsReplaced, Wakeups
+from messaging.relay.errors import Forbidden, InvalidRequest, MalformedRequest, NotAuthenticated, NotFound
+from messaging.relay.http import Credentials
+from messaging.relay.keys.service import store_keys
+from messaging.relay.keys.signatures import check_identity_key, check_prekeys
+from messaging.relay.keys.tables import KeyOwner
+from messaging.relay.limits import Limit, RateLimits
+from messaging.relay.messages.tables import create_mailbox, delete_mailboxes, lock_mailboxes
+from messaging.relay.server_secret import ServerSecret
+from messaging.wire.accounts import AccountCreationResponse, RegistrationRequest, is_e164
+from messaging.wire.identifiers import PRIMARY_DEVICE, IdentityKind
+from messaging.wire.keys import SetKeysRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """What a registration made. ``replaced`` names the mailboxes of the devices that are gone."""
+
+    aci: UUID
+    pni: UUID | None
+    reregistration: bool
+    replaced: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationService:
+    """Registers accounts."""
+
+    database: Database
+    verification: VerificationService
+    wakeups: Wakeups
+    secret: ServerSecret
+    limits: RateLimits
+    new_uuid: Callable[[], UUID] = uuid4
+
+    async def register(self, request: RegistrationRequest, credentials: Credentials) -> AccountCreationResponse:
+        """Register the account of a number, which a verification session has proved.
+
+        Raises:
+            InvalidRequest: no number, no PNI, or no session.
+            InvalidSignedKey: a prekey that the identity key did not sign.
+            Forbidden: a recovery password: this relay keeps none.
+            RateLimited: too many registrations of this number.
+            NotAuthenticated: the session does not exist or is not verified.
+            MalformedRequest: the session is another number's.
+        """
+        number = credentials.username
+        if not is_e164(number):
+            raise InvalidRequest("number")
+        if request.pni_identity_key is None:
+            raise InvalidRequest("pniIdentityKey")
+        check_registration_keys(request)
+        number_hash = self.secret.number_hash(number)
+        self.limits.take(Limit.REGISTRATION, number_hash)
+        await self._check_session(request, number_hash)
+        enrolled = await self.enrol(request, credentials.password, number_hash=number_hash)
+        return AccountCreationResponse(
+            uuid=enrolled.aci, number=number, pni=enrolled.pni, reregistration=enrolled.reregistration
+        )
+
+    async def register_assistant(
+        self, name: str, request: RegistrationRequest, credentials: Credentials
+    ) -> AccountCreationResponse:
+        """Register the account of an assistant; who may do so is for the caller to know.
+
+        Raises:
+            InvalidRequest: what belongs to a number, or credentials of another name.
+            InvalidSignedKey: a prekey that the identity key did not sign.
+        """
+        if request.session_id is not None or request.recovery_password is not None:
+            raise InvalidRequest("sessionId")
+        if request.pni_identity_key is not None:
+            raise InvalidRequest("pniIdentityKey")
+        if credentials.username != name:
+            raise InvalidRequest("name")
+        check_registration_keys(request)
+        enrolled = await self.enrol(request, credentials.password, assistant_name=name)
+        return AccountCreationResponse(uuid=enrolled.aci, reregistration=enrolled.reregistration)
+
+    async def enrol(
+        self,
+        request: RegistrationRequest,
+        password: str,
+        *,
+        number_hash: bytes | None = None,
+        assistant_name: str | None = None,
+    ) -> Enrolled:
+        """Create the account, or replace everything in it but its ids; then tell the sockets of what is gone."""
+        owner = {"number_hash": number_hash, "assistant_name": assistant_name}
+        try:
+            enrolled = await self._enrol(request, password, owner)
+        except IntegrityError:
+            # Somebody else registered the same number or name just now: this one comes second, and replaces it.
+            enrolled = await self._enrol(request, password, owner)
+        for mailbox_id in enrolled.replaced:
+            self.wakeups.announce(mailbox_id, CredentialsReplaced())
+        return enrolled
+
+    async def _enrol(self, request: RegistrationRequest, password: str, owner: dict[str, Any]) -> Enrolled:
+        async with self.database.begin() as db:
+            existing = await lock_account(db, **owner)
+            if existing is None:
+                aci, pni = self.new_uuid(), self.new_uuid() if request.pni_identity_key else None
+                account_id = await insert_account(db, {"aci": aci, "pni": pni, **owner, **_account_columns(request)})
+                replaced: tuple[int, ...] = ()
+            else:
+                aci, pni, account_id = existing.aci, existing.pni, existing.id
+                await update_account(db, account_id, _account_columns(request))
+                replaced = await _remove_devices(db, account_id)
+            await _add_primary_device(db, account_id, request, password)
+        return Enrolled(aci, pni, existing is not None, replaced)
+
+    async def _check_session(self, request: RegistrationRequest, number_hash: bytes) -> None:
+        if request.recovery_password is not None:
+            raise Forbidden
+        if not request.session_id:
+            raise InvalidRequest("sessionId")
+        try:
+            async with self.database.read() as db:
+                found = await self.verification.find(db, request.session_id)
+        except NotFound:
+            raise NotAuthenticated from None
+        if found.number_hash != number_hash:
+            raise MalformedRequest
+        if not found.state.verified:
+            raise NotAuthenticated
+
+
+def check_registration_keys(request: RegistrationRequest) -> None:
+    """Check each identity key, and that it signed its prekeys.
+
+    Raises:
+        InvalidSignedKey: one of them is wrong.
+    """
+    check_identity_key(request.aci_identity_key)
+    check_prekeys(request.aci_identity_key, (request.aci_signed_pre_key, request.aci_pq_last_resort_pre_key))
+    if request.pni_identity_key is not None:
+        of_pni = (request.pni_signed_pre_key, request.pni_pq_last_resort_pre_key)
+        check_identity_key(request.pni_identity_key)
+        check_prekeys(request.pni_identity_key, (key for key in of_pni if key is not None))
+
+
+async def _remove_devices(db: AsyncConnection, account_id: int) -> tuple[int, ...]:
+    mailboxes = mailbox_ids(await devices_of(db, account_id))
+    await lock_mailboxes(db, mailboxes)
+    await delete_devices(db, account_id)
+    await delete_mailboxes(db, mailboxes)
+    return tuple(mailboxes)
+
+
+async def _add_primary_device(
+    db: AsyncConnection, account_id: int, request: RegistrationRequest, password: str
+) -> None:
+    attributes, hashed = request.account_attributes, hash_password(password)
+    await insert_device(
+        db,
+        {
+            "account_id": account_id,
+            "device_id": PRIMARY_DEVICE,
+            "mailbox_id": await create_mailbox(db),
+            "registration_id": attributes.registration_id,
+            "pni_registration_id": attributes.pni_registration_id,
+            "password_salt": hashed.salt,
+            "password_hash": hashed.digest,
+            "name": attributes.name,
+            "capabilities": attributes.capabilities,
+        },
+    )
+    aci_keys = SetKeysRequest(
+        signed_pre_key=request.aci_signed_pre_key, pq_last_resort_pre_key=request.aci_pq_last_resort_pre_key
+    )
+    pni_keys = SetKeysRequest(
+        signed_pre_key=request.pni_signed_pre_key, pq_last_resort_pre_key=request.pni_pq_last_resort_pre_key
+    )
+    await store_keys(db, KeyOwner(account_id, PRIMARY_DEVICE, IdentityKind.ACI), aci_keys)
+    await store_keys(db, KeyOwner(account_id, PRIMARY_DEVICE, IdentityKind.PNI), pni_keys)
+
+
+def _account_columns(request: RegistrationRequest) -> dict[str, Any]:
+    attributes = request.account_attributes
+    return {
+        "aci_identity_key": request.aci_identity_key,
+        "pni_identity_key": request.pni_identity_key,
+        "access_key": attributes.unidentified_access_key,
+        "unrestricted_access": attributes.unrestricted_unidentified_access,
+    }

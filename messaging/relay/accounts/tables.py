@@ -1,0 +1,261 @@
+"""Tables of accounts, devices and verification sessions, with the queries on them.
+
+A phone number is stored as a keyed hash only; while a verification session lives, also sealed under a key that is not in
+the database. Times are milliseconds since 1970.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    ForeignKey,
+    LargeBinary,
+    SmallInteger,
+    String,
+    Uuid,
+    delete,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.orm import Mapped, mapped_column
+
+from messaging.relay.database import Base, RowId
+from messaging.relay.http import Caller
+from messaging.wire.identifiers import IdentityKind, ServiceId
+
+
+class AccountRow(Base):
+    """An account: of a person, by the hash of a number, or of an assistant, by a name."""
+
+    __tablename__ = "accounts"
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012 - SQLAlchemy's own idiom
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    aci: Mapped[UUID] = mapped_column(Uuid, unique=True)
+    pni: Mapped[UUID | None] = mapped_column(Uuid, unique=True)
+    number_hash: Mapped[bytes | None] = mapped_column(LargeBinary, unique=True)
+    assistant_name: Mapped[str | None] = mapped_column(String(64), unique=True)
+    aci_identity_key: Mapped[bytes] = mapped_column(LargeBinary)
+    pni_identity_key: Mapped[bytes | None] = mapped_column(LargeBinary)
+    access_key: Mapped[bytes | None] = mapped_column(LargeBinary)
+    unrestricted_access: Mapped[bool]
+
+
+class DeviceRow(Base):
+    """A device. ``mailbox_id`` is new at each registration, and so tells one registration from the next."""
+
+    __tablename__ = "devices"
+    account_id: Mapped[int] = mapped_column(RowId, ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True)
+    device_id: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    mailbox_id: Mapped[int] = mapped_column(RowId, ForeignKey("mailboxes.id"), unique=True)
+    registration_id: Mapped[int] = mapped_column(SmallInteger)
+    pni_registration_id: Mapped[int | None] = mapped_column(SmallInteger)
+    password_salt: Mapped[bytes] = mapped_column(LargeBinary)
+    password_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    name: Mapped[bytes | None] = mapped_column(LargeBinary)  # encrypted by the device
+    capabilities: Mapped[dict[str, bool]] = mapped_column(JSON)
+
+
+class VerificationSessionRow(Base):
+    """A verification session; its id, which whoever holds it may use, is kept as a hash."""
+
+    __tablename__ = "verification_sessions"
+    id_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    number_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    sealed_number: Mapped[bytes] = mapped_column(LargeBinary)
+    expires_at: Mapped[int] = mapped_column(BigInteger, index=True)
+    verified: Mapped[bool]
+    codes_sent: Mapped[int] = mapped_column(SmallInteger)
+    next_code_at: Mapped[int] = mapped_column(BigInteger)
+    code_mac: Mapped[bytes | None] = mapped_column(LargeBinary)
+    code_expires_at: Mapped[int] = mapped_column(BigInteger)
+    attempts: Mapped[int] = mapped_column(SmallInteger)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What the other domains need to know of an account."""
+
+    id: int
+    aci: UUID
+    pni: UUID | None
+    aci_identity_key: bytes
+    pni_identity_key: bytes | None
+    access_key: bytes | None = field(repr=False)
+    unrestricted_access: bool
+
+    def identity_key(self, kind: IdentityKind) -> bytes | None:
+        """The public identity key of one identity; ``None`` for the PNI of an account without a number."""
+        return self.aci_identity_key if kind is IdentityKind.ACI else self.pni_identity_key
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What the other domains need to know of a device."""
+
+    device_id: int
+    mailbox_id: int
+    registration_id: int
+    pni_registration_id: int | None
+
+    def registration_id_for(self, kind: IdentityKind) -> int:
+        """The registration id under one identity."""
+        number = self.registration_id if kind is IdentityKind.ACI else self.pni_registration_id
+        return 0 if number is None else number
+
+
+_ACCOUNT = (
+    AccountRow.id,
+    AccountRow.aci,
+    AccountRow.pni,
+    AccountRow.aci_identity_key,
+    AccountRow.pni_identity_key,
+    AccountRow.access_key,
+    AccountRow.unrestricted_access,
+)
+
+
+async def find_account(db: AsyncConnection, service_id: ServiceId) -> Account | None:
+    """The account that ``service_id`` names."""
+    column = AccountRow.aci if service_id.kind is IdentityKind.ACI else AccountRow.pni
+    found = (await db.execute(select(*_ACCOUNT).where(column == service_id.uuid))).one_or_none()
+    return None if found is None else Account(*found)
+
+
+async def find_account_by_id(db: AsyncConnection, account_id: int) -> Account | None:
+    """The account with this row id."""
+    found = (await db.execute(select(*_ACCOUNT).where(AccountRow.id == account_id))).one_or_none()
+    return None if found is None else Account(*found)
+
+
+async def lock_account(db: AsyncConnection, *, number_hash: bytes | None, assistant_name: str | None) -> Account | None:
+    """The account with this number or this name, locked until the transaction ends."""
+    owner = (
+        AccountRow.assistant_name == assistant_name if number_hash is None else AccountRow.number_hash == number_hash
+    )
+    found = (await db.execute(select(*_ACCOUNT).where(owner).with_for_update())).one_or_none()
+    return None if found is None else Account(*found)
+
+
+async def insert_account(db: AsyncConnection, values: dict[str, Any]) -> int:
+    """Add an account; returns its row id."""
+    added: int = (await db.execute(insert(AccountRow).values(values).returning(AccountRow.id))).scalar_one()
+    return added
+
+
+async def update_account(db: AsyncConnection, account_id: int, values: dict[str, Any]) -> None:
+    """Change an account."""
+    await db.execute(update(AccountRow).where(AccountRow.id == account_id).values(values))
+
+
+async def assistants(db: AsyncConnection) -> list[tuple[str, UUID]]:
+    """Name and ACI of each assistant, in the order of their names."""
+    query = select(AccountRow.assistant_name, AccountRow.aci).where(AccountRow.assistant_name.is_not(None))
+    return [(str(name), aci) for name, aci in await db.execute(query.order_by(AccountRow.assistant_name))]
+
+
+async def devices_of(db: AsyncConnection, account_id: int) -> list[Device]:
+    """All devices of an account, in the order of their ids."""
+    row = DeviceRow
+    query = select(row.device_id, row.mailbox_id, row.registration_id, row.pni_registration_id)
+    found = await db.execute(query.where(row.account_id == account_id).order_by(row.device_id))
+    return [Device(*columns) for columns in found]
+
+
+async def insert_device(db: AsyncConnection, values: dict[str, Any]) -> None:
+    """Add a device."""
+    await db.execute(insert(DeviceRow).values(values))
+
+
+async def delete_devices(db: AsyncConnection, account_id: int) -> None:
+    """Remove all devices of an account, and with them their prekeys."""
+    await db.execute(delete(DeviceRow).where(DeviceRow.account_id == account_id))
+
+
+async def lock_device(db: AsyncConnection, caller: Caller) -> bool:
+    """Lock the caller's device until the transaction ends; ``False`` if it was registered anew since it authenticated."""
+    row = DeviceRow
+    query = select(row.mailbox_id).where(
+        row.account_id == caller.account_id,
+        row.device_id == caller.device_id,
+        row.mailbox_id == caller.mailbox_id,
+    )
+    return (await db.execute(query.with_for_update())).one_or_none() is not None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCredentials:
+    """A device with what its password is checked against."""
+
+    caller: Caller
+    salt: bytes = field(repr=False)
+    digest: bytes = field(repr=False)
+
+
+async def find_credentials(db: AsyncConnection, aci: UUID, device_id: int) -> StoredCredentials | None:
+    """The device, if it exists."""
+    query = (
+        select(
+            AccountRow.id,
+            AccountRow.aci,
+            AccountRow.pni,
+            DeviceRow.device_id,
+            DeviceRow.mailbox_id,
+            DeviceRow.password_salt,
+            DeviceRow.password_hash,
+        )
+        .join(DeviceRow, DeviceRow.account_id == AccountRow.id)
+        .where(AccountRow.aci == aci, DeviceRow.device_id == device_id)
+    )
+    found = (await db.execute(query)).one_or_none()
+    if found is None:
+        return None
+    account_id, its_aci, pni, its_id, mailbox_id, salt, digest = found
+    return StoredCredentials(Caller(account_id, its_aci, pni, its_id, mailbox_id), salt, digest)
+
+
+_SESSION = (
+    VerificationSessionRow.number_hash,
+    VerificationSessionRow.sealed_number,
+    VerificationSessionRow.expires_at,
+    VerificationSessionRow.verified,
+    VerificationSessionRow.codes_sent,
+    VerificationSessionRow.next_code_at,
+    VerificationSessionRow.code_mac,
+    VerificationSessionRow.code_expires_at,
+    VerificationSessionRow.attempts,
+)
+
+
+async def insert_verification(db: AsyncConnection, id_hash: bytes, columns: dict[str, Any]) -> None:
+    """Add a verification session."""
+    await db.execute(insert(VerificationSessionRow).values(id_hash=id_hash, **columns))
+
+
+async def lock_verification(db: AsyncConnection, id_hash: bytes, *, now: int) -> dict[str, Any] | None:
+    """The columns of a session that has not expired, locked until the transaction ends."""
+    row = VerificationSessionRow
+    query = select(*_SESSION).where(row.id_hash == id_hash, row.expires_at > now).with_for_update()
+    found = (await db.execute(query)).mappings().one_or_none()
+    return None if found is None else dict(found)
+
+
+async def update_verification(db: AsyncConnection, id_hash: bytes, columns: dict[str, Any]) -> None:
+    """Change a session."""
+    row = VerificationSessionRow
+    await db.execute(update(row).where(row.id_hash == id_hash).values(**columns))
+
+
+async def delete_expired_verifications(db: AsyncConnection, *, now: int) -> int:
+    """Forget sessions that have expired; returns how many."""
+    return (await db.execute(delete(VerificationSessionRow).where(VerificationSessionRow.expires_at <= now))).rowcount
+
+
+def mailbox_ids(devices: Iterable[Device]) -> list[int]:
+    """Their mailboxes, sorted: the order in which mailboxes are locked."""
+    return sorted(device.mailbox_id for device in devices)

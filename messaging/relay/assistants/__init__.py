@@ -1,0 +1,1 @@
+"""Accounts of assistants: without a number, enrolled by whoever holds the operator's token."""

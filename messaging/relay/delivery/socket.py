@@ -1,0 +1,190 @@
+"""The chat socket: frames in both directions, in which envelopes go out and the whole REST API comes in.
+
+Nothing here grows with a peer's behaviour: when ``MAX_RUNNING_REQUESTS`` of its requests are being answered, no further
+frame is read. Requests run in tasks that a closing socket does not cancel. What to deliver is ``delivery.outbound``'s.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import IntEnum
+from http import HTTPStatus
+
+from aiohttp import WSMsgType, web
+
+from messaging.relay.accounts.authentication import Authentication
+from messaging.relay.delivery.mailbox import Mailboxes
+from messaging.relay.delivery.outbound import MailboxGone, Outbound, Unfinished
+from messaging.relay.delivery.wakeups import ConnectedElsewhere, CredentialsReplaced, MailArrived, Notice, Wakeups
+from messaging.relay.http import Answer, Call, Caller, Dispatcher
+from messaging.relay.logs import get_logger
+from messaging.wire import frames
+from messaging.wire.errors import MalformedFrame
+from messaging.wire.limits import MAX_FRAME
+
+HEARTBEAT_SECONDS = 30
+CLOSING_SECONDS = 5
+MAX_RUNNING_REQUESTS = 16
+
+
+class CloseCode(IntEnum):
+    """Why the relay closes a socket (RFC 6455, section 7.4.1; 44xx: Signal-Server). aiohttp itself says 1009."""
+
+    NORMAL = 1000
+    GOING_AWAY = 1001
+    UNSUPPORTED = 1003
+    MALFORMED = 1007
+    FAULT = 1011
+    CREDENTIALS_REPLACED = 4401
+    CONNECTED_ELSEWHERE = 4409
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """Opens sockets, and closes them all when the relay stops. ``now`` gives milliseconds since 1970."""
+
+    authentication: Authentication
+    dispatcher: Dispatcher
+    mailboxes: Mailboxes
+    wakeups: Wakeups
+    now: Callable[[], int]
+    unfinished: Unfinished = field(default_factory=Unfinished)
+    open: "set[ChatSocket]" = field(default_factory=set)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def serve(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
+        """Run one socket until it closes. Without credentials it carries requests only.
+
+        Raises:
+            NotAuthenticated: wrong credentials; the upgrade fails.
+        """
+        caller = await self.authentication.find(call)
+        websocket = web.WebSocketResponse(
+            timeout=CLOSING_SECONDS, heartbeat=HEARTBEAT_SECONDS, max_msg_size=MAX_FRAME, compress=False
+        )
+        await websocket.prepare(request)
+        socket = ChatSocket(self, websocket, caller, call.remote)
+        self.open.add(socket)
+        try:
+            if self.stopping.is_set():
+                socket.close(CloseCode.GOING_AWAY)
+            await socket.run()
+        finally:
+            self.open.discard(socket)
+        return websocket
+
+    async def close(self) -> None:
+        """Close all sockets, those too that are being opened, and wait for what they began."""
+        self.stopping.set()
+        closing = set(self.open)
+        for socket in closing:
+            socket.close(CloseCode.GOING_AWAY)
+        await asyncio.gather(*(socket.closed.wait() for socket in closing))
+        await self.unfinished.finish()
+
+
+class ChatSocket:
+    """One socket. ``closed`` is set when it is over."""
+
+    def __init__(self, sockets: Sockets, websocket: web.WebSocketResponse, caller: Caller | None, remote: str) -> None:
+        self.closed = asyncio.Event()
+        self._sockets = sockets
+        self._websocket = websocket
+        self._caller = caller
+        self._remote = remote
+        self._connection = secrets.token_bytes(16)
+        self._requests = asyncio.Semaphore(MAX_RUNNING_REQUESTS)
+        self._reading = asyncio.create_task(self._read_frames())
+        self._code = CloseCode.NORMAL
+        self._outbound: Outbound | None = None
+        if caller is not None:
+            self._outbound = Outbound(caller.mailbox_id, sockets.mailboxes, self._send, sockets.unfinished, sockets.now)
+
+    async def run(self) -> None:
+        """Serve the peer until one side closes."""
+        try:
+            if self._caller is None or self._outbound is None:
+                await asyncio.wait([self._reading])
+            else:
+                await self._run_with_delivery(self._caller.mailbox_id, self._outbound)
+            # Only now, with nobody reading, does aiohttp wait for the peer to close in its turn.
+            await self._websocket.close(code=self._code)
+        finally:
+            self._reading.cancel()
+            self.closed.set()
+
+    async def _run_with_delivery(self, mailbox_id: int, outbound: Outbound) -> None:
+        async with self._sockets.wakeups.listen(mailbox_id, self._notice):
+            self._sockets.wakeups.announce(mailbox_id, ConnectedElsewhere(self._connection))
+            delivery = asyncio.create_task(self._deliver(outbound))
+            try:
+                await asyncio.wait([self._reading])
+            finally:
+                delivery.cancel()
+                await asyncio.wait([delivery])
+
+    def close(self, code: CloseCode) -> None:
+        """Let the socket end with ``code``; of several codes the first one stands."""
+        if not self._reading.done():
+            self._code = code if self._code is CloseCode.NORMAL else self._code
+            self._reading.cancel()
+
+    async def _read_frames(self) -> None:
+        async for message in self._websocket:
+            if message.type is not WSMsgType.BINARY:
+                self._code = CloseCode.UNSUPPORTED
+                return
+            try:
+                frame = frames.decode_frame(message.data)
+            except MalformedFrame:
+                self._code = CloseCode.MALFORMED
+                return
+            match frame:
+                case frames.Request():
+                    await self._requests.acquire()
+                    self._sockets.unfinished.start(self._answer(frame))
+                case frames.Response() if self._outbound is not None:
+                    self._outbound.answered(frame)
+
+    async def _answer(self, request: frames.Request) -> None:
+        try:
+            body = request.body or b""
+            call = Call(request.verb, request.path, request.headers, body, self._remote, self._caller)
+            answer = await self._sockets.dispatcher.answer(call)
+            await self._send(response_frame(request.id, answer))
+        finally:
+            self._requests.release()
+
+    async def _send(self, frame: frames.Frame) -> None:
+        with suppress(ConnectionError):  # the reading side sees that the peer is gone, and ends the socket
+            await self._websocket.send_bytes(frames.encode_frame(frame))
+
+    async def _deliver(self, outbound: Outbound) -> None:
+        try:
+            await outbound.run()
+        except MailboxGone:
+            self.close(CloseCode.CREDENTIALS_REPLACED)
+        except Exception as error:  # noqa: BLE001 - whatever it is: the device connects again and gets the same envelopes
+            get_logger().error("delivery_failed", error=type(error).__name__)
+            self.close(CloseCode.FAULT)
+
+    def _notice(self, notice: Notice) -> None:
+        match notice:
+            case MailArrived(sequence) if self._outbound is not None:
+                self._outbound.queued(sequence)
+            case ConnectedElsewhere(connection) if connection != self._connection:
+                self.close(CloseCode.CONNECTED_ELSEWHERE)
+            case CredentialsReplaced():
+                self.close(CloseCode.CREDENTIALS_REPLACED)
+
+
+def response_frame(request_id: int, answer: Answer) -> frames.Response:
+    """``answer`` as the frame that answers the request ``request_id``; an empty body is no body."""
+    try:
+        phrase = HTTPStatus(answer.status).phrase
+    except ValueError:
+        phrase = ""  # 440 has none
+    headers = {name.lower(): value for name, value in answer.headers.items()}
+    return frames.Response(request_id, answer.status, phrase, headers, answer.body or None)

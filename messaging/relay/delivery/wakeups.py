@@ -1,0 +1,75 @@
+"""How the process that stores an envelope tells the process that holds the device's socket.
+
+A notice is a hint: it may be lost, doubled or late, and nothing depends on it but time. The database is the truth;
+``delivery.watch`` looks there every few seconds for what a lost notice would have said.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class MailArrived:
+    """The mailbox has an envelope with this sequence."""
+
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectedElsewhere:
+    """The device has opened another socket, named by 16 random bytes."""
+
+    connection: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialsReplaced:
+    """The device was registered anew; the mailbox is gone."""
+
+
+Notice = MailArrived | ConnectedElsewhere | CredentialsReplaced
+Listener = Callable[[Notice], None]
+
+
+class Wakeups(Protocol):
+    """Carries notices."""
+
+    def announce(self, mailbox_id: int, notice: Notice) -> None:
+        """Tell all listeners of a mailbox. Never waits, never fails."""
+
+    def listen(self, mailbox_id: int, listener: Listener) -> AbstractAsyncContextManager[None]:
+        """Call ``listener``, which must not wait, with each notice while the block lasts."""
+
+
+class LocalWakeups:
+    """Notices within one process."""
+
+    def __init__(self) -> None:
+        self._listeners: dict[int, list[Listener]] = {}
+
+    def announce(self, mailbox_id: int, notice: Notice) -> None:
+        """Call the listeners of this process."""
+        for listener in list(self._listeners.get(mailbox_id, ())):
+            listener(notice)
+
+    @asynccontextmanager
+    async def listen(self, mailbox_id: int, listener: Listener) -> AsyncIterator[None]:
+        """Be a listener while the block lasts."""
+        listeners = self._listeners.setdefault(mailbox_id, [])
+        listeners.append(listener)
+        try:
+            yield
+        finally:
+            listeners.remove(listener)
+            if not listeners:
+                self._listeners.pop(mailbox_id, None)
+
+    def mailboxes(self) -> list[int]:
+        """Mailboxes that somebody listens to."""
+        return list(self._listeners)
+
+    def count(self, mailbox_id: int) -> int:
+        """How many listen to a mailbox."""
+        return len(self._listeners.get(mailbox_id, ()))

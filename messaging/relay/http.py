@@ -1,0 +1,243 @@
+"""One dispatcher for all of REST: the same handlers answer HTTP and what is tunnelled through a WebSocket.
+
+A handler takes a :class:`Call` and returns an :class:`Answer`. Here outcomes become statuses, and each call becomes one
+line of the log: its route, never its path. Sockets and HTTP itself belong to ``relay.server`` and ``delivery.socket``.
+"""
+
+import base64
+import binascii
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+from urllib.parse import parse_qsl, unquote, urlsplit
+from uuid import UUID
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from messaging.relay.errors import (
+    STATUS,
+    Internal,
+    InvalidRequest,
+    MalformedRequest,
+    MethodNotAllowed,
+    NoSuchPath,
+    NotAuthenticated,
+    NotFound,
+    RelayError,
+    Unavailable,
+)
+from messaging.relay.logs import get_logger, milliseconds_since
+from messaging.wire.errors import MalformedField
+from messaging.wire.identifiers import DeviceAddress, IdentityKind, ServiceId
+from messaging.wire.json import Entity, InvalidEntity, MalformedJson
+from messaging.wire.limits import MAX_PASSWORD
+from messaging.wire.messages import TIMESTAMP_HEADER
+
+JSON = {"Content-Type": "application/json"}  # exactly: libsignal compares the whole value
+
+E = TypeVar("E", bound=Entity)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An authenticated device. Its mailbox names the registration: a device registered anew has another."""
+
+    account_id: int
+    aci: UUID
+    pni: UUID | None
+    device_id: int
+    mailbox_id: int
+
+    @property
+    def address(self) -> DeviceAddress:
+        """How others see it as a sender."""
+        return DeviceAddress(ServiceId(self.aci), self.device_id)
+
+    def is_identified_by(self, service_id: ServiceId) -> bool:
+        """Whether ``service_id`` is one of the caller's own identities."""
+        return service_id.uuid == (self.aci if service_id.kind is IdentityKind.ACI else self.pni)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What HTTP Basic carries."""
+
+    username: str = field(repr=False)
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request. Header names are lower case; ``remote`` is a network address, for limits only.
+
+    ``caller`` is the device whose socket it came through, if it came through an authenticated one.
+    """
+
+    verb: str
+    path: str = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes = field(default=b"", repr=False)
+    remote: str = field(default="", repr=False)
+    caller: Caller | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict, repr=False)
+    query: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def entity(self, kind: type[E]) -> E:
+        """The body, read as ``kind``."""
+        return kind.from_json(self.body)
+
+    def service_id(self) -> ServiceId:
+        """The path's ``{service_id}``; one that cannot exist is one that does not."""
+        try:
+            return ServiceId.parse(self.parameters["service_id"])
+        except MalformedField:
+            raise NotFound from None
+
+    def identity(self) -> IdentityKind:
+        """The query's ``identity``, by default the account's."""
+        try:
+            return IdentityKind(self.query.get("identity", IdentityKind.ACI).lower())
+        except ValueError:
+            raise MalformedRequest from None
+
+    def credentials(self) -> Credentials | None:
+        """The HTTP Basic credentials, ``None`` without the header.
+
+        Raises:
+            NotAuthenticated: a header that is not HTTP Basic.
+        """
+        header = self.headers.get("authorization")
+        if header is None:
+            return None
+        scheme, _, encoded = header.partition(" ")
+        try:
+            decoded = base64.b64decode(encoded.strip(), validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            raise NotAuthenticated from None
+        username, colon, password = decoded.partition(":")
+        if scheme.lower() != "basic" or not colon or not 1 <= len(password) <= MAX_PASSWORD:
+            raise NotAuthenticated
+        return Credentials(username, password)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One response."""
+
+    status: int
+    body: bytes = field(default=b"", repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+NO_CONTENT = Answer(204)
+
+
+def answer_with(entity: Entity) -> Answer:
+    """200 and ``entity`` as JSON."""
+    return Answer(200, entity.to_json(), JSON)
+
+
+def answer_of(error: RelayError) -> Answer:
+    """What the caller is told of ``error``."""
+    body = error.body()
+    return Answer(STATUS[type(error)], body, {**(JSON if body else {}), **error.headers()})
+
+
+Handler = Callable[[Call], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Calls of ``verb`` on paths like ``template``, in which ``{name}`` stands for one segment."""
+
+    verb: str
+    template: str
+    handler: Handler
+
+
+class Router:
+    """Which handler a path means. A trailing slash is not part of a path."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._by_template: dict[tuple[str, ...], dict[str, Route]] = {}
+        for route in routes:
+            self._by_template.setdefault(_segments(route.template), {})[route.verb] = route
+
+    def find(self, verb: str, path: str) -> tuple[Route, dict[str, str]]:
+        """The route and the path's parameters.
+
+        Raises:
+            NoSuchPath: no template matches.
+            MethodNotAllowed: a template matches, but not for this verb.
+        """
+        segments = _segments(path)
+        for template, by_verb in self._by_template.items():
+            parameters = _match(template, segments)
+            if parameters is not None:
+                if verb not in by_verb:
+                    raise MethodNotAllowed(by_verb)
+                return by_verb[verb], parameters
+        raise NoSuchPath
+
+
+def _segments(path: str) -> tuple[str, ...]:
+    return tuple(path.strip("/").split("/"))
+
+
+def _match(template: tuple[str, ...], segments: tuple[str, ...]) -> dict[str, str] | None:
+    if len(template) != len(segments):
+        return None
+    parameters = {}
+    for expected, found in zip(template, segments, strict=True):
+        if expected.startswith("{"):
+            parameters[expected[1:-1]] = unquote(found)
+        elif expected != found:
+            return None
+    return parameters
+
+
+class Dispatcher:
+    """Answers every call, whatever happens. ``now`` gives milliseconds since 1970."""
+
+    def __init__(self, routes: Iterable[Route], now: Callable[[], int]) -> None:
+        self._router = Router(routes)
+        self._now = now
+        self._log = get_logger()
+
+    async def answer(self, call: Call) -> Answer:
+        """Find the handler, run it, and turn what it raises into an answer."""
+        started, template = time.perf_counter(), "unknown"
+        try:
+            address = urlsplit(call.path)
+            route, parameters = self._router.find(call.verb, address.path)
+            template = route.template
+            query = dict(parse_qsl(address.query, keep_blank_values=True, max_num_fields=32))
+            answer = await route.handler(replace(call, parameters=parameters, query=query))
+        except Exception as error:  # noqa: BLE001 - the boundary: no fault may reach a peer or a log in its own words
+            outcome = outcome_of(error)
+            if isinstance(outcome, Internal | Unavailable):
+                self._log.error("call_failed", route=template, error=type(error).__name__)
+            answer = answer_of(outcome)
+        self._log.info(
+            "call", route=template, verb=call.verb, status=answer.status, duration_ms=milliseconds_since(started)
+        )
+        return replace(answer, headers={**answer.headers, TIMESTAMP_HEADER: str(self._now())})
+
+
+def outcome_of(error: Exception) -> RelayError:
+    """What a caller may know of ``error``."""
+    match error:
+        case RelayError():
+            return error
+        case MalformedJson():
+            return MalformedRequest()
+        case InvalidEntity():
+            return InvalidRequest(*error.fields)
+        case MalformedField():
+            return InvalidRequest(error.field)
+        case DBAPIError() | PoolTimeout() | OSError():
+            return Unavailable()
+        case _:
+            return Internal()

@@ -1,0 +1,44 @@
+"""``/v2/keys``."""
+
+from messaging.relay.accounts.access import access_key_of
+from messaging.relay.accounts.authentication import Authentication
+from messaging.relay.http import NO_CONTENT, Answer, Call, Route, answer_with
+from messaging.relay.keys.service import KeyService
+from messaging.wire.identifiers import parse_device_id
+from messaging.wire.keys import ALL_DEVICES, SetKeysRequest, SignedPreKey
+
+
+def key_routes(keys: KeyService, authentication: Authentication) -> list[Route]:
+    """The routes of prekeys."""
+
+    async def put_keys(call: Call) -> Answer:
+        owner = await authentication.require(call)
+        await keys.upload(call.entity(SetKeysRequest), owner, call.identity())
+        return NO_CONTENT
+
+    async def put_signed(call: Call) -> Answer:
+        owner = await authentication.require(call)
+        await keys.upload(SetKeysRequest(signed_pre_key=call.entity(SignedPreKey)), owner, call.identity())
+        return NO_CONTENT
+
+    async def get_count(call: Call) -> Answer:
+        owner = await authentication.require(call)
+        return answer_with(await keys.count(owner, call.identity()))
+
+    async def get_bundles(call: Call) -> Answer:
+        caller = await authentication.find(call)
+        device = call.parameters["device_id"]
+        found = await keys.fetch(
+            call.service_id(),
+            None if device == ALL_DEVICES else parse_device_id(device),
+            caller=caller,
+            access_key=access_key_of(call),
+        )
+        return answer_with(found)
+
+    return [
+        Route("PUT", "/v2/keys", put_keys),
+        Route("GET", "/v2/keys", get_count),
+        Route("PUT", "/v2/keys/signed", put_signed),
+        Route("GET", "/v2/keys/{service_id}/{device_id}", get_bundles),
+    ]

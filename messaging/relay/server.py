@@ -1,0 +1,143 @@
+"""HTTP and TLS: aiohttp's low-level server in front of the dispatcher and the sockets.
+
+Bodies are bounded in size and time. What is not HTTP is answered without repeating it, and never logged.
+"""
+
+import asyncio
+import ipaddress
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.web_protocol import RequestHandler
+
+from messaging.relay.delivery.socket import Sockets
+from messaging.relay.errors import NoSuchPath, RelayError, RequestTimeout, StartupError, TooLarge
+from messaging.relay.http import JSON, Answer, Call, Dispatcher, answer_of
+from messaging.relay.logs import get_logger
+from messaging.wire.json import json_body
+from messaging.wire.limits import MAX_BODY
+
+SOCKET_PATH = "/v1/websocket"
+BODY_SECONDS = 30
+_SERVER = {"Server": "subrosa"}  # aiohttp would tell its version and Python's
+
+
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """Takes each HTTP request to where it belongs."""
+
+    dispatcher: Dispatcher
+    sockets: Sockets
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request."""
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        path = request.rel_url.raw_path_qs
+        try:
+            if request.rel_url.raw_path.rstrip("/") == SOCKET_PATH:
+                if headers.get("upgrade", "").lower() != "websocket":
+                    raise NoSuchPath
+                call = Call(request.method, path, headers, remote=request.remote or "")
+                return await self.sockets.serve(request, call)
+            body = await _read(request)
+        except RelayError as error:
+            response = _response(answer_of(error))
+            response.force_close()  # the rest of the body, if any, is not read
+            return response
+        except web.HTTPException as error:
+            return _response(Answer(error.status))
+        call = Call(request.method, path, headers, body, request.remote or "")
+        return _response(await self.dispatcher.answer(call))
+
+
+async def _read(request: web.BaseRequest) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.read()
+    except TimeoutError:
+        raise RequestTimeout from None
+    except web.HTTPRequestEntityTooLarge:
+        raise TooLarge from None
+
+
+def _response(answer: Answer) -> web.Response:
+    return web.Response(status=answer.status, body=answer.body or None, headers={**_SERVER, **answer.headers})
+
+
+class _Connection(RequestHandler):
+    """A connection that does not say what was wrong with bytes that are not HTTP: aiohttp would repeat and log them."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - aiohttp's signature; it may hold what the peer sent
+    ) -> web.StreamResponse:
+        get_logger().warning("not_http", status=status, error=type(exc).__name__)
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun")
+        code = "malformed" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "internal"
+        response = _response(Answer(status, json_body({"code": code}), JSON))
+        response.force_close()
+        return response
+
+
+class HttpServer(web.Server):
+    """aiohttp's low-level server with our bounds."""
+
+    def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
+        super().__init__(handler, request_factory=self._make_bounded_request)
+
+    def _make_bounded_request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: RequestHandler,
+        writer: AbstractStreamWriter,
+        task: asyncio.Task[None],
+    ) -> web.BaseRequest:
+        loop = asyncio.get_running_loop()
+        return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY)
+
+    def __call__(self) -> RequestHandler:
+        return _Connection(
+            self,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type]  # aiohttp documents None: no access log
+            auto_decompress=False,
+            keepalive_timeout=75,
+        )
+
+
+def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """TLS 1.2 or later with this certificate chain.
+
+    Raises:
+        StartupError: a file is missing, or not what it should be.
+    """
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError):
+        raise StartupError("the TLS certificate or its key cannot be read") from None
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` can be reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,82 @@
+"""The one secret of a relay: 32 bytes in a file outside the database, from which each key is derived for one purpose.
+
+Who has the database without this file cannot tell a number from its hash, nor sign a sender certificate.
+"""
+
+import hmac
+import os
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from messaging.relay.errors import StartupError
+
+SECRET_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSecret:
+    """The keys of one relay, or of all relays on one database. All are 32 bytes."""
+
+    number_hash_key: bytes = field(repr=False)
+    verification_key: bytes = field(repr=False)
+    number_seal_key: bytes = field(repr=False)
+    trust_root_private: bytes = field(repr=False)
+    certificate_private: bytes = field(repr=False)
+
+    @classmethod
+    def derive(cls, secret: bytes) -> "ServerSecret":
+        """Derive all keys from the 32 bytes of the file (HKDF-SHA-256, one label each)."""
+        return cls(
+            number_hash_key=_derive(secret, "number hash"),
+            verification_key=_derive(secret, "verification"),
+            number_seal_key=_derive(secret, "number seal"),
+            trust_root_private=_derive(secret, "sealed sender trust root"),
+            certificate_private=_derive(secret, "sealed sender server certificate"),
+        )
+
+    def number_hash(self, number: str) -> bytes:
+        """The only form in which a number is kept with an account (HMAC-SHA-256)."""
+        return hmac.digest(self.number_hash_key, number.encode(), sha256)
+
+
+def _derive(secret: bytes, label: str) -> bytes:
+    return HKDF(SHA256(), 32, salt=None, info=f"subrosa relay 1: {label}".encode()).derive(secret)
+
+
+def read_secret(path: Path, *, create: bool) -> ServerSecret:
+    """Read the secret file, or make it first if ``create``.
+
+    Raises:
+        StartupError: the file is missing, unreadable or not 32 bytes long.
+    """
+    if create and not path.exists():
+        _create(path)
+    try:
+        secret = path.read_bytes()
+    except OSError as error:
+        raise StartupError(f"cannot read the secret file: {error.strerror}") from None
+    if len(secret) != SECRET_BYTES:
+        raise StartupError(f"the secret file must hold {SECRET_BYTES} random bytes")
+    return ServerSecret.derive(secret)
+
+
+def _create(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # Written aside and then linked: a second process sees the whole file or none, and the first one stands.
+    aside = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(secrets.token_bytes(SECRET_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):
+            os.link(aside, path)
+    finally:
+        aside.unlink()

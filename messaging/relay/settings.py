@@ -1,0 +1,31 @@
+"""What an operator may set. Read once, in ``relay.app``; others get values, not settings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from messaging.relay.limits import DEFAULTS, Bucket, Limit
+
+DEFAULT_DATABASE = "sqlite:///var/subrosa.db"
+DEFAULT_PORT = 8443
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The settings of one relay process. Port 0 takes a free one."""
+
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    plain_http_behind_a_proxy: bool = False
+    database_url: str = field(default=DEFAULT_DATABASE, repr=False)  # may carry a password
+    redis_url: str | None = field(default=None, repr=False)  # may carry a password
+    verification: str = "console"
+    secret_file: Path | None = None
+    assistant_token_file: Path | None = None
+    limits: Mapping[Limit, Bucket] = field(default_factory=lambda: DEFAULTS)
+    migrate: bool = True
+    source_url: str = ""  # where users of this relay find its source code (AGPL, section 13)
+    envelope_lifetime: timedelta = timedelta(days=30)

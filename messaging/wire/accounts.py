@@ -1,0 +1,143 @@
+"""JSON of accounts: verification of a number, registration, and who the caller is.
+
+Source: Signal-Server, ``VerificationController``, ``RegistrationController``, ``AccountController`` and their entities.
+Push tokens and push challenges are ignored: a device of this relay fetches its messages.
+"""
+
+import re
+from typing import Annotated, Literal, Self
+from uuid import UUID
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from messaging.wire.json import Base64, EcPublicKey, Entity
+from messaging.wire.keys import KyberPreKey, SignedPreKey
+from messaging.wire.limits import ACCESS_KEY, MAX_CAPABILITIES, MAX_DEVICE_NAME, MAX_REGISTRATION_ID
+
+_E164 = re.compile(r"\+[1-9][0-9]{6,14}")
+
+
+def is_e164(number: str) -> bool:
+    """Whether ``number`` is a plus sign, a country code and digits: 7 to 15 digits in all (ITU-T E.164)."""
+    return _E164.fullmatch(number) is not None
+
+
+def _e164(number: str) -> str:
+    if not is_e164(number):
+        raise ValueError("not a number in E.164 form")
+    return number
+
+
+PhoneNumber = Annotated[str, AfterValidator(_e164), Field(repr=False)]
+RegistrationId = Annotated[int, Field(ge=1, le=MAX_REGISTRATION_ID)]
+
+
+class CreateVerificationSession(Entity):
+    """``POST /v1/verification/session``."""
+
+    number: PhoneNumber
+
+
+class UpdateVerificationSession(Entity):
+    """``PATCH /v1/verification/session/{id}``: the relay asks for nothing, so there is nothing to update."""
+
+    captcha: Annotated[str | None, Field(repr=False)] = None
+
+
+class VerificationSession(Entity):
+    """The state of a verification session. Times are seconds from now; absent means: not now, and no wait will help."""
+
+    id: str
+    next_sms: int | None = None
+    next_call: int | None = None
+    next_verification_attempt: int | None = None
+    allowed_to_request_code: bool
+    requested_information: tuple[str, ...] = ()
+    verified: bool
+
+
+class RequestVerificationCode(Entity):
+    """``POST /v1/verification/session/{id}/code``: send a code."""
+
+    transport: Literal["sms", "voice"]
+    client: str
+
+
+class SubmitVerificationCode(Entity):
+    """``PUT /v1/verification/session/{id}/code``; ``verified`` in the answer says whether it was right."""
+
+    code: Annotated[str, Field(min_length=1, max_length=32, repr=False)]
+
+
+class AccountAttributes(Entity):
+    """What an account and its primary device say of themselves."""
+
+    fetches_messages: bool = False
+    registration_id: RegistrationId
+    pni_registration_id: RegistrationId | None = None
+    name: Annotated[Base64 | None, Field(max_length=MAX_DEVICE_NAME, repr=False)] = None
+    unidentified_access_key: Annotated[Base64 | None, Field(repr=False)] = None
+    unrestricted_unidentified_access: bool = False
+    discoverable_by_phone_number: bool = True
+    capabilities: Annotated[dict[str, bool], Field(max_length=MAX_CAPABILITIES, default_factory=dict)]
+
+    @field_validator("unidentified_access_key")
+    @classmethod
+    def _whole_or_absent(cls, key: bytes | None) -> bytes | None:
+        if key and len(key) != ACCESS_KEY:
+            raise ValueError("an access key is 16 bytes")
+        return key or None
+
+    @model_validator(mode="after")
+    def _access_is_decided(self) -> Self:
+        if self.unidentified_access_key is None and not self.unrestricted_unidentified_access:
+            raise ValueError("an access key, or unrestricted access")
+        return self
+
+
+class RegistrationRequest(Entity):
+    """``POST /v1/registration`` with Basic ``number:password``; also the body of ``PUT /v1/assistants/{name}``.
+
+    What belongs to the phone number's identity (PNI) is all there or all absent. An assistant has none of it.
+    """
+
+    session_id: Annotated[str | None, Field(repr=False)] = None
+    recovery_password: Annotated[Base64 | None, Field(repr=False)] = None
+    account_attributes: AccountAttributes
+    skip_device_transfer: bool = False
+    aci_identity_key: EcPublicKey
+    pni_identity_key: EcPublicKey | None = None
+    aci_signed_pre_key: SignedPreKey
+    pni_signed_pre_key: SignedPreKey | None = None
+    aci_pq_last_resort_pre_key: KyberPreKey
+    pni_pq_last_resort_pre_key: KyberPreKey | None = None
+
+    @model_validator(mode="after")
+    def _pni_is_whole(self) -> Self:
+        parts = (
+            self.pni_identity_key,
+            self.pni_signed_pre_key,
+            self.pni_pq_last_resort_pre_key,
+            self.account_attributes.pni_registration_id,
+        )
+        if len({part is None for part in parts}) != 1:
+            raise ValueError("all of the PNI, or nothing of it")
+        return self
+
+
+class AccountIdentityResponse(Entity):
+    """``GET /v1/accounts/whoami``. ``number`` and ``pni`` are absent for an account without a number.
+
+    The relay keeps no number, only a keyed hash of it: ``whoami`` cannot repeat the number, registration can.
+    """
+
+    uuid: UUID
+    number: Annotated[str | None, Field(repr=False)] = None
+    pni: UUID | None = None
+    storage_capable: bool = False
+
+
+class AccountCreationResponse(AccountIdentityResponse):
+    """The answer to a registration; ``reregistration`` says that the account existed before."""
+
+    reregistration: bool = False

@@ -1,0 +1,74 @@
+"""JSON of sending, and of the sealed sender's certificate (Signal-Server, ``MessageController`` and its entities)."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from messaging.wire.envelope import EnvelopeType
+from messaging.wire.json import Base64, Entity
+from messaging.wire.limits import MAX_DEVICE_ID, MAX_REGISTRATION_ID, MAX_TIMESTAMP
+
+ACCESS_KEY_HEADER = "Unidentified-Access-Key"  # base64 of 16 bytes
+TIMESTAMP_HEADER = "X-Signal-Timestamp"  # milliseconds since 1970, on delivery and on answers
+
+SENDABLE = frozenset(EnvelopeType) - {EnvelopeType.SERVER_DELIVERY_RECEIPT}
+
+DeviceId = Annotated[int, Field(ge=1, le=MAX_DEVICE_ID)]
+
+
+class IncomingMessage(Entity):
+    """One ciphertext for one device; ``type`` is a number of :class:`EnvelopeType`."""
+
+    type: int
+    destination_device_id: DeviceId
+    destination_registration_id: Annotated[int, Field(ge=0, le=MAX_REGISTRATION_ID)]
+    content: Annotated[Base64, Field(min_length=1, repr=False)]
+
+    @model_validator(mode="after")
+    def _type_can_be_sent(self) -> Self:
+        if self.type not in SENDABLE:
+            raise ValueError("a type that clients do not send")
+        return self
+
+
+class IncomingMessageList(Entity):
+    """``PUT /v1/messages/{service_id}``: one ciphertext for each device of the recipient.
+
+    ``online`` asks not to keep it for a device that is away. A timestamp of 0 means the time of arrival.
+    """
+
+    messages: Annotated[tuple[IncomingMessage, ...], Field(min_length=1, max_length=MAX_DEVICE_ID, repr=False)]
+    online: bool = False
+    urgent: bool = True
+    timestamp: Annotated[int, Field(ge=0, le=MAX_TIMESTAMP)] = 0
+
+    @model_validator(mode="after")
+    def _each_device_once(self) -> Self:
+        if len({message.destination_device_id for message in self.messages}) != len(self.messages):
+            raise ValueError("a device that is named twice")
+        return self
+
+
+class SendMessageResponse(Entity):
+    """200: every envelope is stored. ``needs_sync`` says that the sender has other devices."""
+
+    needs_sync: bool
+
+
+class MismatchedDevices(Entity):
+    """409: nothing was stored, because the devices named are not exactly the devices registered."""
+
+    missing_devices: tuple[int, ...]
+    extra_devices: tuple[int, ...]
+
+
+class StaleDevices(Entity):
+    """410: nothing was stored, because these devices were registered anew since the sender last looked."""
+
+    stale_devices: tuple[int, ...]
+
+
+class DeliveryCertificate(Entity):
+    """``GET /v1/certificate/delivery``: a serialized sealed-sender certificate for the calling device."""
+
+    certificate: Base64

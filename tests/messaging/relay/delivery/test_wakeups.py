@@ -1,0 +1,15 @@
+"""Notices within a process."""
+
+from messaging.relay.delivery.wakeups import CredentialsReplaced, LocalWakeups, MailArrived, Notice
+
+
+async def test_each_listener_of_a_mailbox_hears_its_notices_while_it_listens() -> None:
+    wakeups, one, two, other = LocalWakeups(), list[Notice](), list[Notice](), list[Notice]()
+    async with wakeups.listen(1, one.append), wakeups.listen(2, other.append):
+        async with wakeups.listen(1, two.append):
+            wakeups.announce(1, MailArrived(5))
+            assert (sorted(wakeups.mailboxes()), wakeups.count(1)) == ([1, 2], 2)
+        wakeups.announce(1, CredentialsReplaced())
+    wakeups.announce(1, MailArrived(6))
+    assert (one, two, other) == ([MailArrived(5), CredentialsReplaced()], [MailArrived(5)], [])
+    assert wakeups.mailboxes() == []

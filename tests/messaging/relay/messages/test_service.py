@@ -1,0 +1,56 @@
+"""What the service does beside its handlers: time, and a device that is replaced between two steps."""
+
+from datetime import timedelta
+
+import pytest
+
+from messaging.relay.accounts.tables import find_credentials
+from messaging.relay.database import normalise_url, open_database
+from messaging.relay.delivery.mailbox import Mailboxes
+from messaging.relay.delivery.stream import ReadPage
+from messaging.relay.delivery.wakeups import LocalWakeups, MailArrived, Notice
+from messaging.relay.errors import NotAuthenticated
+from messaging.relay.limits import RateLimits
+from messaging.relay.messages.service import MessageService
+from messaging.wire.envelope import decode_envelope
+from messaging.wire.messages import IncomingMessageList
+from tests.devices import Device, NewDevice, message_for
+from tests.relays import UNLIMITED, StartedRelay
+
+NOW = 1_700_000_000_000
+
+
+async def test_an_ephemeral_message_is_kept_for_seconds_and_others_for_their_lifetime(
+    relay: StartedRelay, alice: Device, bob: Device
+) -> None:
+    database = open_database(normalise_url(relay.settings.database_url))
+    wakeups, heard = LocalWakeups(), list[Notice]()
+    limits = RateLimits(UNLIMITED, lambda: 0.0)
+    service = MessageService(database, wakeups, limits, lambda: NOW, timedelta(days=30))
+    async with database.read() as db:
+        stored = await find_credentials(db, bob.aci.uuid, 1)
+        sender = await find_credentials(db, alice.aci.uuid, 1)
+    assert stored is not None
+    assert sender is not None
+    mailbox = stored.caller.mailbox_id
+
+    async with wakeups.listen(mailbox, heard.append):
+        for content, online in ((b"kept", False), (b"typing", True)):
+            messages = IncomingMessageList.from_json(message_for(bob, content, online=online, timestamp=0))
+            await service.send(messages, bob.aci, sender=sender.caller, access_key=None)
+    assert heard == [MailArrived(1), MailArrived(2)]
+
+    async def contents_after(passed: timedelta) -> list[bytes]:
+        later = Mailboxes(database, lambda: NOW + passed // timedelta(milliseconds=1))
+        return [decode_envelope(found.data).content for found in await later.read_page(mailbox, ReadPage(0, 9))]
+
+    assert await contents_after(timedelta(seconds=9)) == [b"kept", b"typing"]
+    assert await contents_after(timedelta(seconds=11)) == [b"kept"]
+    assert await contents_after(timedelta(days=31)) == []
+    envelope = decode_envelope((await Mailboxes(database, lambda: NOW).read_page(mailbox, ReadPage(0, 1)))[0].data)
+    assert envelope.client_timestamp == envelope.server_timestamp == NOW
+
+    await alice.peer.register(NewDevice(number=alice.known.number))
+    with pytest.raises(NotAuthenticated):  # the caller was authenticated before, and replaced since
+        await service.send(messages, bob.aci, sender=sender.caller, access_key=None)
+    await database.close()

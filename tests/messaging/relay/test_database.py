@@ -1,0 +1,83 @@
+"""One code path to two databases."""
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from messaging.relay.database import Database, normalise_url, open_database, sqlite_path
+from messaging.relay.errors import StartupError
+
+
+@pytest.mark.parametrize(
+    ("given", "driver"),
+    [
+        ("sqlite:///some/file.db", "sqlite+aiosqlite"),
+        ("postgresql://user:secret@host/name", "postgresql+asyncpg"),
+        ("postgres://host/name", "postgresql+asyncpg"),
+        ("postgresql+psycopg://host/name", "postgresql+asyncpg"),
+    ],
+)
+def test_a_url_gets_our_driver(given: str, driver: str) -> None:
+    assert normalise_url(given).drivername == driver
+
+
+@pytest.mark.parametrize("given", ["", "CANARY", "mysql://host/CANARY", "sqlite://", "sqlite:///:memory:"])
+def test_another_url_is_refused_and_not_repeated(given: str) -> None:
+    with pytest.raises(StartupError) as caught:
+        normalise_url(given)
+    assert "CANARY" not in str(caught.value)
+
+
+def test_only_sqlite_has_a_file() -> None:
+    assert sqlite_path(normalise_url("sqlite:///some/file.db")) == Path("some/file.db")
+    assert sqlite_path(normalise_url("postgresql://host/name")) is None
+
+
+async def test_sqlite_is_durable_and_checks_references(tmp_path: Path) -> None:
+    database = open_database(normalise_url(f"sqlite:///{tmp_path / 'new' / 'file.db'}"))
+    async with database.begin() as db:
+        pragmas = [
+            (await db.execute(text(f"PRAGMA {name}"))).scalar_one()
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        ]
+    await database.close()
+    assert pragmas == ["wal", 2, 1, 30_000]
+
+
+async def test_a_transaction_is_all_or_nothing(database: Database) -> None:
+    with suppress(ZeroDivisionError):
+        async with database.begin() as db:
+            await db.execute(text("INSERT INTO mailboxes (last_sequence) VALUES (7)"))
+            _ = 1 // 0
+    async with database.read() as db:
+        assert (await db.execute(text("SELECT count(*) FROM mailboxes"))).scalar_one() == 0
+
+
+async def test_writers_take_turns_and_none_is_refused(database: Database) -> None:
+    async with database.begin() as db:
+        await db.execute(text("INSERT INTO mailboxes (last_sequence) VALUES (0)"))
+
+    async def add_one() -> None:
+        async with database.begin() as db:
+            await db.execute(text("UPDATE mailboxes SET last_sequence = last_sequence + 1"))
+
+    await asyncio.gather(*(add_one() for _ in range(50)))
+    async with database.read() as db:
+        assert (await db.execute(text("SELECT last_sequence FROM mailboxes"))).scalar_one() == 50
+
+
+async def test_a_reader_does_not_wait_for_a_writer(database: Database) -> None:
+    async with database.begin() as writer:
+        await writer.execute(text("INSERT INTO mailboxes (last_sequence) VALUES (7)"))
+        async with asyncio.timeout(5), database.read() as reader:
+            assert (await reader.execute(text("SELECT count(*) FROM mailboxes"))).scalar_one() == 0
+
+
+async def test_an_error_of_the_database_does_not_show_what_was_stored(database: Database) -> None:
+    with pytest.raises(Exception, match="mailboxes") as caught:
+        async with database.begin() as db:
+            await db.execute(text("INSERT INTO mailboxes (id, last_sequence) VALUES (1, :x), (1, :x)"), {"x": 71_717})
+    assert "71717" not in str(caught.value)

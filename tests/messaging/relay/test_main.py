@@ -1,0 +1,130 @@
+"""The relay as a process: how it is started, what it says, how it ends, and what survives its sudden end."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from messaging.relay.__main__ import main
+from messaging.relay.app import RunningRelay
+from messaging.relay.settings import Settings
+from tests.devices import Device, MakePeer
+from tests.relays import Relays, StartedRelay
+
+READY_SECONDS = 15
+
+
+@dataclass(frozen=True)
+class RelayProcess:
+    """A relay in a process of its own, and a relay as the helpers of these tests know it."""
+
+    process: asyncio.subprocess.Process
+    started: StartedRelay
+
+
+def arguments_of(settings: Settings) -> list[str]:
+    given = {
+        "--port": settings.port,
+        "--database-url": settings.database_url,
+        "--redis-url": settings.redis_url,
+        "--verification": settings.verification,
+        "--secret-file": settings.secret_file,
+        "--assistant-token-file": settings.assistant_token_file,
+    }
+    return [str(word) for name, value in given.items() if value is not None for word in (name, value)]
+
+
+@asynccontextmanager
+async def relay_process(settings: Settings) -> AsyncIterator[RelayProcess]:
+    """Start ``python -m messaging.relay`` and wait until it is ready; it is killed at the end if it still runs."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "messaging.relay",
+        *arguments_of(settings),
+        "--json-ready",
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    try:
+        line = await asyncio.wait_for(process.stdout.readline(), READY_SECONDS)
+        ready = json.loads(line)
+        running = RunningRelay(ready["url"], ready["port"], b"")
+        yield RelayProcess(process, StartedRelay(running, settings, Path(settings.verification[5:]), ""))
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def test_a_message_survives_the_sudden_end_of_the_relay(relays: Relays, backend: str, peer_of: MakePeer) -> None:
+    """200 means committed: the process is killed as soon as the answer is there."""
+    settings = await relays.settings(backend)
+    async with relay_process(settings) as relay:
+        peer = peer_of(relay.started)
+        alice, bob = await peer.register(), await peer.register()
+        assert (await alice.send(bob, b"before the end")).status == 200
+        relay.process.kill()
+        await relay.process.wait()
+    async with relay_process(settings) as relay:
+        bob = Device(peer_of(relay.started), bob.known, bob.aci, bob.pni)
+        async with bob.socket() as socket:
+            assert await socket.receive(1) == [b"before the end"]
+            await socket.queue_empty()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=str)
+async def test_a_signal_ends_it_in_order(relays: Relays, peer_of: MakePeer, number: signal.Signals) -> None:
+    async with relay_process(await relays.settings("sqlite")) as relay:
+        alice = await peer_of(relay.started).register()
+        async with alice.socket() as socket:
+            await socket.queue_empty()
+            relay.process.send_signal(number)
+            assert await socket.close_code() == 1001
+        assert await asyncio.wait_for(relay.process.wait(), 20) == 0
+        assert relay.process.stderr is not None
+        lines = [json.loads(line) for line in (await relay.process.stderr.read()).splitlines()]
+    assert {line["event"] for line in lines} == {"call", "swept"}
+
+
+async def run(*arguments: str, **environment: str) -> tuple[int, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "messaging.relay",
+        *arguments,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **environment},
+    )
+    out, err = await asyncio.wait_for(process.communicate(), READY_SECONDS)
+    return process.returncode or 0, out.decode(), err.decode()
+
+
+async def test_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--help"])
+    shown = capsys.readouterr().out
+    assert caught.value.code == 0
+    for option in ("--host", "--port", "--tls-cert", "--tls-key", "--database-url", "--redis-url", "--verification"):
+        assert option in shown
+    assert "SUBROSA_DATABASE_URL" in shown
+
+
+async def test_a_setting_that_cannot_work_ends_it_with_one_sentence(tmp_path: Path) -> None:
+    database = f"sqlite:///{tmp_path / 'relay.db'}"
+    code, out, err = await run("--host", "0.0.0.0", "--database-url", database)  # noqa: S104 - the subject of the test
+    assert (code, out) == (1, "")
+    assert err.startswith("relay: an address that others can reach needs --tls-cert")
+    assert err.count("\n") == 1
+    code, out, err = await run("--no-migrate", SUBROSA_DATABASE_URL=database)
+    assert (code, out) == (1, "")
+    assert "no-migrate" in err

@@ -1,0 +1,82 @@
+"""HTTP at the edge: what is no request of ours gets an answer, and nothing is repeated."""
+
+import asyncio
+import ssl
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from messaging.relay.errors import StartupError
+from messaging.relay.server import is_loopback, tls_context
+from tests.devices import Device, Peer
+from tests.relays import Relays, StartedRelay
+
+
+async def test_an_unknown_path_and_a_wrong_verb_are_told_apart(peer: Peer) -> None:
+    unknown = await peer.call("GET", "/CANARY/%2e%2e?CANARY")
+    assert (unknown.status, unknown.json()) == (404, {"code": "no_such_path"})
+    wrong = await peer.call("POST", "/v2/keys")
+    assert (wrong.status, wrong.json(), wrong.headers["allow"]) == (405, {"code": "method_not_allowed"}, "GET, PUT")
+    assert (await peer.call("GET", "/v1/websocket/")).status == 404
+
+
+async def test_a_body_that_is_too_large_is_refused(alice: Device) -> None:
+    refused = await alice.call("PUT", "/v2/keys", b"x" * 600_000)
+    assert (refused.status, refused.json()) == (413, {"code": "too_large"})
+
+
+async def test_a_body_that_claims_to_be_compressed_is_not_unpacked(alice: Device) -> None:
+    refused = await alice.call("PUT", "/v2/keys", b"\x1f\x8b\x08", **{"Content-Encoding": "gzip"})
+    assert refused.status == 400
+
+
+async def test_each_answer_carries_the_time(peer: Peer) -> None:
+    assert int((await peer.call("GET", "/v1/keepalive")).headers["x-signal-timestamp"]) > 1_700_000_000_000
+
+
+@pytest.mark.parametrize("sent", [b"CANARY\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET / HTTP/1.1\r\nCANARY\r\n\r\n"])
+async def test_what_is_not_http_is_refused_without_an_echo(relays: Relays, sent: bytes) -> None:
+    relay = await relays.start("sqlite")
+    reader, writer = await asyncio.open_connection("127.0.0.1", relay.port)
+    writer.write(sent)
+    answer = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    await writer.wait_closed()
+    assert answer.startswith(b"HTTP/1.0 400")
+    assert answer.endswith(b'{"code":"malformed"}')
+    assert b"CANARY" not in answer
+    assert b"aiohttp" not in answer
+
+
+async def test_the_relay_speaks_tls(relays: Relays) -> None:
+    relay: StartedRelay = await relays.start("sqlite", tls=True)
+    assert relay.tls is not None
+    trusting = ssl.create_default_context(cafile=str(relay.tls.certificate))
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusting)) as http:
+        peer = Peer(relay, http)
+        bob, alice = await peer.register(), await peer.register()
+        async with bob.socket() as socket:
+            await socket.queue_empty()
+            await alice.send(bob, b"over TLS")
+            assert await socket.receive(1) == [b"over TLS"]
+    async with aiohttp.ClientSession() as http:
+        with pytest.raises(aiohttp.ClientConnectorCertificateError):
+            await Peer(relay, http).call("GET", "/v1/keepalive")
+
+
+def test_a_certificate_that_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "empty.pem").write_text("")
+    for path in (tmp_path / "missing.pem", tmp_path / "empty.pem"):
+        with pytest.raises(StartupError, match="certificate"):
+            tls_context(path, path)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+def test_what_only_this_machine_can_reach(host: str) -> None:
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["::", "10.0.0.1", "example.org", ""])
+def test_what_others_can_reach(host: str) -> None:
+    assert not is_loopback(host)

@@ -1,0 +1,82 @@
+"""The revisions: from nothing to the tables of the code, back, and forward again; on both databases."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.engine import URL
+
+import messaging.relay.app  # noqa: F401 - defines all tables
+from messaging.relay.database import Base, normalise_url, open_database
+from messaging.relay.errors import StartupError
+from messaging.relay.migrate import migrate, require_current
+from tests.servers import Postgres
+
+
+@pytest.fixture
+async def empty(backend: str, tmp_path: Path, postgres: Postgres) -> AsyncIterator[URL]:
+    """A database without any table."""
+    if backend == "sqlite":
+        yield normalise_url(f"sqlite:///{tmp_path / 'empty.db'}")
+        return
+    name = await postgres.create()
+    yield normalise_url(postgres.url_of(name))
+    await postgres.drop(name)
+
+
+def differences(connection: Connection) -> list[object]:
+    return list(compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), Base.metadata))
+
+
+def tables(connection: Connection) -> set[str]:
+    return set(inspect(connection).get_table_names())
+
+
+async def test_from_nothing_the_revisions_make_the_tables_of_the_code(empty: URL) -> None:
+    await migrate(empty)
+    database = open_database(empty)
+    async with database.begin() as db:
+        assert await db.run_sync(differences) == []
+        assert await db.run_sync(tables) == {*Base.metadata.tables, "alembic_version"}
+    await database.close()
+
+
+async def test_every_step_goes_back_and_forward_again(empty: URL) -> None:
+    for _ in range(2):
+        await migrate(empty)
+        await migrate(empty, revision="base")
+        database = open_database(empty)
+        async with database.begin() as db:
+            assert await db.run_sync(tables) == {"alembic_version"}
+        await database.close()
+    await migrate(empty)
+    await require_current(empty)
+
+
+async def test_two_that_start_at_once_do_not_meet(empty: URL) -> None:
+    await asyncio.gather(*(migrate(empty) for _ in range(4)))
+    await require_current(empty)
+
+
+async def test_without_migrating_an_older_or_newer_schema_is_refused(empty: URL) -> None:
+    with pytest.raises(StartupError, match="no-migrate"):
+        await require_current(empty)
+    await migrate(empty)
+    await migrate(empty)  # nothing to do
+    database = open_database(empty)
+    async with database.begin() as db:
+        await db.execute(text("UPDATE alembic_version SET version_num = 'from-the-future'"))
+    await database.close()
+    with pytest.raises(StartupError, match="no-migrate"):
+        await require_current(empty)
+    with pytest.raises(StartupError, match="newer version"):
+        await migrate(empty)
+
+
+async def test_a_database_that_is_not_there_is_a_sentence() -> None:
+    with pytest.raises(StartupError, match="cannot be reached"):
+        await migrate(normalise_url("postgresql://nobody@127.0.0.1:1/nothing"))
