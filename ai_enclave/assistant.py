@@ -134,5 +134,4 @@ def _thread(held: list[HeldMessage], names: dict[str, str]) -> Thread:
         Message(id=str(number), author=str(message.id.author), sent_at=message.id.timestamp, text=message.text)
         for number, message in enumerate(held)
     )
-    authors = {message.author for message in messages}
-    return Thread(messages, {author: names.get(author) or "Someone" for author in authors})
+    return Thread(messages, {author: name for author, name in names.items() if name.strip()})

@@ -10,7 +10,7 @@ from ai_enclave.features.sentences import Unit, units_of
 
 MOST_LINES = 8
 LEAST_LINES = 3  # of ten messages or more
-BASE_WORDS, SHARE = 8, 0.1  # the budget: so many words, and this share of the thread's
+BASE_WORDS, SHARE = 8, 0.15  # the budget: so many words, and this share of the thread's
 MAX_CANDIDATES = 400  # the most salient units get vectors: bounds the work on a very long thread
 SUMMARY, QUESTION_TO_YOU = "summary", "question_to_you"
 

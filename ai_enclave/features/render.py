@@ -155,7 +155,7 @@ _TOKEN = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|\s+|.", re.DOTALL)
 
 def render(text: str, speaker: str, addressee: str | None = None) -> str:
     """``text`` by ``speaker``; ``addressee`` is whom "you" means, if that is known. Empty if nothing is left to say."""
-    said = _EMOJI.sub("", text).strip()
+    said = " ".join(_EMOJI.sub(" ", text).split())
     said = (_LEAD.sub("", said) or said).strip()
     if not any(character.isalnum() for character in said):
         return ""
@@ -172,7 +172,7 @@ def _question(said: str, speaker: str, addressee: str | None) -> str:
         if verb is not None:
             rest = _replace(tokens[5:], addressee)
             return f"{speaker} {ASKS_IF} {addressee} {verb}{rest}."
-    return f"{speaker} {ASKS} {_capital(said)}"
+    return f'{speaker} {ASKS} "{_capital(said)}"'
 
 
 def _asked_verb(auxiliary: str, verb: str) -> str | None:

@@ -150,10 +150,13 @@ def _target(thread: Thread, viewer: str) -> Message | None:
         return None
     last_own = max((place for place, message in enumerate(thread.messages) if message.author == viewer), default=-1)
     unanswered = [message for message in thread.messages[last_own + 1 :][-LOOK_BACK:] if message in others]
-    questions = [message for message in unanswered if "?" in message.text]
     name = thread.name_of(viewer).lower()
-    for_viewer = [message for message in questions if name in words_of(message.text)]
-    target = (for_viewer or questions or others)[-1]
+    others_names = {thread.name_of(message.author).lower() for message in others}
+    for_viewer = [message for message in unanswered if "?" in message.text and name in words_of(message.text)]
+    for_all = [
+        message for message in unanswered if "?" in message.text and not others_names & set(words_of(message.text))
+    ]
+    target = (for_viewer or for_all or [message for message in others if "?" not in message.text] or others)[-1]
     return None if is_instruction(target.text) or asks_for_secrets(target.text) else target
 
 

@@ -1,4 +1,4 @@
-"""Messages cut into units that can stand as one line: a long message may say several things."""
+"""Messages cut into sentences, which can each stand as one line: a message may say several things."""
 
 import re
 from collections.abc import Iterator
@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from ai_enclave.features.conversation import Message, Thread
 from ai_enclave.features.guard import is_instruction, visible
 
-LONG = 24  # words: a longer message is cut into sentences
 MAX_WORDS = 32  # of one unit; the rest is cut, and shown to be
 
 _SENTENCE_END = re.compile(r"(?<=[.!?…。！？])\s+|\n+")
@@ -44,8 +43,7 @@ def words_of(text: str) -> list[str]:
 
 
 def _texts(text: str) -> Iterator[str]:
-    parts = _SENTENCE_END.split(text) if len(words_of(text)) > LONG else [" ".join(text.split())]
-    for part in parts:
+    for part in _SENTENCE_END.split(text):
         flat = " ".join(part.split())
         if words_of(flat):
             yield _cut(flat)

@@ -72,10 +72,10 @@ class Conversation:
         """What to ask ``assistant`` about: of messages that are not shared with it, it learns only the number."""
         seen = tuple(messages)
         shared = tuple(message for message in seen if self.is_shared(message, assistant))
-        authors = {message.author for message in shared}
+        known = self.opted_in(assistant)
         return Scope(
             conversation=self.key,
             messages=shared,
             not_opted_in=len(seen) - len(shared),
-            names={author: name for author, name in names.items() if author in authors},
+            names={author: name for author, name in names.items() if author in known},
         )

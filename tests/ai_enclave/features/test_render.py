@@ -1,0 +1,98 @@
+"""Lines read as a person would say them, and where the rules are not sure the words stay as they were."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ai_enclave.features.render import render
+from ai_enclave.features.sentences import words_of
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("I need trees and no meetings.", "Jonas needs trees and no meetings."),
+        ("I'm in.", "Jonas is in."),
+        ("I'll bring my big stove", "Jonas will bring their big stove."),
+        ("I can drive.", "Jonas can drive."),
+        ("I really have to go", "Jonas really has to go."),
+        ("I called the owner and I paid.", "Jonas called the owner and they paid."),
+        ("I don't know the way yet.", "Jonas doesn't know the way yet."),
+        ("I try to be there at 9", "Jonas tries to be there at 9."),
+        ("Ok, I will help you with the shopping, Priya.", "Jonas will help you with the shopping, Priya."),
+        ("The deposit is paid!", "Jonas: The deposit is paid!"),
+        ("I frobnicate daily.", "Jonas: I frobnicate daily."),
+        ("Which cabin do you mean?", 'Jonas asks: "Which cabin do you mean?"'),
+        ("Do you have time?", 'Jonas asks: "Do you have time?"'),
+        ("Ich bringe den Kaffee mit.", "Jonas: Ich bringe den Kaffee mit."),
+        ("hello everyone, the train is late", "Jonas: The train is late"),
+        ("🎉🎉", ""),
+        ("...", ""),
+        ("", ""),
+    ],
+)
+def test_in_a_group(text: str, line: str) -> None:
+    assert render(text, "Jonas") == line
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("Do you have time tomorrow evening?", "Jonas asks if Amanda has time tomorrow evening."),
+        ("Can you call me?", "Jonas asks if Amanda can call them."),
+        ("Are you coming?", "Jonas asks if Amanda is coming."),
+        ("Do you frobnicate?", 'Jonas asks: "Do you frobnicate?"'),
+        ("What do you want?", 'Jonas asks: "What do you want?"'),
+        ("I like your idea.", "Jonas likes Amanda's idea."),
+    ],
+)
+def test_between_two_people_you_is_known(text: str, line: str) -> None:
+    assert render(text, "Jonas", "Amanda") == line
+
+
+RULES = {
+    "asks", "if", "they", "them", "their", "theirs", "themselves", "they're", "they'll", "they've", "they'd",
+    "is", "was", "has", "will", "would", "does", "doesn't", "hasn't", "goes", "are", "amanda", "amanda's", "jonas",
+}  # fmt: skip
+
+
+def stem(word: str) -> str:
+    return word.removesuffix("s").removesuffix("e").removesuffix("i").removesuffix("y")
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "I",
+                "I'm",
+                "I'll",
+                "my",
+                "you",
+                "your",
+                "need",
+                "have",
+                "can",
+                "do",
+                "are",
+                "like",
+                "try",
+                "called",
+                "trees",
+                "Friday",
+                "9:30",
+                "ok,",
+                "?",
+                "!",
+                "well",
+            ]
+        ),
+        max_size=12,
+    ).map(" ".join)
+    | st.text(max_size=60)
+)
+def test_no_word_comes_from_nowhere(text: str) -> None:
+    for addressee in (None, "Amanda"):
+        said = {stem(word) for word in words_of(text)}
+        for word in words_of(render(text, "Jonas", addressee)):
+            assert word in RULES or stem(word) in said
