@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Self, TypeVar
 
-from aiohttp import BasicAuth
+from aiohttp import encode_basic_auth
 
 from messaging.client.connection import Relay
 from messaging.client.errors import NotRegistered, RegistrationRefused
@@ -63,9 +63,9 @@ class Account:
         return DeviceAddress(self.service_id, PRIMARY_DEVICE)
 
     @property
-    def auth(self) -> BasicAuth:
+    def authorization(self) -> str:
         """What the relay wants to see."""
-        return BasicAuth(str(self.address), self.password)
+        return encode_basic_auth(str(self.address), self.password)
 
     def save(self, transaction: StoreTransaction) -> None:
         """Write it."""
@@ -147,7 +147,12 @@ async def register_with_number(
     request = _request(aci, access_key := secrets.token_bytes(ACCESS_KEY), session_id=session.id, pni=pni)
     password = secrets.token_urlsafe(24)
     answer = await _call(
-        relay, "POST", "/v1/registration", request, AccountCreationResponse, auth=BasicAuth(number, password)
+        relay,
+        "POST",
+        "/v1/registration",
+        request,
+        AccountCreationResponse,
+        authorization=encode_basic_auth(number, password),
     )
     account = Account(ServiceId(answer.uuid), password, aci.identity, aci.registration_id, access_key, trust_root)
     return await _keep(store, account, aci)
@@ -172,7 +177,7 @@ async def register_as_assistant(
         f"/v1/assistants/{name}",
         request,
         AccountCreationResponse,
-        auth=BasicAuth(name, password),
+        authorization=encode_basic_auth(name, password),
         headers={"X-Assistant-Token": token},
     )
     account = Account(ServiceId(answer.uuid), password, aci.identity, aci.registration_id, access_key, trust_root)
@@ -226,10 +231,11 @@ async def _call(
     body: Entity,
     answer: type[Answer],
     *,
-    auth: BasicAuth | None = None,
+    authorization: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Answer:
-    status, received = await relay.call(verb, path, body.to_json(), auth=auth, headers=headers)
+    known = {} if authorization is None else {"Authorization": authorization}
+    status, received = await relay.call(verb, path, body.to_json(), headers={**known, **(headers or {})})
     try:
         if status == 200:
             return answer.from_json(received)

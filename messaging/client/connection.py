@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 import aiohttp
-from aiohttp import BasicAuth, WSMsgType
+from aiohttp import WSMsgType
 
 from messaging.client.errors import CredentialsRevoked, Displaced, RelayRefused, RelayUnreachable
 from messaging.wire.errors import MalformedFrame, WireError
@@ -70,7 +70,6 @@ class Relay:
         body: bytes | None = None,
         *,
         headers: Mapping[str, str] | None = None,
-        auth: BasicAuth | None = None,
     ) -> tuple[int, bytes]:
         """One HTTP request with a JSON body; returns status and body.
 
@@ -80,7 +79,7 @@ class Relay:
         sent = {"Content-Type": "application/json", **(headers or {})}
         try:
             async with self.session.request(
-                verb, self.url + path, data=body, headers=sent, auth=auth, allow_redirects=False
+                verb, self.url + path, data=body, headers=sent, allow_redirects=False
             ) as answer:
                 return answer.status, await answer.content.read(MAX_BODY)
         except UNREACHABLE:
@@ -104,13 +103,13 @@ class Relay:
 class ChatConnection:
     """The authenticated WebSocket of one device.
 
-    ``incoming`` is called for each request of the relay, one after the other, and returns the status to answer, or
+    ``authorization`` is the value of that header. ``incoming`` is called for each request of the relay, one after the other, and returns the status to answer, or
     ``None`` to leave it unanswered for now (:meth:`answer` does it later).
     """
 
-    def __init__(self, relay: Relay, auth: BasicAuth, incoming: Callable[[Request], Awaitable[int | None]]) -> None:
+    def __init__(self, relay: Relay, authorization: str, incoming: Callable[[Request], Awaitable[int | None]]) -> None:
         self._relay = relay
-        self._auth = auth
+        self._authorization = authorization
         self._incoming = incoming
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._connected = asyncio.Event()
@@ -175,7 +174,11 @@ class ChatConnection:
         url = self._relay.url.replace("http", "ws", 1) + "/v1/websocket/"
         try:
             async with self._relay.session.ws_connect(
-                url, auth=self._auth, heartbeat=HEARTBEAT, max_msg_size=MAX_FRAME, autoping=True
+                url,
+                headers={"Authorization": self._authorization},
+                heartbeat=HEARTBEAT,
+                max_msg_size=MAX_FRAME,
+                autoping=True,
             ) as socket:
                 self._socket = socket
                 self._connected.set()

@@ -85,7 +85,7 @@ class Device:
         self._sessions: SessionService[StoreTransaction] = SessionService(
             crypto, store, account.local, trust_roots=[account.trust_root], now=now
         )
-        self._connection = ChatConnection(relay, account.auth, self._on_request)
+        self._connection = ChatConnection(relay, account.authorization, self._on_request)
         self._sender = Sender(store, self._sessions, self._connection, deadline=deadline, now=now)
         self._tasks: list[asyncio.Task[None]] = []
         self._ready = asyncio.Event()
