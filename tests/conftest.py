@@ -87,10 +87,8 @@ async def relays(
     tls_files: TlsFiles,
 ) -> AsyncIterator[Relays]:
     """Starts as many relays as a test wants."""
-    async with AsyncExitStack() as stack:
-        started = Relays(stack, tmp_path, sqlite_template, postgres, postgres_template, valkey_url, tls_files)
-        stack.push_async_callback(lambda: started.stop())
-        yield started
+    async with AsyncExitStack() as databases, AsyncExitStack() as running:
+        yield Relays(databases, running, tmp_path, sqlite_template, postgres, postgres_template, valkey_url, tls_files)
 
 
 @pytest.fixture(params=BACKENDS)

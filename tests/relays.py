@@ -52,20 +52,20 @@ class StartedRelay:
 
 @dataclass
 class Relays:
-    """Starts relays; all are stopped when the test is over."""
+    """Starts relays; all are stopped when the test is over, and then their databases dropped."""
 
-    stack: AsyncExitStack
+    databases: AsyncExitStack
+    running: AsyncExitStack
     folder: Path
     sqlite_template: Path
     postgres: Postgres
     postgres_template: str
     valkey_url: str
     tls: TlsFiles
-    running: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     async def stop(self) -> None:
         """Stop all relays that run."""
-        await self.running.pop_all().aclose()
+        await self.running.aclose()
 
     async def settings(self, backend: str, *, tls: bool = False, **overrides: Any) -> Settings:
         """Settings for a relay on an empty database of its own."""
@@ -93,7 +93,7 @@ class Relays:
             shutil.copy(self.sqlite_template, folder / "relay.db")
             return f"sqlite:///{folder / 'relay.db'}"
         name = await self.postgres.create(self.postgres_template)
-        self.stack.push_async_callback(self.postgres.drop, name)
+        self.databases.push_async_callback(self.postgres.drop, name)
         return self.postgres.url_of(name)
 
     async def start(self, backend: str, *, tls: bool = False, **overrides: Any) -> StartedRelay:

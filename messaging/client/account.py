@@ -9,7 +9,7 @@ from typing import Self, TypeVar
 from aiohttp import encode_basic_auth
 
 from messaging.client.connection import Relay
-from messaging.client.errors import NotRegistered, RegistrationRefused
+from messaging.client.errors import InvalidNumber, NotRegistered, RegistrationRefused
 from messaging.client.stores import Store, StoreTransaction
 from messaging.wire.accounts import (
     AccountAttributes,
@@ -19,6 +19,7 @@ from messaging.wire.accounts import (
     RequestVerificationCode,
     SubmitVerificationCode,
     VerificationSession,
+    is_e164,
 )
 from messaging.wire.errors import WireError
 from messaging.wire.identifiers import PRIMARY_DEVICE, DeviceAddress, ServiceId
@@ -131,9 +132,12 @@ async def register_with_number(
     """Prove control of ``number`` (E.164) with the code that was sent to it, and register a new device.
 
     Raises:
+        InvalidNumber: not in E.164 form.
         RegistrationRefused: the number, the code or the registration was not accepted.
         RelayUnreachable: no answer.
     """
+    if not is_e164(number):
+        raise InvalidNumber
     trust_root = (await relay.server_info()).trust_root
     session = await _call(
         relay, "POST", "/v1/verification/session", CreateVerificationSession(number=number), VerificationSession

@@ -112,6 +112,7 @@ class Device:
         """Register ``number`` (E.164); ``code`` is awaited for the code that was sent to it.
 
         Raises:
+            InvalidNumber: not in E.164 form.
             RegistrationRefused: the relay did not accept number, code or registration.
             RelayUnreachable: no answer.
         """

@@ -35,6 +35,13 @@ class CorruptStore(ClientError):
         super().__init__("a record of the store was altered or is damaged")
 
 
+class InvalidNumber(ClientError):
+    """Not a telephone number in E.164 form."""
+
+    def __init__(self) -> None:
+        super().__init__("a number is a plus sign, a country code and digits (E.164)")
+
+
 class RegistrationRefused(ClientError):
     """The relay did not register the account; ``status`` is what it answered."""
 

@@ -23,7 +23,7 @@ READY_SECONDS = 15
 
 @dataclass(frozen=True)
 class RelayProcess:
-    """A relay in a process of its own, and a relay as the helpers of these tests know it."""
+    """A relay in a process of its own, and as what the other tests know a relay."""
 
     process: asyncio.subprocess.Process
     started: StartedRelay
@@ -82,7 +82,9 @@ async def test_a_message_survives_the_sudden_end_of_the_relay(relays: Relays, ba
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=str)
-async def test_a_signal_ends_it_in_order(relays: Relays, peer_of: MakePeer, number: signal.Signals) -> None:
+async def test_a_signal_ends_it_in_order_and_the_log_tells_nothing(
+    relays: Relays, peer_of: MakePeer, number: signal.Signals, tmp_path: Path
+) -> None:
     async with relay_process(await relays.settings("sqlite")) as relay:
         alice = await peer_of(relay.started).register()
         async with alice.socket() as socket:
@@ -91,8 +93,10 @@ async def test_a_signal_ends_it_in_order(relays: Relays, peer_of: MakePeer, numb
             assert await socket.close_code() == 1001
         assert await asyncio.wait_for(relay.process.wait(), 20) == 0
         assert relay.process.stderr is not None
-        lines = [json.loads(line) for line in (await relay.process.stderr.read()).splitlines()]
-    assert {line["event"] for line in lines} == {"call", "swept"}
+        log = (await relay.process.stderr.read()).decode()
+    assert {json.loads(line)["event"] for line in log.splitlines()} == {"call", "swept"}
+    for canary in (alice.known.number, alice.known.password, str(alice.aci), "127.0.0.1", str(tmp_path)):
+        assert canary not in log
 
 
 async def run(*arguments: str, **environment: str) -> tuple[int, str, str]:

@@ -19,7 +19,7 @@ async def put(
 
 
 async def test_an_assistant_is_an_account_without_a_number(peer: Peer, alice: Device) -> None:
-    assistant = await peer.register_assistant("helper", NewDevice())
+    assistant = await peer.register_assistant("scribe", NewDevice())
     assert (await assistant.call("GET", "/v1/accounts/whoami")).json() == {
         "uuid": str(assistant.aci),
         "storageCapable": False,
@@ -30,10 +30,10 @@ async def test_an_assistant_is_an_account_without_a_number(peer: Peer, alice: De
 
 
 async def test_registering_again_keeps_its_id_and_closes_the_old_socket(peer: Peer, alice: Device) -> None:
-    old = await peer.register_assistant("helper", NewDevice())
+    old = await peer.register_assistant("scribe", NewDevice())
     async with old.socket() as socket:
         await socket.queue_empty()
-        new = await peer.register_assistant("helper", NewDevice())
+        new = await peer.register_assistant("scribe", NewDevice())
         assert await socket.close_code() == 4401
     assert new.aci == old.aci
     assert (await old.call("GET", "/v1/accounts/whoami")).status == 401
@@ -43,14 +43,14 @@ async def test_registering_again_keeps_its_id_and_closes_the_old_socket(peer: Pe
 
 async def test_only_the_holder_of_the_token_may(relay: StartedRelay, peer: Peer) -> None:
     for token in (None, "", "wrong", relay.assistant_token + "x"):
-        status, body = await put(peer, "helper", NewDevice(), token)
+        status, body = await put(peer, "scribe", NewDevice(), token)
         assert (status, json.loads(body)) == (403, {"code": "forbidden"})
 
 
 async def test_without_a_token_set_nobody_may(relays: Relays, peer_of: MakePeer) -> None:
     peer = peer_of(await relays.start("sqlite", assistant_token_file=None))
     for token in (None, ""):
-        assert (await put(peer, "helper", NewDevice(), token))[0] == 403
+        assert (await put(peer, "scribe", NewDevice(), token))[0] == 403
 
 
 async def test_an_assistant_has_a_plain_name_and_nothing_of_a_number(relay: StartedRelay, peer: Peer) -> None:
@@ -58,15 +58,15 @@ async def test_an_assistant_has_a_plain_name_and_nothing_of_a_number(relay: Star
     for name in ("Helper", "-x", "a" * 64):
         assert (await put(peer, name, known, token))[0] == 422
     with_number = known.registration("session").to_json()
-    assert (await put(peer, "helper", known, token, with_number))[0] == 422
+    assert (await put(peer, "scribe", known, token, with_number))[0] == 422
     with_session = known.assistant_registration().model_copy(update={"session_id": "x"}).to_json()
-    assert (await put(peer, "helper", known, token, with_session))[0] == 422
+    assert (await put(peer, "scribe", known, token, with_session))[0] == 422
     forged = NewDevice().assistant_registration().aci_signed_pre_key
     unsigned = known.assistant_registration().model_copy(update={"aci_signed_pre_key": forged}).to_json()
-    assert (await put(peer, "helper", known, token, unsigned))[0] == 422
+    assert (await put(peer, "scribe", known, token, unsigned))[0] == 422
     headers = {"Authorization": basic("other", known.password), "X-Assistant-Token": token}
     body = known.assistant_registration().to_json()
-    assert (await peer.call("PUT", "/v1/assistants/helper", body, headers)).status == 422
+    assert (await peer.call("PUT", "/v1/assistants/scribe", body, headers)).status == 422
 
 
 async def test_server_info_says_what_a_client_must_know(relays: Relays, backend: str, peer_of: MakePeer) -> None:

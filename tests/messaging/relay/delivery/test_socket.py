@@ -94,7 +94,7 @@ async def test_a_socket_without_credentials_carries_what_needs_none(peer: Peer, 
     async with peer.socket() as socket:
         assert (await socket.call("GET", "/v1/accounts/whoami")).status == 401
         key = {"unidentified-access-key": encode_base64(bob.known.access_key)}
-        assert (await socket.call("GET", prekeys_path(bob.aci), **key)).status == 200
+        assert (await socket.call("GET", prekeys_path(bob.aci), None, **key)).status == 200
         sealed = message_for(bob, b"sealed", type=6)
         assert (await socket.call("PUT", f"/v1/messages/{bob.aci}", sealed, **key)).status == 200
 

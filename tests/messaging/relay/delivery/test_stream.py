@@ -107,7 +107,9 @@ def test_any_mix_of_events_sends_each_envelope_once_in_order_within_the_window(
 ) -> None:
     """A mailbox with gaps (acknowledged before, or expired), to which more is added while the device answers at will."""
     stream, mailbox = DeliveryStream(window, page), list(stored)
-    waiting, sent, deleted = {}, [], []
+    waiting: dict[int, int] = {}
+    sent: list[int] = []
+    deleted: list[int] = []
     last = max(stored, default=0)
     pending: list[Action] = stream.receive(Started(last))
     empty_after: list[int] = []

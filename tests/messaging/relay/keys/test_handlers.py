@@ -119,7 +119,7 @@ async def test_the_access_key_opens_the_bundle_to_who_is_unidentified(peer: Peer
 
 
 async def test_an_account_without_a_number_has_no_second_identity(peer: Peer) -> None:
-    assistant = await peer.register_assistant("helper", NewDevice())
+    assistant = await peer.register_assistant("scribe", NewDevice())
     assert (await assistant.call("GET", "/v2/keys?identity=pni")).status == 400
     assert (await assistant.upload(SetKeysRequest(pre_keys=(one_time_prekey(1),)))).status == 204
 

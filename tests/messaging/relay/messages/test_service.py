@@ -34,10 +34,12 @@ async def test_an_ephemeral_message_is_kept_for_seconds_and_others_for_their_lif
     assert sender is not None
     mailbox = stored.caller.mailbox_id
 
+    def message(content: bytes, *, online: bool = False) -> IncomingMessageList:
+        return IncomingMessageList.from_json(message_for(bob, content, online=online, timestamp=0))
+
     async with wakeups.listen(mailbox, heard.append):
-        for content, online in ((b"kept", False), (b"typing", True)):
-            messages = IncomingMessageList.from_json(message_for(bob, content, online=online, timestamp=0))
-            await service.send(messages, bob.aci, sender=sender.caller, access_key=None)
+        await service.send(message(b"kept"), bob.aci, sender=sender.caller, access_key=None)
+        await service.send(message(b"typing", online=True), bob.aci, sender=sender.caller, access_key=None)
     assert heard == [MailArrived(1), MailArrived(2)]
 
     async def contents_after(passed: timedelta) -> list[bytes]:
@@ -52,5 +54,5 @@ async def test_an_ephemeral_message_is_kept_for_seconds_and_others_for_their_lif
 
     await alice.peer.register(NewDevice(number=alice.known.number))
     with pytest.raises(NotAuthenticated):  # the caller was authenticated before, and replaced since
-        await service.send(messages, bob.aci, sender=sender.caller, access_key=None)
+        await service.send(message(b"from the old device"), bob.aci, sender=sender.caller, access_key=None)
     await database.close()
