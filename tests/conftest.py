@@ -22,6 +22,20 @@ from tests.relays import BACKENDS, Relays, StartedRelay, TlsFiles
 from tests.servers import Postgres, running_postgres, running_valkey
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--long`` runs the slow tests too; ``dev.py check --long`` passes it on."""
+    parser.addoption("--long", action="store_true", help="run the tests marked as long too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the long tests out, unless they were asked for; pytest counts them as deselected."""
+    if config.getoption("--long"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("long")]
+    items[:] = [item for item in items if not item.get_closest_marker("long")]
+    config.hook.pytest_deselected(items=left_out)
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """One PostgreSQL for all tests."""

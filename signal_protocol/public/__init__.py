@@ -27,6 +27,7 @@ from signal_protocol.public.keys import (
     verify_signature,
 )
 from signal_protocol.public.prekey_message import PrekeyMessage, parse_prekey_message
+from signal_protocol.public.sealed_v2 import Recipient, split_sealed_v2
 
 __all__ = [
     "InvalidKey",
@@ -35,6 +36,7 @@ __all__ = [
     "MalformedMessage",
     "PrekeyMessage",
     "PublicError",
+    "Recipient",
     "SenderCertificate",
     "UntrustedCertificate",
     "check_ec_public_key",
@@ -45,6 +47,7 @@ __all__ = [
     "parse_prekey_message",
     "public_key_of",
     "sign",
+    "split_sealed_v2",
     "verify_sender_certificate",
     "verify_signature",
 ]
