@@ -11,7 +11,7 @@ from ai_enclave.features.sentences import Unit, units_of
 MOST_LINES = 8
 LEAST_LINES = 3  # of ten messages or more
 BASE_WORDS, SHARE = 8, 0.15  # the budget: so many words, and this share of the thread's
-MAX_CANDIDATES = 400  # the most salient units get vectors: bounds the work on a very long thread
+MAX_CANDIDATES = 12 * MOST_LINES  # only the most salient units get vectors: the others would not be chosen
 SUMMARY, QUESTION_TO_YOU = "summary", "question_to_you"
 
 
@@ -46,10 +46,11 @@ class Digester:
 
     def digest(self, thread: Thread, *, viewer: str) -> Digest:
         """The digest of ``thread`` for ``viewer`` (an author id): nobody is told what they wrote themselves as news, unless it is all."""
-        units = [unit for unit in units_of(thread) if _rendered(unit, thread)]
+        units = units_of(thread)
         messages = len(thread.messages)
         scores = {id(unit): salience(unit, messages) for unit in units}
-        ranked = sorted(units, key=lambda unit: (-scores[id(unit)], unit.place))[:MAX_CANDIDATES]
+        best = sorted(units, key=lambda unit: (-scores[id(unit)], unit.place))[:MAX_CANDIDATES]
+        ranked = [unit for unit in best if _rendered(unit, thread)]
         vectors = self._engine.encode([unit.text for unit in ranked])
         candidates = [Scored(unit, scores[id(unit)], vector) for unit, vector in zip(ranked, vectors, strict=True)]
         total = sum(len(unit.words) for unit in units)
