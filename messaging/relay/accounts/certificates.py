@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 
-from signal_protocol.public.certificates import issue_sender_certificate, issue_server_certificate
-
 from messaging.relay.accounts.tables import find_account_by_id
 from messaging.relay.database import Database
 from messaging.relay.errors import NotAuthenticated
 from messaging.relay.http import Caller
 from messaging.relay.server_secret import ServerSecret
 from messaging.wire.messages import DeliveryCertificate
+from signal_protocol.public.certificates import issue_sender_certificate, issue_server_certificate
 from signal_protocol.public.keys import public_key_of
 
 LIFETIME = timedelta(hours=24)
