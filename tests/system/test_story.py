@@ -50,22 +50,22 @@ def folders(tmp_path: Path) -> Folders:
 
 
 def pids_of(module: str) -> list[int]:
-    """Processes that this test process started for a module."""
+    """Processes that this test process started for a module, the oldest first."""
     found = []
     for entry in Path("/proc").iterdir():
         try:
-            parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+            parent, started = int(fields[1]), int(fields[19])
             command = (entry / "cmdline").read_bytes().split(b"\0")
         except (OSError, ValueError, IndexError):
             continue
         if parent == os.getpid() and any(module.encode() in part for part in command):
-            found.append(int(entry.name))
-    return found
+            found.append((started, int(entry.name)))
+    return [pid for _, pid in sorted(found)]
 
 
 def kill(module: str) -> None:
-    [pid] = pids_of(module)
-    os.kill(pid, signal.SIGKILL)
+    os.kill(pids_of(module)[-1], signal.SIGKILL)  # other tests may have older ones
 
 
 async def told(folders: Folders, watcher: Watcher, name: str = "weekend.jsonl") -> Outcome:
