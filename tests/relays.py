@@ -9,12 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from messaging.relay.app import RunningRelay, open_relay
-from messaging.relay.limits import DEFAULTS, Bucket
+from messaging.relay.buckets import LocalBuckets
+from messaging.relay.limits import DEFAULTS, Bucket, RateLimits
 from messaging.relay.settings import Settings
 from tests.servers import Postgres
 
-UNLIMITED = {limit: Bucket(1_000_000_000, 0.000_001) for limit in DEFAULTS}
+UNLIMITED = {limit: Bucket(1_000_000_000, 0.000_001, fail_open=True) for limit in DEFAULTS}
 BACKENDS = ["sqlite", "postgresql"]
+
+
+def unlimited() -> RateLimits:
+    """Limits that nobody meets, for a service without a relay."""
+    return RateLimits(UNLIMITED, LocalBuckets(lambda: 0.0), bytes(32))
 
 
 @dataclass(frozen=True)

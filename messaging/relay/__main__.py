@@ -60,6 +60,7 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
         redis_url=arguments.redis_url,
         verification=arguments.verification,
         secret_file=arguments.secret_file,
+        generation_file=arguments.generation_file,
         assistant_token_file=arguments.assistant_token_file,
         limits=read_limits(arguments.limits),
         migrate=not arguments.no_migrate,
@@ -126,6 +127,12 @@ def _parser(environment: Mapping[str, str] = os.environ) -> argparse.ArgumentPar
         "--secret-file",
         "32 random bytes, the same for all relays on one database; keep it outside the database and its backups. "
         "With SQLite it is made beside the file if this is not given",
+        kind=Path,
+    )
+    option(
+        "--generation-file",
+        "a file by which a restored backup of the database is noticed; keep it outside backups, and writable. "
+        "Without this it is beside the secret file",
         kind=Path,
     )
     option("--assistant-token-file", "whoever has this token may enrol assistants; without it nobody may", kind=Path)

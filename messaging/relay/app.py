@@ -14,26 +14,37 @@ from typing import Any
 from aiohttp import web
 from sqlalchemy.engine import URL
 
+from messaging.relay.accounts.account import AccountService
 from messaging.relay.accounts.authentication import Authentication
 from messaging.relay.accounts.certificates import CertificateService
-from messaging.relay.accounts.handlers import account_routes, verification_routes
-from messaging.relay.accounts.providers import provider_of
+from messaging.relay.accounts.device_handlers import device_routes
+from messaging.relay.accounts.handlers import account_routes, registration_routes, verification_routes
+from messaging.relay.accounts.linking import LinkingService
+from messaging.relay.accounts.providers import CodeProvider, provider_of
 from messaging.relay.accounts.registration import RegistrationService
 from messaging.relay.accounts.service import VerificationService
 from messaging.relay.assistants.handlers import AssistantService, assistant_routes, server_info_routes
+from messaging.relay.buckets import LocalBuckets, RedisBuckets
 from messaging.relay.database import Database, normalise_url, open_database, sqlite_path
-from messaging.relay.delivery.mailbox import Mailboxes, sweep_regularly
+from messaging.relay.delivery.mailbox import Mailboxes
+from messaging.relay.delivery.parking import ParkingService
+from messaging.relay.delivery.provisioning import ProvisioningSockets
 from messaging.relay.delivery.redis import RedisWakeups
 from messaging.relay.delivery.socket import Sockets
+from messaging.relay.delivery.sweep import Sweep
 from messaging.relay.delivery.wakeups import LocalWakeups, Wakeups
 from messaging.relay.delivery.watch import MailboxWatch
 from messaging.relay.errors import StartupError
-from messaging.relay.http import Dispatcher
+from messaging.relay.http import Dispatcher, Route
+from messaging.relay.keys.generation import Generation, open_generation
 from messaging.relay.keys.handlers import key_routes
 from messaging.relay.keys.service import KeyService
-from messaging.relay.limits import RateLimits
+from messaging.relay.limits import Buckets, RateLimits
 from messaging.relay.logs import get_logger
 from messaging.relay.messages.handlers import message_routes
+from messaging.relay.messages.multi_recipient import MultiRecipientService
+from messaging.relay.messages.repair import RepairingSender
+from messaging.relay.messages.reports import SpamReports
 from messaging.relay.messages.service import MessageService
 from messaging.relay.migrate import migrate, require_current
 from messaging.relay.server import Entrance, HttpServer, is_loopback, tls_context
@@ -71,36 +82,80 @@ async def open_relay(settings: Settings) -> AsyncIterator[RunningRelay]:
     await (migrate(url) if settings.migrate else require_current(url))
 
     database, local = open_database(url), LocalWakeups()
-    redis = None if settings.redis_url is None else _redis(settings.redis_url, local)
-    wakeups: Wakeups = local if redis is None else redis
-    limits = RateLimits(settings.limits, time.monotonic)
-    authentication = Authentication(database)
-    certificates = CertificateService(database, secret, now_milliseconds)
-    verification = VerificationService(database, provider, secret, limits, now_milliseconds)
-    registration = RegistrationService(database, verification, wakeups, secret, limits)
-    messages = MessageService(database, wakeups, limits, now_milliseconds, settings.envelope_lifetime)
-    mailboxes = Mailboxes(database, now_milliseconds)
-    dispatcher = Dispatcher(
-        [
-            *message_routes(messages, authentication),
-            *key_routes(KeyService(database, limits), authentication),
-            *account_routes(registration, certificates, authentication),
-            *verification_routes(verification),
-            *assistant_routes(AssistantService(registration, token)),
-            *server_info_routes(database, _describe(certificates.trust_root, settings)),
-        ],
-        now_milliseconds,
-    )
-    sockets = Sockets(authentication, dispatcher, mailboxes, wakeups, now_milliseconds)
-    background = [sweep_regularly(mailboxes), MailboxWatch(mailboxes, local).run()]
-    if redis is not None:
-        background.append(redis.run())
+    wakeups = local if settings.redis_url is None else _redis(settings.redis_url, local)
+    here = LocalBuckets(time.monotonic)
+    levels = here if settings.redis_url is None else RedisBuckets(settings.redis_url)
     async with (
         _closing(database),
-        _running(background),
-        _listening(settings, tls, Entrance(dispatcher, sockets)) as port,
+        _closing(levels),
+        open_generation(database, _generation_file(settings, url)) as generation,
     ):
-        yield RunningRelay(_url_of(settings.host, port, tls), port, certificates.trust_root)
+        parts = Parts(settings, database, wakeups, here, levels, secret, generation, provider, token)
+        background = [Sweep(database, now_milliseconds).run(), MailboxWatch(parts.mailboxes, local).run()]
+        if isinstance(wakeups, RedisWakeups):
+            background.append(wakeups.run())
+        async with _running(background), _listening(settings, tls, parts.entrance(), parts.stopping) as port:
+            yield RunningRelay(_url_of(settings.host, port, tls), port, parts.certificates.trust_root)
+
+
+class Parts:
+    """The services of one relay, each made of what it uses."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        wakeups: Wakeups,
+        here: LocalBuckets,
+        levels: Buckets,
+        secret: ServerSecret,
+        generation: Generation,
+        provider: CodeProvider,
+        token: bytes | None,
+    ) -> None:
+        now = now_milliseconds
+        self._settings = settings
+        self._database = database
+        self._wakeups = wakeups
+        self._token = token
+        self.stopping = asyncio.Event()
+        self.limits = RateLimits(settings.limits, levels, secret.limit_name_key)
+        # All requests are counted in this process: who floods one relay shall not cost a call to Redis each time.
+        self.requests = RateLimits(settings.limits, here, secret.limit_name_key)
+        self.authentication = Authentication(database, now)
+        self.certificates = CertificateService(database, secret, now)
+        self.verification = VerificationService(database, provider, secret, self.limits, now)
+        self.registration = RegistrationService(database, self.verification, wakeups, secret, self.limits, now)
+        self.accounts = AccountService(database, wakeups, now)
+        self.linking = LinkingService(database, secret, self.limits, now, self.stopping)
+        self.keys = KeyService(database, self.limits, wakeups, generation)
+        self.reports = SpamReports(database, secret, self.limits, now)
+        self.messages = MessageService(database, wakeups, self.limits, self.reports, now, settings.envelope_lifetime)
+        self.parking = ParkingService(database, wakeups, now)
+        self.mailboxes = Mailboxes(database, wakeups, now, settings.envelope_lifetime)
+
+    def routes(self) -> list[Route]:
+        """All endpoints."""
+        sender = RepairingSender(self.messages, self.keys, self.limits)
+        many = MultiRecipientService(self.messages)
+        who = self.authentication
+        return [
+            *message_routes(sender, many, self.reports, self.parking, who),
+            *key_routes(self.keys, who),
+            *registration_routes(self.registration, self.certificates, who),
+            *account_routes(self.accounts, who),
+            *device_routes(self.accounts, self.linking, who),
+            *verification_routes(self.verification),
+            *assistant_routes(AssistantService(self.registration, self._token)),
+            *server_info_routes(self._database, _describe(self.certificates.trust_root, self._settings)),
+        ]
+
+    def entrance(self) -> Entrance:
+        """Where requests and sockets come in."""
+        now, dispatcher = now_milliseconds, Dispatcher(self.routes(), now_milliseconds, self.requests)
+        sockets = Sockets(self.authentication, dispatcher, self.mailboxes, self._wakeups, self.keys, now)
+        provisioning = ProvisioningSockets(self.linking, now)
+        return Entrance(dispatcher, sockets, provisioning, self._settings.plain_http_behind_a_proxy)
 
 
 async def run_relay(settings: Settings, ready: Callable[[RunningRelay], None], stop: asyncio.Event) -> None:
@@ -125,11 +180,11 @@ def version() -> str:
 
 
 @asynccontextmanager
-async def _closing(database: Database) -> AsyncIterator[None]:
+async def _closing(resource: Database | LocalBuckets | RedisBuckets) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await database.close()
+        await resource.close()
 
 
 @asynccontextmanager
@@ -151,7 +206,9 @@ def _report(task: asyncio.Task[None]) -> None:
 
 
 @asynccontextmanager
-async def _listening(settings: Settings, tls: ssl.SSLContext | None, entrance: Entrance) -> AsyncIterator[int]:
+async def _listening(
+    settings: Settings, tls: ssl.SSLContext | None, entrance: Entrance, stopping: asyncio.Event
+) -> AsyncIterator[int]:
     runner = web.ServerRunner(HttpServer(entrance.handle), shutdown_timeout=DRAIN_SECONDS)
     await runner.setup()
     try:
@@ -161,6 +218,7 @@ async def _listening(settings: Settings, tls: ssl.SSLContext | None, entrance: E
         except OSError as error:
             raise StartupError(f"cannot listen on this host and port: {error.strerror}") from None
         yield runner.addresses[0][1]
+        stopping.set()
         await site.stop()
         await entrance.sockets.close()
     finally:
@@ -189,6 +247,16 @@ def _secret_of(settings: Settings, url: URL) -> ServerSecret:
     if database is None:
         raise StartupError("with PostgreSQL, --secret-file must name a file with 32 random bytes")
     return read_secret(database.with_name(f"{database.name}.secret"), create=True)
+
+
+def _generation_file(settings: Settings, url: URL) -> Path:
+    if settings.generation_file is not None:
+        return settings.generation_file
+    database = sqlite_path(url)
+    beside = settings.secret_file if database is None or settings.secret_file else database
+    if beside is None:
+        raise StartupError("--generation-file must name a file outside the database")
+    return beside.with_name(f"{beside.name}.generation")
 
 
 def _read_token(path: Path) -> bytes:

@@ -7,9 +7,10 @@ rule broken, never what broke it.
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
-from messaging.wire.accounts import VerificationSession
-from messaging.wire.json import json_body
-from messaging.wire.messages import MismatchedDevices, StaleDevices
+from messaging.wire.accounts import RegistrationLockFailure, VerificationSession
+from messaging.wire.json import json_array, json_body
+from messaging.wire.keys import PreKeyResponseItem
+from messaging.wire.messages import AccountMismatchedDevices, AccountStaleDevices, MismatchedDevices, StaleDevices
 
 
 class StartupError(Exception):
@@ -135,9 +136,19 @@ class DevicesMismatched(RelayError):
         super().__init__(self.code)
         self.missing = tuple(sorted(missing))
         self.extra = tuple(sorted(extra))
+        self.bundles: tuple[PreKeyResponseItem, ...] | None = None
+
+    @property
+    def needed(self) -> tuple[int, ...]:
+        """The devices that the sender needs bundles of."""
+        return self.missing
+
+    def entity(self) -> MismatchedDevices:
+        """What is told of one account."""
+        return MismatchedDevices(missing_devices=self.missing, extra_devices=self.extra, bundles=self.bundles)
 
     def body(self) -> bytes:
-        return MismatchedDevices(missing_devices=self.missing, extra_devices=self.extra).to_json()
+        return self.entity().to_json()
 
 
 class DevicesStale(RelayError):
@@ -148,9 +159,97 @@ class DevicesStale(RelayError):
     def __init__(self, stale: Iterable[int]) -> None:
         super().__init__(self.code)
         self.stale = tuple(sorted(stale))
+        self.bundles: tuple[PreKeyResponseItem, ...] | None = None
+
+    @property
+    def needed(self) -> tuple[int, ...]:
+        """The devices that the sender needs bundles of."""
+        return self.stale
+
+    def entity(self) -> StaleDevices:
+        """What is told of one account."""
+        return StaleDevices(stale_devices=self.stale, bundles=self.bundles)
 
     def body(self) -> bytes:
-        return StaleDevices(stale_devices=self.stale).to_json()
+        return self.entity().to_json()
+
+
+class ManyMismatched(RelayError):
+    """A message to many does not name exactly the devices of these accounts. Nothing was stored."""
+
+    code = "mismatched_devices"
+
+    def __init__(self, accounts: Mapping[str, DevicesMismatched]) -> None:
+        super().__init__(self.code)
+        self.accounts = accounts
+
+    def body(self) -> bytes:
+        return json_array(
+            AccountMismatchedDevices(uuid=uuid, devices=found.entity()) for uuid, found in self.accounts.items()
+        )
+
+
+class ManyStale(RelayError):
+    """Devices of these accounts were registered anew since the sender of a message to many last looked."""
+
+    code = "stale_devices"
+
+    def __init__(self, accounts: Mapping[str, DevicesStale]) -> None:
+        super().__init__(self.code)
+        self.accounts = accounts
+
+    def body(self) -> bytes:
+        return json_array(
+            AccountStaleDevices(uuid=uuid, devices=found.entity()) for uuid, found in self.accounts.items()
+        )
+
+
+class IdempotencyKeyReused(RelayError):
+    """The key was used for another request."""
+
+    code = "idempotency_key_reused"
+
+
+class KeysDiffer(RelayError):
+    """The device's view of its repeated-use keys is not the relay's."""
+
+    code = "keys_differ"
+
+    def body(self) -> bytes:
+        return b""
+
+
+class CapabilityMissing(RelayError):
+    """A new device lacks a capability that all devices of the account have."""
+
+    code = "capability_missing"
+
+
+class TooManyDevices(RelayError):
+    """The account has as many devices as it may have."""
+
+    code = "too_many_devices"
+
+    def __init__(self, current: int, maximum: int) -> None:
+        super().__init__(self.code)
+        self.current = current
+        self.maximum = maximum
+
+    def body(self) -> bytes:
+        return json_body({"code": self.code, "current": self.current, "max": self.maximum})
+
+
+class RegistrationLocked(RelayError):
+    """The number is proved, but the account has a registration lock, and it was not given."""
+
+    code = "registration_locked"
+
+    def __init__(self, time_remaining: int) -> None:
+        super().__init__(self.code)
+        self.time_remaining = time_remaining
+
+    def body(self) -> bytes:
+        return RegistrationLockFailure(time_remaining=self.time_remaining).to_json()
 
 
 class VerificationConflict(RelayError):
@@ -212,10 +311,17 @@ STATUS: dict[type[RelayError], int] = {
     RequestTimeout: 408,
     DevicesMismatched: 409,
     VerificationConflict: 409,
+    CapabilityMissing: 409,
+    ManyMismatched: 409,
+    KeysDiffer: 409,
     DevicesStale: 410,
+    ManyStale: 410,
+    TooManyDevices: 411,
     TooLarge: 413,
     InvalidRequest: 422,
     InvalidSignedKey: 422,
+    IdempotencyKeyReused: 422,
+    RegistrationLocked: 423,
     RateLimited: 429,
     VerificationRateLimited: 429,
     CodeNotDelivered: 440,

@@ -28,6 +28,7 @@ from messaging.relay.errors import (
     RelayError,
     Unavailable,
 )
+from messaging.relay.limits import Limit, RateLimits, headers_of, usage_noted
 from messaging.relay.logs import get_logger, milliseconds_since
 from messaging.wire.errors import MalformedField
 from messaging.wire.identifiers import DeviceAddress, IdentityKind, ServiceId
@@ -94,6 +95,35 @@ class Call:
             return ServiceId.parse(self.parameters["service_id"])
         except MalformedField:
             raise NotFound from None
+
+    def flag(self, name: str, *, default: bool = False) -> bool:
+        """A query parameter that is ``true`` or ``false``.
+
+        Raises:
+            MalformedRequest: it is something else.
+        """
+        match self.query.get(name, "").lower():
+            case "":
+                return default
+            case "true":
+                return True
+            case "false":
+                return False
+            case _:
+                raise MalformedRequest
+
+    def number(self, name: str, default: int) -> int:
+        """A query parameter that is a whole number of at most 18 digits, not negative.
+
+        Raises:
+            MalformedRequest: it is something else.
+        """
+        text = self.query.get(name)
+        if text is None:
+            return default
+        if not (text.isascii() and text.isdigit() and len(text) <= 18):
+            raise MalformedRequest
+        return int(text)
 
     def identity(self) -> IdentityKind:
         """The query's ``identity``, by default the account's."""
@@ -199,17 +229,24 @@ def _match(template: tuple[str, ...], segments: tuple[str, ...]) -> dict[str, st
 
 
 class Dispatcher:
-    """Answers every call, whatever happens. ``now`` gives milliseconds since 1970."""
+    """Answers every call, whatever happens. ``limits`` counts all requests; ``now`` gives milliseconds since 1970."""
 
-    def __init__(self, routes: Iterable[Route], now: Callable[[], int]) -> None:
+    def __init__(self, routes: Iterable[Route], now: Callable[[], int], limits: RateLimits) -> None:
         self._router = Router(routes)
         self._now = now
+        self._limits = limits
         self._log = get_logger()
 
     async def answer(self, call: Call) -> Answer:
         """Find the handler, run it, and turn what it raises into an answer."""
+        with usage_noted() as usage:
+            answer = await self._answer(call)
+        return replace(answer, headers={**answer.headers, **headers_of(usage), TIMESTAMP_HEADER: str(self._now())})
+
+    async def _answer(self, call: Call) -> Answer:
         started, template = time.perf_counter(), "unknown"
         try:
+            await self._limits.take(Limit.REQUESTS, call.caller.mailbox_id if call.caller else call.remote)
             address = urlsplit(call.path)
             route, parameters = self._router.find(call.verb, address.path)
             template = route.template
@@ -223,7 +260,7 @@ class Dispatcher:
         self._log.info(
             "call", route=template, verb=call.verb, status=answer.status, duration_ms=milliseconds_since(started)
         )
-        return replace(answer, headers={**answer.headers, TIMESTAMP_HEADER: str(self._now())})
+        return answer
 
 
 def outcome_of(error: Exception) -> RelayError:

@@ -1,51 +1,77 @@
-"""Rate limits: token buckets in this process, named as Signal-Server names its limiters.
+"""Rate limits: token buckets, named as Signal-Server names its limiters, with what each is counted by.
 
-A bucket holds ``size`` tokens and gets one back every ``refill`` seconds. What exceeds it is refused with the time to
-wait. Buckets are per process: several relays behind a balancer allow several times as much.
+A bucket holds ``size`` tokens and gets one back every ``refill`` seconds. What exceeds it is refused with the time to wait.
+This module names the buckets and decides; where their levels are kept is for ``relay.buckets``.
 """
 
 import math
 import tomllib
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from enum import StrEnum
+from hashlib import blake2b
 from pathlib import Path
+from typing import Protocol
 
-from messaging.relay.errors import RateLimited, StartupError
-
-MAX_BUCKETS = 100_000  # the least recently used is forgotten: a bound on memory, not a promise to an attacker
+from messaging.relay.errors import RateLimited, StartupError, Unavailable
+from messaging.relay.logs import get_logger
 
 
 class Limit(StrEnum):
     """Each bucket, with what it is counted by."""
 
+    REQUESTS = "requests"  # calling device, or network address
     VERIFICATION_SESSION = "verificationSession"  # number
     VERIFICATION_SESSION_PER_ADDRESS = "verificationSessionPerAddress"  # network address
     VERIFICATION_CODE = "verificationCode"  # number: codes submitted, right or wrong
     REGISTRATION = "registration"  # number
+    PIN = "pin"  # number: registration locks and recovery passwords tried
+    ALLOCATE_DEVICE = "allocateDevice"  # account: linking tokens asked for
+    VERIFY_DEVICE = "verifyDevice"  # account: devices linked
+    WAIT_FOR_LINKED_DEVICE = "waitForLinkedDevice"  # account
+    PROVISIONING = "provisioning"  # network address: provisioning sockets
     PREKEYS = "prekeys"  # fetching device, target device and its registration id
+    PREKEYS_PER_TARGET = "prekeysPerTarget"  # target account: fetches by callers who do not say who they are
+    REPAIR_BUNDLES = "repairBundles"  # sending account, receiving account: bundles inside a 409
     MESSAGES = "messages"  # sending account, receiving account
     INBOUND_MESSAGE_BYTES = "inboundMessageBytes"  # receiving account
+    STORIES = "stories"  # receiving account
+    SPAM_REPORT = "spamReport"  # reporting account
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """``size`` at once, then one every ``refill`` seconds."""
+    """``size`` at once, then one every ``refill`` seconds. ``fail_open``: what happens while levels cannot be read."""
 
     size: float
     refill: float
+    fail_open: bool = False
 
 
 DEFAULTS: Mapping[Limit, Bucket] = {
+    Limit.REQUESTS: Bucket(3000, 0.02, fail_open=True),
     Limit.VERIFICATION_SESSION: Bucket(5, 600),
     Limit.VERIFICATION_SESSION_PER_ADDRESS: Bucket(50, 30),
     Limit.VERIFICATION_CODE: Bucket(15, 120),
     Limit.REGISTRATION: Bucket(6, 30),
+    Limit.PIN: Bucket(10, 86_400),
+    Limit.ALLOCATE_DEVICE: Bucket(6, 120),
+    Limit.VERIFY_DEVICE: Bucket(6, 120),
+    Limit.WAIT_FOR_LINKED_DEVICE: Bucket(10, 30),
+    Limit.PROVISIONING: Bucket(30, 10),
     Limit.PREKEYS: Bucket(6, 600),
-    Limit.MESSAGES: Bucket(60, 1),
-    Limit.INBOUND_MESSAGE_BYTES: Bucket(128 * 1024 * 1024, 0.0005),
+    Limit.PREKEYS_PER_TARGET: Bucket(100, 60),
+    Limit.REPAIR_BUNDLES: Bucket(6, 600),
+    Limit.MESSAGES: Bucket(60, 1, fail_open=True),
+    Limit.INBOUND_MESSAGE_BYTES: Bucket(128 * 1024 * 1024, 0.0005, fail_open=True),
+    Limit.STORIES: Bucket(5000, 8, fail_open=True),
+    Limit.SPAM_REPORT: Bucket(100, 60, fail_open=True),
 }
+
+# Counted by the caller's own account alone: what GET /v1/limits can tell it.
+OF_ACCOUNT = (Limit.ALLOCATE_DEVICE, Limit.VERIFY_DEVICE, Limit.WAIT_FOR_LINKED_DEVICE, Limit.SPAM_REPORT)
 
 
 def read_limits(path: Path | None) -> dict[Limit, Bucket]:
@@ -70,30 +96,129 @@ def read_limits(path: Path | None) -> dict[Limit, Bucket]:
         size, refill = table["size"], table["refill"]
         if not all(isinstance(value, int | float) and value > 0 for value in (size, refill)):
             raise StartupError(f"in the limits file, size and refill of {name} must be positive numbers")
-        buckets[Limit(name)] = Bucket(float(size), float(refill))
+        buckets[Limit(name)] = Bucket(float(size), float(refill), buckets[Limit(name)].fail_open)
     return buckets
 
 
+@dataclass(frozen=True, slots=True)
+class Level:
+    """How full a bucket is after a call took from it, or could not (``taken``)."""
+
+    tokens: float
+    taken: bool
+
+
+class BucketsAway(Exception):
+    """The levels cannot be read or written now."""
+
+
+class Buckets(Protocol):
+    """Keeps the levels of all buckets; the clock is its own."""
+
+    async def take(self, name: str, bucket: Bucket, amount: float) -> Level:
+        """Take ``amount`` tokens, or none if there are not as many; 0 only looks. One step, however many ask at once.
+
+        Raises:
+            BucketsAway: the levels cannot be had.
+        """
+
+    async def close(self) -> None:
+        """Close what is open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one call knows of a bucket: for headers and for quotas. ``remaining`` is tokens, ``reset`` seconds until full."""
+
+    limit: Limit
+    bucket: Bucket
+    remaining: int
+    reset: int
+
+
+Grants = Callable[[int, Limit], Bucket | None]  # account, bucket -> what an operator has granted instead
+
+_used: ContextVar[list[Usage] | None] = ContextVar("used", default=None)
+
+
+@contextmanager
+def usage_noted() -> Iterator[list[Usage]]:
+    """Collect what is taken while the block lasts, in this task."""
+    noted: list[Usage] = []
+    token = _used.set(noted)
+    try:
+        yield noted
+    finally:
+        _used.reset(token)
+
+
+def headers_of(usage: list[Usage]) -> dict[str, str]:
+    """``RateLimit-Policy`` and ``RateLimit`` for the buckets used (draft-ietf-httpapi-ratelimit-headers-10)."""
+    if not usage:
+        return {}
+    policies = ", ".join(
+        f'"{each.limit}";q={math.floor(each.bucket.size)};w={math.ceil(each.bucket.size * each.bucket.refill)}'
+        for each in usage
+    )
+    levels = ", ".join(f'"{each.limit}";r={each.remaining};t={each.reset}' for each in usage)
+    return {"RateLimit-Policy": policies, "RateLimit": levels}
+
+
+@dataclass(frozen=True, slots=True)
 class RateLimits:
-    """All buckets of this process. ``clock`` gives seconds and never goes back."""
+    """All limits of a relay. ``name_key`` hides in the store who is counted."""
 
-    def __init__(self, buckets: Mapping[Limit, Bucket], clock: Callable[[], float]) -> None:
-        self._buckets = buckets
-        self._clock = clock
-        self._levels: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
+    buckets: Mapping[Limit, Bucket]
+    store: Buckets
+    name_key: bytes = field(repr=False)
+    grants: Grants = lambda _account, _limit: None
 
-    def take(self, limit: Limit, *key: Hashable, amount: float = 1) -> None:
-        """Take ``amount`` tokens of the bucket for ``key``.
+    async def take(self, limit: Limit, *key: Hashable, amount: float = 1, account: int | None = None) -> None:
+        """Take ``amount`` tokens of the bucket for ``key``. A grant for ``account`` stands instead of the default.
 
         Raises:
             RateLimited: there are not as many; nothing is taken.
+            Unavailable: the levels cannot be had, and this limit does not fail open.
         """
-        bucket, now, name = self._buckets[limit], self._clock(), (limit, key)
-        level, since = self._levels.pop(name, (bucket.size, now))
-        level = min(bucket.size, level + (now - since) / bucket.refill)
+        bucket = self._bucket(limit, account)
         wanted = min(amount, bucket.size)  # what is larger than the bucket passes when it is full
-        self._levels[name] = (level - wanted if level >= wanted else level, now)
-        if len(self._levels) > MAX_BUCKETS:
-            self._levels.popitem(last=False)
-        if level < wanted:
-            raise RateLimited(math.ceil((wanted - level) * bucket.refill))
+        try:
+            level = await self.store.take(self._name(limit, key), bucket, wanted)
+        except BucketsAway:
+            get_logger().warning("limits_away")
+            if bucket.fail_open:
+                return
+            raise Unavailable from None
+        noted = _used.get()
+        if noted is not None:
+            noted.append(_usage(limit, bucket, level.tokens))
+        if not level.taken:
+            raise RateLimited(math.ceil((wanted - level.tokens) * bucket.refill))
+
+    async def quotas(self, account: int) -> list[Usage]:
+        """What is left to an account in the buckets that are counted by it alone.
+
+        Raises:
+            Unavailable: the levels cannot be had.
+        """
+        usages = []
+        for limit in OF_ACCOUNT:
+            bucket = self._bucket(limit, account)
+            try:
+                level = await self.store.take(self._name(limit, (account,)), bucket, 0)
+            except BucketsAway:
+                raise Unavailable from None
+            usages.append(_usage(limit, bucket, level.tokens))
+        return usages
+
+    def _bucket(self, limit: Limit, account: int | None) -> Bucket:
+        granted = None if account is None else self.grants(account, limit)
+        return granted or self.buckets[limit]
+
+    def _name(self, limit: Limit, key: tuple[Hashable, ...]) -> str:
+        parts = "\x1f".join(part.hex() if isinstance(part, bytes) else str(part) for part in key)
+        return f"{limit}:{blake2b(parts.encode(), key=self.name_key, digest_size=16).hexdigest()}"
+
+
+def _usage(limit: Limit, bucket: Bucket, tokens: float) -> Usage:
+    return Usage(limit, bucket, max(0, math.floor(tokens)), math.ceil((bucket.size - tokens) * bucket.refill))

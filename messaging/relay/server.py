@@ -16,6 +16,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
+from messaging.relay.delivery.provisioning import ProvisioningSockets
 from messaging.relay.delivery.socket import Sockets
 from messaging.relay.errors import NoSuchPath, RelayError, RequestTimeout, StartupError, TooLarge
 from messaging.relay.http import JSON, Answer, Call, Dispatcher, answer_of
@@ -24,6 +25,7 @@ from messaging.wire.json import json_body
 from messaging.wire.limits import MAX_BODY
 
 SOCKET_PATH = "/v1/websocket"
+PROVISIONING_PATH = "/v1/websocket/provisioning"
 BODY_SECONDS = 30
 _SERVER = {"Server": "subrosa"}  # aiohttp would tell its version and Python's
 
@@ -34,17 +36,21 @@ class Entrance:
 
     dispatcher: Dispatcher
     sockets: Sockets
+    provisioning: ProvisioningSockets
+    behind_a_proxy: bool = False
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
         headers = {name.lower(): value for name, value in request.headers.items()}
         path = request.rel_url.raw_path_qs
         try:
-            if request.rel_url.raw_path.rstrip("/") == SOCKET_PATH:
+            bare = request.rel_url.raw_path.rstrip("/")
+            if bare in (SOCKET_PATH, PROVISIONING_PATH):
                 if headers.get("upgrade", "").lower() != "websocket":
                     raise NoSuchPath
-                call = Call(request.method, path, headers, remote=request.remote or "")
-                return await self.sockets.serve(request, call)
+                call = Call(request.method, path, headers, remote=self._remote(request))
+                sockets = self.sockets if bare == SOCKET_PATH else self.provisioning
+                return await sockets.serve(request, call)
             body = await _read(request)
         except RelayError as error:
             response = _response(answer_of(error))
@@ -52,8 +58,13 @@ class Entrance:
             return response
         except web.HTTPException as error:
             return _response(Answer(error.status))
-        call = Call(request.method, path, headers, body, request.remote or "")
+        call = Call(request.method, path, headers, body, self._remote(request))
         return _response(await self.dispatcher.answer(call))
+
+    def _remote(self, request: web.BaseRequest) -> str:
+        """The network address that limits count: behind a proxy, the one that the proxy saw."""
+        forwarded = request.headers.get("X-Forwarded-For", "") if self.behind_a_proxy else ""
+        return forwarded.rpartition(",")[2].strip() or request.remote or ""
 
 
 async def _read(request: web.BaseRequest) -> bytes:

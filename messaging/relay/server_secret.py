@@ -28,6 +28,9 @@ class ServerSecret:
     number_seal_key: bytes = field(repr=False)
     trust_root_private: bytes = field(repr=False)
     certificate_private: bytes = field(repr=False)
+    limit_name_key: bytes = field(repr=False)
+    report_key: bytes = field(repr=False)
+    link_token_key: bytes = field(repr=False)
 
     @classmethod
     def derive(cls, secret: bytes) -> "ServerSecret":
@@ -38,6 +41,9 @@ class ServerSecret:
             number_seal_key=_derive(secret, "number seal"),
             trust_root_private=_derive(secret, "sealed sender trust root"),
             certificate_private=_derive(secret, "sealed sender server certificate"),
+            limit_name_key=_derive(secret, "names of rate limits"),
+            report_key=_derive(secret, "spam report tokens"),
+            link_token_key=_derive(secret, "device linking tokens"),
         )
 
     def number_hash(self, number: str) -> bytes:

@@ -24,6 +24,7 @@ class Settings:
     redis_url: str | None = field(default=None, repr=False)  # may carry a password
     verification: str = "console"
     secret_file: Path | None = None
+    generation_file: Path | None = None
     assistant_token_file: Path | None = None
     limits: Mapping[Limit, Bucket] = field(default_factory=lambda: DEFAULTS)
     migrate: bool = True

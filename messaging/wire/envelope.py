@@ -10,6 +10,8 @@ from messaging.wire.errors import MalformedField
 from messaging.wire.identifiers import DeviceAddress, ServiceId
 from messaging.wire.protobuf import envelope_pb2 as pb
 
+_CONTENT_TAG = 8 << 3 | 2  # field 8, of known length
+
 
 class EnvelopeType(IntEnum):
     """What the content is (Signal-Server, ``TextSecure.proto``)."""
@@ -38,6 +40,7 @@ class Envelope:
     urgent: bool = True
     story: bool = False
     ephemeral: bool = False
+    report_token: bytes | None = field(default=None, repr=False)
 
 
 def encode_envelope(envelope: Envelope) -> bytes:
@@ -46,7 +49,7 @@ def encode_envelope(envelope: Envelope) -> bytes:
         type=pb.Envelope.Type.ValueType(envelope.type.value),
         client_timestamp=envelope.client_timestamp,
         server_timestamp=envelope.server_timestamp,
-        content=envelope.content,
+        content=envelope.content or None,
         urgent=envelope.urgent,
         destination_service_id=envelope.destination.to_bytes(),
         server_guid=envelope.guid.bytes,
@@ -58,7 +61,22 @@ def encode_envelope(envelope: Envelope) -> bytes:
     if envelope.source is not None:
         message.source_service_id = envelope.source.service_id.to_bytes()
         message.source_device = envelope.source.device_id
+    if envelope.report_token is not None:
+        message.report_spam_token = envelope.report_token
     return message.SerializeToString()
+
+
+def content_field(size: int) -> bytes:
+    """What stands before a content of ``size`` bytes that is appended to an envelope without one.
+
+    Fields of a protobuf may come in any order, so an envelope and its content can be kept apart and put together by
+    appending (Protocol Buffers, "Encoding").
+    """
+    length = bytearray()
+    while size > 0x7F:
+        length.append(size & 0x7F | 0x80)
+        size >>= 7
+    return bytes([_CONTENT_TAG, *length, size])
 
 
 def decode_envelope(data: bytes) -> Envelope:
@@ -87,4 +105,5 @@ def decode_envelope(data: bytes) -> Envelope:
         urgent=message.urgent,
         story=message.story,
         ephemeral=message.ephemeral,
+        report_token=message.report_spam_token or None,
     )

@@ -107,3 +107,20 @@ def _headers(lines: Iterable[str]) -> dict[str, str]:
             raise MalformedFrame("headers beyond the limits")
         headers[name.strip().lower()] = value.strip()
     return headers
+
+
+def encode_provisioning_address(address: str) -> bytes:
+    """The body of ``PUT /v1/address`` on a provisioning socket."""
+    return pb.ProvisioningAddress(address=address).SerializeToString()
+
+
+def decode_provisioning_address(data: bytes) -> str:
+    """Undo :func:`encode_provisioning_address`.
+
+    Raises:
+        MalformedFrame: not a provisioning address.
+    """
+    try:
+        return str(pb.ProvisioningAddress.FromString(data).address)
+    except DecodeError:
+        raise MalformedFrame("a provisioning address that is not protobuf") from None

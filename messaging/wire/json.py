@@ -8,7 +8,8 @@ Signal-Server writes none. libsignal sends one field (the access key) as an arra
 import base64
 import binascii
 import json
-from typing import Annotated, Self
+from collections.abc import Callable, Iterable
+from typing import Annotated, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 from pydantic.alias_generators import to_camel
@@ -18,6 +19,8 @@ from messaging.wire.limits import EC_PUBLIC_KEY, KYBER_PUBLIC_KEY, MAX_PREKEY_ID
 
 _EC_KEY_TYPE = 0x05
 _KYBER_KEY_TYPE = 0x08
+
+T = TypeVar("T")
 
 
 class MalformedJson(WireError):
@@ -59,14 +62,28 @@ class Entity(BaseModel):
             MalformedJson: not JSON.
             InvalidEntity: JSON of another shape, or a value that breaks a rule.
         """
-        try:
-            return cls.model_validate_json(data)
-        except ValidationError as error:
-            found = error.errors(include_url=False, include_context=False, include_input=False)
-        if any(entry["type"] == "json_invalid" for entry in found):
-            raise MalformedJson
-        # Only names of the schema: a key that the sender chose could carry anything.
-        raise InvalidEntity(tuple(sorted({_outermost(entry["loc"]) for entry in found})))
+        return validated(cls.model_validate_json, data)
+
+
+def validated(validate: Callable[[bytes], T], data: bytes) -> T:
+    """What ``validate``, a function of pydantic, reads from ``data``.
+
+    Raises:
+        MalformedJson, InvalidEntity: see :meth:`Entity.from_json`.
+    """
+    try:
+        return validate(data)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_context=False, include_input=False)
+    if any(entry["type"] == "json_invalid" for entry in found):
+        raise MalformedJson
+    # Only names of the schema: a key that the sender chose could carry anything.
+    raise InvalidEntity(tuple(sorted({_outermost(entry["loc"]) for entry in found})))
+
+
+def json_array(entities: Iterable[Entity]) -> bytes:
+    """Several entities as one JSON array."""
+    return b"[" + b",".join(entity.to_json() for entity in entities) + b"]"
 
 
 def json_body(value: object) -> bytes:

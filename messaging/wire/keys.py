@@ -3,12 +3,13 @@
 Shapes, sizes and type bytes are checked here; signatures and points on the curve by the relay.
 """
 
-from typing import Annotated
+from hashlib import sha256
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from messaging.wire.identifiers import ServiceId
-from messaging.wire.json import EcPublicKey, Entity, KeyId, KyberPublicKey, Signature
+from messaging.wire.json import Base64, EcPublicKey, Entity, KeyId, KyberPublicKey, Signature
 from messaging.wire.limits import MAX_DEVICE_ID, MAX_PREKEYS
 
 ALL_DEVICES = "*"
@@ -47,6 +48,24 @@ class SetKeysRequest(Entity):
     signed_pre_key: SignedPreKey | None = None
     pq_pre_keys: Annotated[tuple[KyberPreKey, ...], Field(max_length=MAX_PREKEYS)] = ()
     pq_last_resort_pre_key: KyberPreKey | None = None
+
+
+class CheckKeysRequest(Entity):
+    """``POST /v2/keys/check``: do both sides have the same repeated-use keys? 200 or 409.
+
+    ``digest`` is :func:`repeated_use_digest` of what the device has.
+    """
+
+    identity_type: Literal["aci", "pni", "ACI", "PNI"]
+    digest: Annotated[Base64, Field(min_length=32, max_length=32)]
+
+
+def repeated_use_digest(identity_key: bytes, signed: SignedPreKey, last_resort: KyberPreKey) -> bytes:
+    """SHA-256 over the identity key and, of each key, its id as 8 bytes and its serialized form (Signal-Server)."""
+    digest = sha256(identity_key)
+    for key in (signed, last_resort):
+        digest.update(key.key_id.to_bytes(8, "big") + key.public_key)
+    return digest.digest()
 
 
 class PreKeyCount(Entity):

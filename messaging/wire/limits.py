@@ -5,7 +5,11 @@ Numbers with a source are Signal-Server's, so that its clients never meet a smal
 
 MAX_CONTENT = 96 * 1024  # ciphertext of one message for one device (Signal-Server, MessageSender): 413
 MAX_FRAME = 512 * 1024  # one WebSocket frame (Signal-Server): close code 1009
-MAX_BODY = 512 * 1024  # one HTTP body: 413
+MAX_BODY = 762_144  # one HTTP body (Signal-Server, of a message to many): 413
+MAX_IDEMPOTENCY_KEY = 128  # characters of an idempotency key; at least 16, so that nobody guesses one
+MIN_IDEMPOTENCY_KEY = 16
+MAX_DELIVERIES = 5  # failed deliveries after which an envelope is parked
+MAX_MARKER = 64  # characters of a sync marker
 MAX_HEADERS = 64  # headers of one tunnelled request
 MAX_HEADER = 4 * 1024  # one header of a tunnelled request, name and value
 MAX_PATH = 1024  # path and query of a tunnelled request
@@ -29,4 +33,7 @@ KYBER_PUBLIC_KEY = 1569  # a type byte 0x08 and a Kyber-1024 key (libsignal)
 SIGNATURE = 64  # XEdDSA
 MAX_DEVICE_NAME = 225  # encrypted name of a device (Signal-Server)
 MAX_PASSWORD = 256  # a device's password, in characters
+REGISTRATION_LOCK = 64  # hexadecimal digits of a registration lock (Signal-Server)
+RECOVERY_PASSWORD = 32  # registration recovery password (Signal-Server)
+MAX_PROVISIONING_MESSAGE = 256 * 1024  # base64 characters of a provisioning message (Signal-Server)
 MAX_CAPABILITIES = 64  # capabilities that one device may name

@@ -6,9 +6,13 @@ from pydantic import Field, model_validator
 
 from messaging.wire.envelope import EnvelopeType
 from messaging.wire.json import Base64, Entity
+from messaging.wire.keys import PreKeyResponseItem
 from messaging.wire.limits import MAX_DEVICE_ID, MAX_REGISTRATION_ID, MAX_TIMESTAMP
 
 ACCESS_KEY_HEADER = "Unidentified-Access-Key"  # base64 of 16 bytes
+GROUP_SEND_HEADER = "Group-Send-Token"
+IDEMPOTENCY_HEADER = "Idempotency-Key"  # draft-ietf-httpapi-idempotency-key-header-07
+MULTI_RECIPIENT_TYPE = "application/vnd.signal-messenger.mrm"
 TIMESTAMP_HEADER = "X-Signal-Timestamp"  # milliseconds since 1970, on delivery and on answers
 
 SENDABLE = frozenset(EnvelopeType) - {EnvelopeType.SERVER_DELIVERY_RECEIPT}
@@ -60,12 +64,72 @@ class MismatchedDevices(Entity):
 
     missing_devices: tuple[int, ...]
     extra_devices: tuple[int, ...]
+    bundles: tuple[PreKeyResponseItem, ...] | None = None  # of the missing devices, if the sender asked for them
 
 
 class StaleDevices(Entity):
     """410: nothing was stored, because these devices were registered anew since the sender last looked."""
 
     stale_devices: tuple[int, ...]
+    bundles: tuple[PreKeyResponseItem, ...] | None = None  # of the stale devices, if the sender asked for them
+
+
+class AccountMismatchedDevices(Entity):
+    """One account in the 409 of a message to many."""
+
+    uuid: str
+    devices: MismatchedDevices
+
+
+class AccountStaleDevices(Entity):
+    """One account in the 410 of a message to many."""
+
+    uuid: str
+    devices: StaleDevices
+
+
+class SendMultiRecipientMessageResponse(Entity):
+    """200 for a message to many. ``uuids404`` is always empty here: an unknown recipient fails the whole send."""
+
+    uuids404: tuple[str, ...] = ()
+
+
+class SpamReport(Entity):
+    """``POST /v1/messages/report/{source}/{guid}``: ``token`` came with the envelope."""
+
+    token: Annotated[Base64 | None, Field(max_length=64, repr=False)] = None
+
+
+class ParkedMessage(Entity):
+    """An envelope that failed ``deliveries`` times and waits for a decision; ``size`` is bytes."""
+
+    sequence: int
+    guid: str
+    server_timestamp: int
+    size: int
+    deliveries: int
+
+
+class ParkedMessages(Entity):
+    """``GET /v1/messages/parked``."""
+
+    messages: tuple[ParkedMessage, ...]
+
+
+class Gap(Entity):
+    """``PUT /api/v1/queue/gap``: the device will not get the envelopes ``first`` to ``last``; ``reason`` says why."""
+
+    first: int
+    last: int
+    reason: str
+
+
+class PrekeysLow(Entity):
+    """``PUT /api/v1/keys/low``: one-time prekeys that are left under one identity."""
+
+    identity: str
+    count: int
+    pq_count: int
 
 
 class DeliveryCertificate(Entity):

@@ -27,7 +27,7 @@ from signal_protocol.public.keys import (
     verify_signature,
 )
 from signal_protocol.public.prekey_message import PrekeyMessage, parse_prekey_message
-from signal_protocol.public.sealed_v2 import Recipient, split_sealed_v2
+from signal_protocol.public.sealed_v2 import Recipient, SealedUpload, split_sealed_v2
 
 __all__ = [
     "InvalidKey",
@@ -37,6 +37,7 @@ __all__ = [
     "PrekeyMessage",
     "PublicError",
     "Recipient",
+    "SealedUpload",
     "SenderCertificate",
     "UntrustedCertificate",
     "check_ec_public_key",

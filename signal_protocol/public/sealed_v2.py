@@ -28,16 +28,24 @@ _REGISTRATION_ID: Final = 0x3FFF
 class Recipient:
     """One account in an upload. ``devices`` are pairs of device id and registration id; none means: it is left out on purpose.
 
-    ``message`` is what its devices receive; empty if it has none.
+    ``prefix`` and then what is shared by all is what its devices receive; empty if it has none.
     """
 
     service_id: str
     devices: tuple[tuple[int, int], ...]
-    message: bytes = field(repr=False)
+    prefix: bytes = field(repr=False)
 
 
-def split_sealed_v2(upload: bytes) -> tuple[Recipient, ...]:
-    """Split an upload into its recipients, in the order in which they first appear.
+@dataclass(frozen=True, slots=True)
+class SealedUpload:
+    """An upload: who receives it, in the order in which they first appear, and the bytes that all of them receive."""
+
+    recipients: tuple[Recipient, ...]
+    shared: bytes = field(repr=False)
+
+
+def split_sealed_v2(upload: bytes) -> SealedUpload:
+    """Split an upload into what each recipient receives.
 
     Raises:
         MalformedMessage: another version, cut short, too many recipients, or one that is named with and without devices.
@@ -62,10 +70,11 @@ def split_sealed_v2(upload: bytes) -> tuple[Recipient, ...]:
     shared = upload[offset:]
     if len(shared) < _PUBLIC_KEY:
         raise MalformedMessage("an upload ends with what is shared by all")
-    return tuple(
-        Recipient(service_id, tuple(found), _RECEIVED + keys[service_id] + shared if found else b"")
+    recipients = (
+        Recipient(service_id, tuple(found), _RECEIVED + keys[service_id] if found else b"")
         for service_id, found in devices.items()
     )
+    return SealedUpload(tuple(recipients), shared)
 
 
 def _service_id(upload: bytes, offset: int) -> tuple[str, int]:

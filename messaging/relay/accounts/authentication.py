@@ -1,23 +1,26 @@
 """Who calls: HTTP Basic with ``uuid.deviceId:password``, or the socket that a call came through."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from messaging.relay.accounts.passwords import PasswordHash, hash_password, password_matches
-from messaging.relay.accounts.tables import find_credentials
+from messaging.relay.accounts.tables import find_credentials, mark_seen
 from messaging.relay.database import Database
 from messaging.relay.errors import NotAuthenticated
 from messaging.relay.http import Call, Caller, Credentials
 from messaging.wire.errors import MalformedField
 from messaging.wire.identifiers import DeviceAddress, IdentityKind
 
+DAY = 24 * 60 * 60 * 1000
 _NOBODY = hash_password("nobody")  # compared with for a device that does not exist, so that both take as long
 
 
 @dataclass(frozen=True, slots=True)
 class Authentication:
-    """Tells the calling device from the credentials."""
+    """Tells the calling device from the credentials. ``now`` gives milliseconds since 1970."""
 
     database: Database
+    now: Callable[[], int]
 
     async def require(self, call: Call) -> Caller:
         """The calling device.
@@ -58,4 +61,13 @@ class Authentication:
         expected = _NOBODY if stored is None else PasswordHash(stored.salt, stored.digest)
         if not password_matches(credentials.password, expected) or stored is None:
             raise NotAuthenticated
+        today = day_of(self.now())
+        if stored.seen_on < today:  # once a day: what is kept is the day, not the time
+            async with self.database.begin() as db:
+                await mark_seen(db, stored.caller, today)
         return stored.caller
+
+
+def day_of(now: int) -> int:
+    """The first millisecond of the day (UTC)."""
+    return now - now % DAY

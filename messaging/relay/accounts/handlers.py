@@ -1,19 +1,26 @@
-"""``/v1/verification``, ``/v1/registration``, ``/v1/accounts`` and ``/v1/certificate``."""
+"""``/v1/registration``, ``/v1/accounts``, ``/v2/accounts`` and ``/v1/certificate``."""
 
+from messaging.relay.accounts.account import AccountService
 from messaging.relay.accounts.authentication import Authentication
 from messaging.relay.accounts.certificates import CertificateService
 from messaging.relay.accounts.registration import RegistrationService
+from messaging.relay.accounts.report import describe
 from messaging.relay.accounts.service import VerificationService
 from messaging.relay.errors import NotAuthenticated
-from messaging.relay.http import Answer, Call, Route, answer_with
+from messaging.relay.http import NO_CONTENT, Answer, Call, Route, answer_with
 from messaging.wire.accounts import (
+    AccountAttributes,
     AccountIdentityResponse,
     CreateVerificationSession,
+    DeviceName,
+    Discoverability,
+    RegistrationLock,
     RegistrationRequest,
     RequestVerificationCode,
     SubmitVerificationCode,
     UpdateVerificationSession,
 )
+from messaging.wire.identifiers import parse_device_id
 
 _SESSION = "/v1/verification/session/{session_id}"
 
@@ -49,10 +56,10 @@ def verification_routes(verification: VerificationService) -> list[Route]:
     ]
 
 
-def account_routes(
+def registration_routes(
     registration: RegistrationService, certificates: CertificateService, authentication: Authentication
 ) -> list[Route]:
-    """The routes of registration and of registered devices."""
+    """The routes of registration, and of what a registered device is."""
 
     async def register(call: Call) -> Answer:
         credentials = call.credentials()
@@ -75,4 +82,53 @@ def account_routes(
         Route("GET", "/v1/accounts/whoami", whoami),
         Route("GET", "/v1/certificate/delivery", delivery_certificate),
         Route("GET", "/v1/keepalive", keepalive),
+    ]
+
+
+def account_routes(accounts: AccountService, authentication: Authentication) -> list[Route]:
+    """The routes by which an account sees and changes itself."""
+
+    async def set_attributes(call: Call) -> Answer:
+        caller = await authentication.require(call)
+        await accounts.set_attributes(caller, call.entity(AccountAttributes))
+        return NO_CONTENT
+
+    async def set_lock(call: Call) -> Answer:
+        caller = await authentication.require(call)
+        await accounts.set_lock(caller, call.entity(RegistrationLock).registration_lock)
+        return NO_CONTENT
+
+    async def remove_lock(call: Call) -> Answer:
+        await accounts.set_lock(await authentication.require(call), None)
+        return NO_CONTENT
+
+    async def set_name(call: Call) -> Answer:
+        caller = await authentication.require(call)
+        wanted = call.query.get("deviceId")
+        device_id = caller.device_id if wanted is None else parse_device_id(wanted)
+        await accounts.set_name(caller, call.entity(DeviceName).device_name, device_id)
+        return NO_CONTENT
+
+    async def set_discoverable(call: Call) -> Answer:
+        caller = await authentication.require(call)
+        wanted = call.entity(Discoverability)
+        await accounts.set_discoverable(caller, discoverable=wanted.discoverable_by_phone_number)
+        return NO_CONTENT
+
+    async def delete_account(call: Call) -> Answer:
+        await accounts.delete(await authentication.require(call))
+        return NO_CONTENT
+
+    async def data_report(call: Call) -> Answer:
+        caller = await authentication.require(call)
+        return answer_with(describe(await accounts.report(caller), caller))
+
+    return [
+        Route("PUT", "/v1/accounts/attributes", set_attributes),
+        Route("PUT", "/v1/accounts/registration_lock", set_lock),
+        Route("DELETE", "/v1/accounts/registration_lock", remove_lock),
+        Route("PUT", "/v1/accounts/name", set_name),
+        Route("PUT", "/v2/accounts/phone_number_discoverability", set_discoverable),
+        Route("DELETE", "/v1/accounts/me", delete_account),
+        Route("GET", "/v2/accounts/data_report", data_report),
     ]

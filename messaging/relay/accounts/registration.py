@@ -11,11 +11,16 @@ from uuid import UUID, uuid4
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from messaging.relay.accounts.authentication import day_of
+from messaging.relay.accounts.locks import check_lock, check_recovery_password, lock_columns, recovery_columns
 from messaging.relay.accounts.passwords import hash_password
 from messaging.relay.accounts.service import VerificationService
 from messaging.relay.accounts.tables import (
+    Account,
+    account_details,
     delete_devices,
     devices_of,
+    exhume,
     insert_account,
     insert_device,
     lock_account,
@@ -49,23 +54,25 @@ class Enrolled:
 
 @dataclass(frozen=True, slots=True)
 class RegistrationService:
-    """Registers accounts."""
+    """Registers accounts. ``now`` gives milliseconds since 1970."""
 
     database: Database
     verification: VerificationService
     wakeups: Wakeups
     secret: ServerSecret
     limits: RateLimits
+    now: Callable[[], int]
     new_uuid: Callable[[], UUID] = uuid4
 
     async def register(self, request: RegistrationRequest, credentials: Credentials) -> AccountCreationResponse:
-        """Register the account of a number, which a verification session has proved.
+        """Register the account of a number, which a verification session or the recovery password has proved.
 
         Raises:
-            InvalidRequest: no number, no PNI, or no session.
+            InvalidRequest: no number, no PNI, or neither session nor recovery password, or both.
             InvalidSignedKey: a prekey that the identity key did not sign.
-            Forbidden: a recovery password: this relay keeps none.
-            RateLimited: too many registrations of this number.
+            Forbidden: the recovery password is not the account's.
+            RegistrationLocked: the account has a registration lock, and it was not given.
+            RateLimited: too many registrations of this number, or locks and passwords tried.
             NotAuthenticated: the session does not exist or is not verified.
             MalformedRequest: the session is another number's.
         """
@@ -76,8 +83,13 @@ class RegistrationService:
             raise InvalidRequest("pniIdentityKey")
         check_registration_keys(request)
         number_hash = self.secret.number_hash(number)
-        self.limits.take(Limit.REGISTRATION, number_hash)
-        await self._check_session(request, number_hash)
+        await self.limits.take(Limit.REGISTRATION, number_hash)
+        if request.recovery_password or request.account_attributes.registration_lock:
+            await self.limits.take(Limit.PIN, number_hash)
+        if request.recovery_password is None:
+            await self._check_session(request, number_hash)
+        elif request.session_id is not None:
+            raise InvalidRequest("sessionId", "recoveryPassword")
         enrolled = await self.enrol(request, credentials.password, number_hash=number_hash)
         return AccountCreationResponse(
             uuid=enrolled.aci, number=number, pni=enrolled.pni, reregistration=enrolled.reregistration
@@ -124,20 +136,38 @@ class RegistrationService:
     async def _enrol(self, request: RegistrationRequest, password: str, owner: dict[str, Any]) -> Enrolled:
         async with self.database.begin() as db:
             existing = await lock_account(db, **owner)
+            replaced: tuple[int, ...] = ()
             if existing is None:
-                aci, pni = self.new_uuid(), self.new_uuid() if request.pni_identity_key else None
-                account_id = await insert_account(db, {"aci": aci, "pni": pni, **owner, **_account_columns(request)})
-                replaced: tuple[int, ...] = ()
+                if request.recovery_password is not None:
+                    raise Forbidden
+                aci, pni = await self._new_identifiers(db, request, owner["number_hash"])
+                values = {"aci": aci, "pni": pni, **owner, **_account_columns(request)}
+                account_id = await insert_account(db, {**values, "created_on": day_of(self.now())})
             else:
+                await self._check_proofs(db, existing, request)
                 aci, pni, account_id = existing.aci, existing.pni, existing.id
                 await update_account(db, account_id, _account_columns(request))
                 replaced = await _remove_devices(db, account_id)
-            await _add_primary_device(db, account_id, request, password)
+            await _add_primary_device(db, account_id, request, password, today=day_of(self.now()))
         return Enrolled(aci, pni, existing is not None, replaced)
 
-    async def _check_session(self, request: RegistrationRequest, number_hash: bytes) -> None:
+    async def _new_identifiers(
+        self, db: AsyncConnection, request: RegistrationRequest, number_hash: bytes | None
+    ) -> tuple[UUID, UUID | None]:
+        buried = None if number_hash is None else await exhume(db, number_hash, now=self.now())
+        if buried is not None:
+            return buried
+        return self.new_uuid(), self.new_uuid() if request.pni_identity_key else None
+
+    async def _check_proofs(self, db: AsyncConnection, existing: Account, request: RegistrationRequest) -> None:
+        details = await account_details(db, existing.id)
+        if details is None:
+            raise NotFound
         if request.recovery_password is not None:
-            raise Forbidden
+            check_recovery_password(details, request.recovery_password)
+        check_lock(details, request.account_attributes.registration_lock, self.now())
+
+    async def _check_session(self, request: RegistrationRequest, number_hash: bytes) -> None:
         if not request.session_id:
             raise InvalidRequest("sessionId")
         try:
@@ -174,7 +204,7 @@ async def _remove_devices(db: AsyncConnection, account_id: int) -> tuple[int, ..
 
 
 async def _add_primary_device(
-    db: AsyncConnection, account_id: int, request: RegistrationRequest, password: str
+    db: AsyncConnection, account_id: int, request: RegistrationRequest, password: str, *, today: int
 ) -> None:
     attributes, hashed = request.account_attributes, hash_password(password)
     await insert_device(
@@ -189,6 +219,8 @@ async def _add_primary_device(
             "password_hash": hashed.digest,
             "name": attributes.name,
             "capabilities": attributes.capabilities,
+            "created_on": today,
+            "seen_on": today,
         },
     )
     aci_keys = SetKeysRequest(
@@ -208,4 +240,7 @@ def _account_columns(request: RegistrationRequest) -> dict[str, Any]:
         "pni_identity_key": request.pni_identity_key,
         "access_key": attributes.unidentified_access_key,
         "unrestricted_access": attributes.unrestricted_unidentified_access,
+        "discoverable": attributes.discoverable_by_phone_number,
+        **lock_columns(attributes.registration_lock),
+        **recovery_columns(attributes.recovery_password),
     }

@@ -63,8 +63,8 @@ class VerificationService:
             RateLimited: too many sessions for this number or from this address.
         """
         number_hash = self.secret.number_hash(number)
-        self.limits.take(Limit.VERIFICATION_SESSION_PER_ADDRESS, remote)
-        self.limits.take(Limit.VERIFICATION_SESSION, number_hash)
+        await self.limits.take(Limit.VERIFICATION_SESSION_PER_ADDRESS, remote)
+        await self.limits.take(Limit.VERIFICATION_SESSION, number_hash)
         session_id = base64.urlsafe_b64encode(secrets.token_bytes(_ID_BYTES)).rstrip(b"=").decode()
         state = begin(session_id, self.now())
         async with self.database.begin() as db:
@@ -118,7 +118,7 @@ class VerificationService:
         mac = code_mac(self.secret.verification_key, session_id, code)
         async with self.database.begin() as db:
             found = await self.find(db, session_id)
-            self.limits.take(Limit.VERIFICATION_CODE, found.number_hash)
+            await self.limits.take(Limit.VERIFICATION_CODE, found.number_hash)
             state = submit_code(found.state, mac, self.now())
             await self._store(db, state)
         return state.describe(self.now())

@@ -18,16 +18,21 @@ from sqlalchemy import (
     String,
     Uuid,
     delete,
+    func,
     insert,
     select,
+    true,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import Mapped, mapped_column
 
+from messaging.relay.accounts.passwords import PasswordHash
 from messaging.relay.database import Base, RowId
 from messaging.relay.http import Caller
 from messaging.wire.identifiers import IdentityKind, ServiceId
+
+_AT_ONCE = 1000  # rows asked for in one statement
 
 
 class AccountRow(Base):
@@ -44,6 +49,12 @@ class AccountRow(Base):
     pni_identity_key: Mapped[bytes | None] = mapped_column(LargeBinary)
     access_key: Mapped[bytes | None] = mapped_column(LargeBinary)
     unrestricted_access: Mapped[bool]
+    discoverable: Mapped[bool] = mapped_column(server_default=true())
+    created_on: Mapped[int] = mapped_column(BigInteger, server_default="0")  # the day's first millisecond
+    lock_salt: Mapped[bytes | None] = mapped_column(LargeBinary)
+    lock_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
+    recovery_salt: Mapped[bytes | None] = mapped_column(LargeBinary)
+    recovery_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
 
 
 class DeviceRow(Base):
@@ -59,6 +70,18 @@ class DeviceRow(Base):
     password_hash: Mapped[bytes] = mapped_column(LargeBinary)
     name: Mapped[bytes | None] = mapped_column(LargeBinary)  # encrypted by the device
     capabilities: Mapped[dict[str, bool]] = mapped_column(JSON)
+    created_on: Mapped[int] = mapped_column(BigInteger, server_default="0")  # the day's first millisecond
+    seen_on: Mapped[int] = mapped_column(BigInteger, server_default="0")  # the same of the day it was last seen
+
+
+class DeletedAccountRow(Base):
+    """A tombstone: whoever registers the number again soon is the same account to everybody else (Signal-Server)."""
+
+    __tablename__ = "deleted_accounts"
+    number_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    aci: Mapped[UUID] = mapped_column(Uuid)
+    pni: Mapped[UUID | None] = mapped_column(Uuid)
+    expires_at: Mapped[int] = mapped_column(BigInteger, index=True)
 
 
 class VerificationSessionRow(Base):
@@ -127,6 +150,19 @@ async def find_account(db: AsyncConnection, service_id: ServiceId) -> Account | 
     return None if found is None else Account(*found)
 
 
+async def find_accounts(db: AsyncConnection, service_ids: Iterable[ServiceId]) -> dict[ServiceId, Account]:
+    """The accounts that exist, by the identity that names them."""
+    found: dict[ServiceId, Account] = {}
+    wanted = list(service_ids)
+    for kind, column in ((IdentityKind.ACI, AccountRow.aci), (IdentityKind.PNI, AccountRow.pni)):
+        uuids = [service_id.uuid for service_id in wanted if service_id.kind is kind]
+        for start in range(0, len(uuids), _AT_ONCE):
+            some = column.in_(uuids[start : start + _AT_ONCE])
+            for columns in await db.execute(select(column, *_ACCOUNT).where(some)):
+                found[ServiceId(UUID(str(columns[0])), kind)] = Account(*columns[1:])
+    return found
+
+
 async def find_account_by_id(db: AsyncConnection, account_id: int) -> Account | None:
     """The account with this row id."""
     found = (await db.execute(select(*_ACCOUNT).where(AccountRow.id == account_id))).one_or_none()
@@ -167,6 +203,19 @@ async def devices_of(db: AsyncConnection, account_id: int) -> list[Device]:
     return [Device(*columns) for columns in found]
 
 
+async def devices_by_account(db: AsyncConnection, account_ids: list[int]) -> dict[int, list[Device]]:
+    """All devices of several accounts."""
+    row = DeviceRow
+    query = select(
+        row.account_id, row.device_id, row.mailbox_id, row.registration_id, row.pni_registration_id
+    ).order_by(row.account_id, row.device_id)
+    devices: dict[int, list[Device]] = {account_id: [] for account_id in account_ids}
+    for start in range(0, len(account_ids), _AT_ONCE):
+        for columns in await db.execute(query.where(row.account_id.in_(account_ids[start : start + _AT_ONCE]))):
+            devices[columns[0]].append(Device(*columns[1:]))
+    return devices
+
+
 async def insert_device(db: AsyncConnection, values: dict[str, Any]) -> None:
     """Add a device."""
     await db.execute(insert(DeviceRow).values(values))
@@ -175,6 +224,124 @@ async def insert_device(db: AsyncConnection, values: dict[str, Any]) -> None:
 async def delete_devices(db: AsyncConnection, account_id: int) -> None:
     """Remove all devices of an account, and with them their prekeys."""
     await db.execute(delete(DeviceRow).where(DeviceRow.account_id == account_id))
+
+
+async def delete_device(db: AsyncConnection, account_id: int, device_id: int) -> None:
+    """Remove one device, and with it its prekeys."""
+    row = DeviceRow
+    await db.execute(delete(row).where(row.account_id == account_id, row.device_id == device_id))
+
+
+async def update_device(db: AsyncConnection, account_id: int, device_id: int, values: dict[str, Any]) -> bool:
+    """Change a device; ``False`` if there is none."""
+    row = DeviceRow
+    changed = update(row).where(row.account_id == account_id, row.device_id == device_id).values(values)
+    return (await db.execute(changed)).rowcount > 0
+
+
+async def lock_account_by_id(db: AsyncConnection, account_id: int) -> Account | None:
+    """The account, locked until the transaction ends: its devices do not change meanwhile."""
+    found = (await db.execute(select(*_ACCOUNT).where(AccountRow.id == account_id).with_for_update())).one_or_none()
+    return None if found is None else Account(*found)
+
+
+async def delete_account(db: AsyncConnection, account_id: int) -> None:
+    """Remove an account and its devices; its mailboxes are removed by the caller."""
+    await db.execute(delete(AccountRow).where(AccountRow.id == account_id))
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceDetails:
+    """What an account may know of its own devices. Days are milliseconds since 1970."""
+
+    device_id: int
+    name: bytes | None = field(repr=False)
+    registration_id: int
+    capabilities: dict[str, bool]
+    created_on: int
+    seen_on: int
+
+
+async def device_details(db: AsyncConnection, account_id: int) -> list[DeviceDetails]:
+    """All devices of an account, in the order of their ids."""
+    row = DeviceRow
+    query = select(row.device_id, row.name, row.registration_id, row.capabilities, row.created_on, row.seen_on)
+    found = await db.execute(query.where(row.account_id == account_id).order_by(row.device_id))
+    return [DeviceDetails(*columns) for columns in found]
+
+
+@dataclass(frozen=True, slots=True)
+class AccountDetails:
+    """What the relay keeps of an account beside keys: for its own report, and for who wants to register it anew."""
+
+    created_on: int
+    discoverable: bool
+    unrestricted_access: bool
+    lock: PasswordHash | None = field(repr=False)
+    recovery: PasswordHash | None = field(repr=False)
+    seen_on: int
+
+
+async def account_details(db: AsyncConnection, account_id: int) -> AccountDetails | None:
+    """The details of an account; ``seen_on`` is that of the device seen last."""
+    row = AccountRow
+    seen_on = select(func.max(DeviceRow.seen_on)).where(DeviceRow.account_id == account_id).scalar_subquery()
+    query = select(
+        row.created_on,
+        row.discoverable,
+        row.unrestricted_access,
+        row.lock_salt,
+        row.lock_hash,
+        row.recovery_salt,
+        row.recovery_hash,
+        seen_on,
+    ).where(row.id == account_id)
+    found = (await db.execute(query)).one_or_none()
+    if found is None:
+        return None
+    created_on, discoverable, unrestricted, lock_salt, lock_hash, recovery_salt, recovery_hash, seen = found
+    return AccountDetails(
+        created_on,
+        discoverable,
+        unrestricted,
+        lock=None if lock_hash is None else PasswordHash(lock_salt, lock_hash),
+        recovery=None if recovery_hash is None else PasswordHash(recovery_salt, recovery_hash),
+        seen_on=seen or 0,
+    )
+
+
+async def mark_seen(db: AsyncConnection, caller: Caller, day: int) -> None:
+    """Note the day on which a device was last seen."""
+    row = DeviceRow
+    await db.execute(update(row).where(row.mailbox_id == caller.mailbox_id, row.seen_on < day).values(seen_on=day))
+
+
+async def bury(db: AsyncConnection, number_hash: bytes, account: Account, *, expires_at: int) -> None:
+    """Leave a tombstone for the account of a number."""
+    await db.execute(delete(DeletedAccountRow).where(DeletedAccountRow.number_hash == number_hash))
+    values = {"number_hash": number_hash, "aci": account.aci, "pni": account.pni, "expires_at": expires_at}
+    await db.execute(insert(DeletedAccountRow).values(values))
+
+
+async def exhume(db: AsyncConnection, number_hash: bytes, *, now: int) -> tuple[UUID, UUID | None] | None:
+    """Take the tombstone of a number away; its ACI and PNI, ``None`` if there is none or it has expired."""
+    row = DeletedAccountRow
+    taken = delete(row).where(row.number_hash == number_hash).returning(row.aci, row.pni, row.expires_at)
+    found = (await db.execute(taken)).one_or_none()
+    return None if found is None or found[2] <= now else (found[0], found[1])
+
+
+async def delete_expired_tombstones(db: AsyncConnection, *, now: int) -> int:
+    """Forget tombstones that have expired; returns how many."""
+    return (await db.execute(delete(DeletedAccountRow).where(DeletedAccountRow.expires_at <= now))).rowcount
+
+
+async def number_hash_of(db: AsyncConnection, account_id: int) -> bytes | None:
+    """The hash of the account's number, ``None`` without one."""
+    found: bytes | None = (
+        await db.execute(select(AccountRow.number_hash).where(AccountRow.id == account_id))
+    ).scalar_one_or_none()
+    return found
 
 
 async def lock_device(db: AsyncConnection, caller: Caller) -> bool:
@@ -195,6 +362,7 @@ class StoredCredentials:
     caller: Caller
     salt: bytes = field(repr=False)
     digest: bytes = field(repr=False)
+    seen_on: int
 
 
 async def find_credentials(db: AsyncConnection, aci: UUID, device_id: int) -> StoredCredentials | None:
@@ -208,6 +376,7 @@ async def find_credentials(db: AsyncConnection, aci: UUID, device_id: int) -> St
             DeviceRow.mailbox_id,
             DeviceRow.password_salt,
             DeviceRow.password_hash,
+            DeviceRow.seen_on,
         )
         .join(DeviceRow, DeviceRow.account_id == AccountRow.id)
         .where(AccountRow.aci == aci, DeviceRow.device_id == device_id)
@@ -215,8 +384,8 @@ async def find_credentials(db: AsyncConnection, aci: UUID, device_id: int) -> St
     found = (await db.execute(query)).one_or_none()
     if found is None:
         return None
-    account_id, its_aci, pni, its_id, mailbox_id, salt, digest = found
-    return StoredCredentials(Caller(account_id, its_aci, pni, its_id, mailbox_id), salt, digest)
+    account_id, its_aci, pni, its_id, mailbox_id, salt, digest, seen_on = found
+    return StoredCredentials(Caller(account_id, its_aci, pni, its_id, mailbox_id), salt, digest, seen_on)
 
 
 _SESSION = (

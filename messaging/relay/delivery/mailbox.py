@@ -1,24 +1,38 @@
-"""What a socket does with its mailbox: read a page, forget what was acknowledged. And the sweep of what has expired."""
+"""What a socket does with its mailbox: open it, read a page, forget what was acknowledged, count what failed."""
 
-import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
-from messaging.relay.accounts.tables import delete_expired_verifications
 from messaging.relay.database import Database
+from messaging.relay.delivery.receipts import ReceiptDue, store_receipts
 from messaging.relay.delivery.stream import ReadPage
-from messaging.relay.logs import get_logger
+from messaging.relay.delivery.wakeups import MailArrived, Wakeups
+from messaging.relay.http import Caller
 from messaging.relay.messages.tables import (
     StoredEnvelope,
+    StoredGap,
+    count_failure,
     delete_envelopes,
     delete_expired,
+    delete_gap,
+    delete_gaps,
+    delete_up_to,
+    insert_gaps,
     last_sequences,
-    mailboxes_behind,
     read_envelopes,
+    read_gaps,
 )
 
-SWEEP_SECONDS = 60 * 60
-_SWEPT_AT_ONCE = 500
+GAPS_AT_ONCE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A mailbox as it is when its device connects."""
+
+    last_sequence: int
+    gaps: list[StoredGap]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +40,27 @@ class Mailboxes:
     """Reads and empties mailboxes. ``now`` gives milliseconds since 1970."""
 
     database: Database
+    wakeups: Wakeups
     now: Callable[[], int]
+    receipt_lifetime: timedelta = timedelta(days=30)
+
+    async def open(self, mailbox_id: int, *, resume_after: int | None, wants_gaps: bool) -> Opened | None:
+        """Begin to deliver; ``None`` if the mailbox is gone.
+
+        ``resume_after`` is the sequence up to which the device has everything: that is forgotten. What has expired is forgotten
+        too, and its gaps are told to a device that wants to hear of gaps.
+        """
+        async with self.database.begin() as db:
+            last = await last_sequences(db, [mailbox_id])
+            if mailbox_id not in last:
+                return None
+            if resume_after is not None:
+                await delete_up_to(db, mailbox_id, resume_after)
+            await delete_expired(db, first=mailbox_id, last=mailbox_id, now=self.now())
+            if not wants_gaps:
+                await delete_gaps(db, mailbox_id)  # nobody will ever hear of them
+            gaps = await read_gaps(db, mailbox_id, limit=GAPS_AT_ONCE) if wants_gaps else []
+        return Opened(last[mailbox_id], gaps)
 
     async def read_page(self, mailbox_id: int, page: ReadPage) -> list[StoredEnvelope]:
         """The envelopes that ``page`` asks for."""
@@ -38,32 +72,25 @@ class Mailboxes:
         async with self.database.read() as db:
             return await last_sequences(db, mailbox_ids)
 
-    async def delete(self, mailbox_id: int, sequences: Collection[int]) -> None:
-        """Forget envelopes."""
+    async def acknowledge(self, receiver: Caller, acknowledged: Mapping[int, ReceiptDue | None]) -> None:
+        """Forget envelopes by sequence, and leave receipts for their senders, in one transaction."""
+        now = self.now()
         async with self.database.begin() as db:
-            await delete_envelopes(db, mailbox_id, sequences)
+            gone = await delete_envelopes(db, receiver.mailbox_id, acknowledged)
+            due = [receipt for sequence in gone if (receipt := acknowledged[sequence]) is not None]
+            expires_at = now + self.receipt_lifetime // timedelta(milliseconds=1)
+            queued = await store_receipts(db, due, receiver, now=now, expires_at=expires_at) if due else {}
+        for mailbox_id, sequence in queued.items():
+            self.wakeups.announce(mailbox_id, MailArrived(sequence))
 
-    async def sweep(self) -> int:
-        """Forget expired envelopes, a few mailboxes at a time, and expired verification sessions; returns how many."""
+    async def count_failure(self, mailbox_id: int, sequence: int) -> list[StoredGap]:
+        """Count a failed delivery; the gap, if the envelope is parked now."""
         async with self.database.begin() as db:
-            count = await delete_expired_verifications(db, now=self.now())
-        first = 0
-        while True:
-            async with self.database.read() as db:
-                ids = await mailboxes_behind(db, first, limit=_SWEPT_AT_ONCE)
-            if not ids:
-                return count
-            async with self.database.begin() as db:
-                count += await delete_expired(db, first=ids[0], last=ids[-1], now=self.now())
-            first = ids[-1]
+            parked = await count_failure(db, mailbox_id, [sequence])
+            await insert_gaps(db, [(mailbox_id, each, each) for each in parked], reason="parked")
+        return [StoredGap(each, each, "parked") for each in parked]
 
-
-async def sweep_regularly(mailboxes: Mailboxes) -> None:
-    """Sweep at once and then every hour, until cancelled."""
-    log = get_logger()
-    while True:
-        try:
-            log.info("swept", count=await mailboxes.sweep())
-        except Exception as error:  # noqa: BLE001 - a sweep that fails is tried again later; nothing else depends on it
-            log.warning("sweep_failed", error=type(error).__name__)
-        await asyncio.sleep(SWEEP_SECONDS)
+    async def forget_gap(self, mailbox_id: int, first: int) -> None:
+        """The device has heard of this gap."""
+        async with self.database.begin() as db:
+            await delete_gap(db, mailbox_id, first)

@@ -6,35 +6,74 @@ Deletions gather while one is running and go together; they are not cancelled wh
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from messaging.relay.delivery.mailbox import Mailboxes
+from messaging.relay.delivery.receipts import ReceiptDue, receipt_due
 from messaging.relay.delivery.stream import (
     Answered,
+    CountFailure,
     Delete,
     DeliveryStream,
     Event,
+    ForgetGap,
+    GapsFound,
+    Marked,
     PageRead,
     Queued,
     ReadPage,
     SendEnvelope,
+    SendGap,
+    SendMarker,
     SendQueueEmpty,
     Started,
 )
+from messaging.relay.http import Caller
 from messaging.relay.logs import get_logger
 from messaging.wire import frames
-from messaging.wire.messages import TIMESTAMP_HEADER
+from messaging.wire.envelope import decode_envelope
+from messaging.wire.messages import TIMESTAMP_HEADER, Gap
 
 MESSAGE_PATH = "/api/v1/message"
 QUEUE_EMPTY_PATH = "/api/v1/queue/empty"
+GAP_PATH = "/api/v1/queue/gap"
+MARKER_PATH = "/api/v1/queue/marker"
+SEQUENCE_HEADER = "X-Subrosa-Sequence"
+NOTICES_HEADER = "X-Subrosa-Notices"
+RESUME_HEADER = "X-Subrosa-Resume-After"
+STORIES_HEADER = "X-Signal-Receive-Stories"
 _DELETE_ATTEMPTS = 3
 _DELETE_RETRY_SECONDS = 1
+
+_Sendable = SendEnvelope | SendQueueEmpty | SendGap | SendMarker
 
 
 class MailboxGone(Exception):
     """The device was registered anew before its socket was open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a device said when it connected. ``resume_after``: it has everything up to this sequence."""
+
+    stories: bool = False
+    gaps: bool = False
+    prekeys: bool = False
+    resume_after: int | None = None
+
+    @classmethod
+    def read(cls, headers: Mapping[str, str]) -> "Wishes":
+        """From the headers of the upgrade; what is not understood is not wished."""
+        notices = {part.strip().lower() for part in headers.get(NOTICES_HEADER.lower(), "").split(",")}
+        resume = headers.get(RESUME_HEADER.lower(), "")
+        return cls(
+            stories=headers.get(STORIES_HEADER.lower(), "").lower() == "true",
+            gaps="gaps" in notices,
+            prekeys="prekeys" in notices,
+            resume_after=int(resume) if resume.isascii() and resume.isdigit() and len(resume) <= 18 else None,
+        )
 
 
 @dataclass(slots=True)
@@ -60,22 +99,25 @@ class Outbound:
 
     def __init__(
         self,
-        mailbox_id: int,
+        receiver: Caller,
+        wishes: Wishes,
         mailboxes: Mailboxes,
         send: Callable[[frames.Request], Awaitable[None]],
         unfinished: Unfinished,
         now: Callable[[], int],
     ) -> None:
-        self._mailbox_id = mailbox_id
+        self._receiver = receiver
+        self._wishes = wishes
         self._mailboxes = mailboxes
         self._send = send
         self._unfinished = unfinished
         self._now = now
         self._stream = DeliveryStream()
-        self._outbox: deque[SendEnvelope | SendQueueEmpty] = deque()
+        self._outbox: deque[_Sendable] = deque()
         self._page: ReadPage | None = None
         self._work = asyncio.Event()
-        self._acknowledged: set[int] = set()
+        self._receipts: dict[int, ReceiptDue] = {}
+        self._acknowledged: dict[int, ReceiptDue | None] = {}
         self._deleting = False
 
     def queued(self, sequence: int) -> None:
@@ -86,58 +128,109 @@ class Outbound:
         """The device answered a request of ours."""
         self._do(Answered(response.id, accepted=200 <= response.status < 300))
 
+    def abandoned(self) -> None:
+        """The device went away: if it did so at an envelope that it never answers, that one is parked in the end."""
+        oldest = self._stream.oldest_unacknowledged
+        if oldest is not None:
+            self._unfinished.start(self._fail(oldest))
+
+    async def mark(self, marker: str) -> None:
+        """Send ``marker`` back when everything has been sent that is queued now."""
+        last = await self._mailboxes.last_sequences([self._receiver.mailbox_id])
+        self._do(Marked(marker, last.get(self._receiver.mailbox_id, 0)))
+
+    async def note(self, path: str, body: bytes) -> None:
+        """Tell the device something that is no part of the stream."""
+        headers = {TIMESTAMP_HEADER: str(self._now())}
+        await self._send(frames.Request(self._stream.next_request_id(), "PUT", path, headers, body))
+
     async def run(self) -> None:
         """Deliver until cancelled. Begin after listening to notices: what is stored from then on, is heard of.
 
         Raises:
             MailboxGone: the device was registered anew meanwhile.
         """
-        last = await self._mailboxes.last_sequences([self._mailbox_id])
-        if self._mailbox_id not in last:
+        resume_after = self._wishes.resume_after
+        opened = await self._mailboxes.open(
+            self._receiver.mailbox_id, resume_after=resume_after, wants_gaps=self._wishes.gaps
+        )
+        if opened is None:
             raise MailboxGone
-        self._do(Started(last[self._mailbox_id]))
+        self._do(GapsFound(opened.gaps))
+        self._do(Started(opened.last_sequence, resume_after or 0))
         while True:
             await self._work.wait()
             self._work.clear()
             while self._outbox:
-                await self._send(self._request(self._outbox.popleft()))
+                await self._send_one(self._outbox.popleft())
             if self._page is not None:
                 page, self._page = self._page, None
-                self._do(PageRead(await self._mailboxes.read_page(self._mailbox_id, page)))
+                self._do(PageRead(await self._mailboxes.read_page(self._receiver.mailbox_id, page)))
 
-    def _request(self, action: SendEnvelope | SendQueueEmpty) -> frames.Request:
+    async def _send_one(self, action: _Sendable) -> None:
+        if isinstance(action, SendEnvelope):
+            envelope = decode_envelope(action.data)
+            if envelope.story and not self._wishes.stories:
+                self._do(Answered(action.request_id, accepted=True))  # it does not want stories: they are dropped
+                return
+            due = receipt_due(envelope, self._receiver)
+            if due is not None:
+                self._receipts[action.sequence] = due
+        await self._send(self._request(action))
+
+    def _request(self, action: _Sendable) -> frames.Request:
         headers = {TIMESTAMP_HEADER: str(self._now())}
         match action:
-            case SendEnvelope(request_id, data):
+            case SendEnvelope(request_id, sequence, data):
+                headers[SEQUENCE_HEADER] = str(sequence)
                 return frames.Request(request_id, "PUT", MESSAGE_PATH, headers, data)
             case SendQueueEmpty(request_id):
                 return frames.Request(request_id, "PUT", QUEUE_EMPTY_PATH, headers)
+            case SendGap(request_id, gap):
+                body = Gap(first=gap.first, last=gap.last, reason=gap.reason).to_json()
+                return frames.Request(request_id, "PUT", GAP_PATH, headers, body)
+            case SendMarker(request_id, marker):
+                return frames.Request(request_id, "PUT", MARKER_PATH, headers, marker.encode())
 
     def _do(self, event: Event) -> None:
         for action in self._stream.receive(event):
             match action:
-                case SendEnvelope() | SendQueueEmpty():
-                    self._outbox.append(action)
-                    self._work.set()
                 case ReadPage():
                     self._page = action
                     self._work.set()
                 case Delete(sequence):
-                    self._acknowledged.add(sequence)
+                    self._acknowledged[sequence] = self._receipts.pop(sequence, None)
                     if not self._deleting:
                         self._deleting = True
                         self._unfinished.start(self._delete())
+                case CountFailure(sequence):
+                    self._unfinished.start(self._fail(sequence))
+                case ForgetGap(first):
+                    self._unfinished.start(self._mailboxes.forget_gap(self._receiver.mailbox_id, first))
+                case _:
+                    self._outbox.append(action)
+                    self._work.set()
+
+    async def _fail(self, sequence: int) -> None:
+        try:
+            gaps = await self._mailboxes.count_failure(self._receiver.mailbox_id, sequence)
+        except Exception as error:  # noqa: BLE001 - what is not counted is tried once more, no worse
+            get_logger().warning("failure_not_counted", error=type(error).__name__)
+        else:
+            if gaps and self._wishes.gaps:
+                self._do(GapsFound(gaps))
 
     async def _delete(self) -> None:
         failures = 0
         while self._acknowledged and failures < _DELETE_ATTEMPTS:
-            some = frozenset(self._acknowledged)
+            some = dict(self._acknowledged)
             try:
-                await self._mailboxes.delete(self._mailbox_id, some)
+                await self._mailboxes.acknowledge(self._receiver, some)
             except Exception as error:  # noqa: BLE001 - what cannot be deleted is delivered once more, no worse
                 get_logger().warning("delete_failed", count=len(some), error=type(error).__name__)
                 failures += 1
                 await asyncio.sleep(_DELETE_RETRY_SECONDS)
             else:
-                self._acknowledged -= some
+                for sequence in some:
+                    del self._acknowledged[sequence]
         self._deleting = False

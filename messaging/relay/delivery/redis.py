@@ -21,6 +21,7 @@ from messaging.relay.delivery.wakeups import (
     LocalWakeups,
     MailArrived,
     Notice,
+    PrekeysRunLow,
 )
 from messaging.relay.logs import get_logger
 
@@ -53,6 +54,8 @@ def encode_notice(notice: Notice) -> bytes:
             return b"c" + connection
         case CredentialsReplaced():
             return b"r"
+        case PrekeysRunLow():
+            return b"k"
 
 
 def decode_notice(data: bytes) -> Notice | None:
@@ -64,6 +67,8 @@ def decode_notice(data: bytes) -> Notice | None:
             return ConnectedElsewhere(connection)
         case b"r", b"":
             return CredentialsReplaced()
+        case b"k", b"":
+            return PrekeysRunLow()
         case _:
             return None
 

@@ -16,17 +16,28 @@ from aiohttp import WSMsgType, web
 
 from messaging.relay.accounts.authentication import Authentication
 from messaging.relay.delivery.mailbox import Mailboxes
-from messaging.relay.delivery.outbound import MailboxGone, Outbound, Unfinished
-from messaging.relay.delivery.wakeups import ConnectedElsewhere, CredentialsReplaced, MailArrived, Notice, Wakeups
-from messaging.relay.http import Answer, Call, Caller, Dispatcher
+from messaging.relay.delivery.outbound import MailboxGone, Outbound, Unfinished, Wishes
+from messaging.relay.delivery.wakeups import (
+    ConnectedElsewhere,
+    CredentialsReplaced,
+    MailArrived,
+    Notice,
+    PrekeysRunLow,
+    Wakeups,
+)
+from messaging.relay.http import NO_CONTENT, Answer, Call, Caller, Dispatcher
+from messaging.relay.keys.service import KeyService
 from messaging.relay.logs import get_logger
 from messaging.wire import frames
 from messaging.wire.errors import MalformedFrame
-from messaging.wire.limits import MAX_FRAME
+from messaging.wire.limits import MAX_FRAME, MAX_MARKER
+from messaging.wire.messages import PrekeysLow
 
 HEARTBEAT_SECONDS = 30
 CLOSING_SECONDS = 5
 MAX_RUNNING_REQUESTS = 16
+SET_MARKER_PATH = "/v1/messages/marker/"
+PREKEYS_LOW_PATH = "/api/v1/keys/low"
 
 
 class CloseCode(IntEnum):
@@ -49,6 +60,7 @@ class Sockets:
     dispatcher: Dispatcher
     mailboxes: Mailboxes
     wakeups: Wakeups
+    keys: KeyService
     now: Callable[[], int]
     unfinished: Unfinished = field(default_factory=Unfinished)
     open: "set[ChatSocket]" = field(default_factory=set)
@@ -65,7 +77,7 @@ class Sockets:
             timeout=CLOSING_SECONDS, heartbeat=HEARTBEAT_SECONDS, max_msg_size=MAX_FRAME, compress=False
         )
         await websocket.prepare(request)
-        socket = ChatSocket(self, websocket, caller, call.remote)
+        socket = ChatSocket(self, websocket, caller, call.remote, Wishes.read(call.headers))
         self.open.add(socket)
         try:
             if self.stopping.is_set():
@@ -88,19 +100,27 @@ class Sockets:
 class ChatSocket:
     """One socket. ``closed`` is set when it is over."""
 
-    def __init__(self, sockets: Sockets, websocket: web.WebSocketResponse, caller: Caller | None, remote: str) -> None:
+    def __init__(
+        self,
+        sockets: Sockets,
+        websocket: web.WebSocketResponse,
+        caller: Caller | None,
+        remote: str,
+        wishes: Wishes,
+    ) -> None:
         self.closed = asyncio.Event()
         self._sockets = sockets
         self._websocket = websocket
         self._caller = caller
         self._remote = remote
+        self._wants_prekeys = wishes.prekeys
         self._connection = secrets.token_bytes(16)
         self._requests = asyncio.Semaphore(MAX_RUNNING_REQUESTS)
         self._reading = asyncio.create_task(self._read_frames())
         self._code = CloseCode.NORMAL
         self._outbound: Outbound | None = None
         if caller is not None:
-            self._outbound = Outbound(caller.mailbox_id, sockets.mailboxes, self._send, sockets.unfinished, sockets.now)
+            self._outbound = Outbound(caller, wishes, sockets.mailboxes, self._send, sockets.unfinished, sockets.now)
 
     async def run(self) -> None:
         """Serve the peer until one side closes."""
@@ -119,11 +139,14 @@ class ChatSocket:
         async with self._sockets.wakeups.listen(mailbox_id, self._notice):
             self._sockets.wakeups.announce(mailbox_id, ConnectedElsewhere(self._connection))
             delivery = asyncio.create_task(self._deliver(outbound))
+            self._tell_of_prekeys()
             try:
                 await asyncio.wait([self._reading])
             finally:
                 delivery.cancel()
                 await asyncio.wait([delivery])
+                if self._code is CloseCode.NORMAL:  # the peer ended it
+                    outbound.abandoned()
 
     def close(self, code: CloseCode) -> None:
         """Let the socket end with ``code``; of several codes the first one stands."""
@@ -152,10 +175,34 @@ class ChatSocket:
         try:
             body = request.body or b""
             call = Call(request.verb, request.path, request.headers, body, self._remote, self._caller)
-            answer = await self._sockets.dispatcher.answer(call)
+            answer = await self._mark(call) or await self._sockets.dispatcher.answer(call)
             await self._send(response_frame(request.id, answer))
         finally:
             self._requests.release()
+
+    async def _mark(self, call: Call) -> Answer | None:
+        """Take a sync marker, the one request that concerns this socket and not the account."""
+        marker = call.path.removeprefix(SET_MARKER_PATH)
+        if self._outbound is None or call.verb != "PUT" or not call.path.startswith(SET_MARKER_PATH):
+            return None
+        if not (1 <= len(marker) <= MAX_MARKER and all(each.isalnum() or each in "-_" for each in marker)):
+            return Answer(400)
+        await self._outbound.mark(marker)
+        return NO_CONTENT
+
+    def _tell_of_prekeys(self) -> None:
+        if self._wants_prekeys:
+            self._sockets.unfinished.start(self._send_counts())
+
+    async def _send_counts(self) -> None:
+        if self._caller is None or self._outbound is None:
+            return
+        try:
+            for identity, count in await self._sockets.keys.low(self._caller):
+                low = PrekeysLow(identity=identity, count=count.count, pq_count=count.pq_count)
+                await self._outbound.note(PREKEYS_LOW_PATH, low.to_json())
+        except Exception as error:  # noqa: BLE001 - a hint: the device can still ask
+            get_logger().warning("counts_not_sent", error=type(error).__name__)
 
     async def _send(self, frame: frames.Frame) -> None:
         with suppress(ConnectionError):  # the reading side sees that the peer is gone, and ends the socket
@@ -176,6 +223,8 @@ class ChatSocket:
                 self._outbound.queued(sequence)
             case ConnectedElsewhere(connection) if connection != self._connection:
                 self.close(CloseCode.CONNECTED_ELSEWHERE)
+            case PrekeysRunLow():
+                self._tell_of_prekeys()
             case CredentialsReplaced():
                 self.close(CloseCode.CREDENTIALS_REPLACED)
 

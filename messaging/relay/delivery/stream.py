@@ -1,13 +1,15 @@
 """One device's message stream: what to send now, and when an envelope may be forgotten.
 
 Envelopes go out in order, at least once, at most ``window`` of them unacknowledged; then, once, the word that the queue is
-empty. This module decides; sockets, storage and clocks belong to ``delivery.socket`` and ``delivery.mailbox``.
+empty. Markers that the device sets come back at their place in that order. This module decides; sockets, storage and clocks
+belong to ``delivery.socket`` and ``delivery.mailbox``.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from messaging.relay.messages.tables import StoredEnvelope
+from messaging.relay.messages.tables import StoredEnvelope, StoredGap
 from messaging.wire.limits import MAX_UNACKNOWLEDGED
 
 PAGE = 100
@@ -15,9 +17,10 @@ PAGE = 100
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The socket is open; the mailbox has given sequences up to ``last_sequence``."""
+    """The socket is open; the mailbox has given sequences up to ``last_sequence``. ``after``: the device has up to here."""
 
     last_sequence: int
+    after: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,21 @@ class PageRead:
     """What the last ``ReadPage`` found."""
 
     envelopes: Sequence[StoredEnvelope] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class GapsFound:
+    """Sequences that the device will not get."""
+
+    gaps: Sequence[StoredGap]
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """The device set a marker when the mailbox had given ``sequence``."""
+
+    marker: str
+    sequence: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +73,7 @@ class SendEnvelope:
     """Send the envelope under a request id of its own."""
 
     request_id: int
+    sequence: int
     data: bytes = field(repr=False)
 
 
@@ -66,14 +85,44 @@ class SendQueueEmpty:
 
 
 @dataclass(frozen=True, slots=True)
+class SendGap:
+    """Say what will not come."""
+
+    request_id: int
+    gap: StoredGap
+
+
+@dataclass(frozen=True, slots=True)
+class SendMarker:
+    """Send a marker back: what was queued when it was set has been sent."""
+
+    request_id: int
+    marker: str
+
+
+@dataclass(frozen=True, slots=True)
 class Delete:
     """Forget this envelope: its device has it."""
 
     sequence: int
 
 
-Event = Started | Queued | PageRead | Answered
-Action = ReadPage | SendEnvelope | SendQueueEmpty | Delete
+@dataclass(frozen=True, slots=True)
+class CountFailure:
+    """The device refused this envelope."""
+
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetGap:
+    """The device has heard of the gap that begins here."""
+
+    first: int
+
+
+Event = Started | Queued | PageRead | GapsFound | Marked | Answered
+Action = ReadPage | SendEnvelope | SendQueueEmpty | SendGap | SendMarker | Delete | CountFailure | ForgetGap
 
 
 class DeliveryStream:
@@ -83,6 +132,8 @@ class DeliveryStream:
         self._window = window
         self._page = min(page, window)
         self._unacknowledged: dict[int, int] = {}  # request id -> sequence
+        self._untold: dict[int, int] = {}  # request id -> first sequence of a gap
+        self._markers: deque[Marked] = deque()
         self._position = 0  # everything up to here was sent or has expired
         self._known = 0  # the mailbox has given sequences up to here
         self._backlog: int | None = None  # sequences given before the start; None: queue-empty has been sent
@@ -93,20 +144,44 @@ class DeliveryStream:
     def receive(self, event: Event) -> list[Action]:
         """What to do about ``event``. An answer to nothing that we asked is ignored, as Signal-Server does."""
         match event:
-            case Started(last_sequence):
+            case Started(last_sequence, after):
                 self._backlog = last_sequence
                 self._known = max(self._known, last_sequence)
-                return [*self._read(), *self._queue_empty()]
+                self._position = min(after, last_sequence)
+                return [*self._read(), *self._arrived()]
             case Queued(sequence):
                 self._known = max(self._known, sequence)
                 return self._read()
             case PageRead(envelopes):
                 return self._page_read(envelopes)
+            case GapsFound(gaps):
+                return [self._send_gap(gap) for gap in gaps if gap.first not in self._untold.values()]
+            case Marked():
+                self._known = max(self._known, event.sequence)
+                self._markers.append(event)
+                return [*self._read(), *self._arrived()]
             case Answered(request_id, accepted):
-                answered = self._unacknowledged.pop(request_id, None)
-                # What was not accepted stays in the mailbox for the next connection.
-                deleted = [Delete(answered)] if accepted and answered is not None else []
-                return [*deleted, *self._read()]
+                return self._answered(request_id, accepted=accepted)
+
+    @property
+    def oldest_unacknowledged(self) -> int | None:
+        """The sequence of the first envelope that was sent and not answered."""
+        return min(self._unacknowledged.values(), default=None)
+
+    def next_request_id(self) -> int:
+        """A number for a request; also for those that are no part of the stream."""
+        self._last_request_id += 1
+        return self._last_request_id
+
+    def _answered(self, request_id: int, *, accepted: bool) -> list[Action]:
+        gap = self._untold.pop(request_id, None)
+        if gap is not None:
+            return [ForgetGap(gap)] if accepted else []
+        answered = self._unacknowledged.pop(request_id, None)
+        if answered is None:
+            return self._read()
+        # What was not accepted stays in the mailbox for the next connection.
+        return [Delete(answered) if accepted else CountFailure(answered), *self._read()]
 
     def _page_read(self, envelopes: Sequence[StoredEnvelope]) -> list[Action]:
         asked, self._reading = self._reading, None
@@ -114,13 +189,14 @@ class DeliveryStream:
             raise RuntimeError("a page that was not asked for")
         sent: list[Action] = []
         for envelope in envelopes:
-            request_id = self._next_request_id()
+            sent += self._markers_before(envelope.sequence)
+            request_id = self.next_request_id()
             self._unacknowledged[request_id] = envelope.sequence
-            sent.append(SendEnvelope(request_id, envelope.data))
+            sent.append(SendEnvelope(request_id, envelope.sequence, envelope.data))
         last = envelopes[-1].sequence if envelopes else self._position
         # A page that is not full was the last one: up to what was known when we asked, nothing is left to send.
         self._position = last if len(envelopes) == asked.limit else max(last, self._known_when_asked)
-        return [*sent, *self._queue_empty(), *self._read()]
+        return [*sent, *self._arrived(), *self._read()]
 
     def _read(self) -> list[Action]:
         room = self._window - len(self._unacknowledged)
@@ -130,12 +206,21 @@ class DeliveryStream:
         self._reading = ReadPage(self._position, self._page)
         return [self._reading]
 
-    def _queue_empty(self) -> list[Action]:
-        if self._backlog is None or self._position < self._backlog:
-            return []
-        self._backlog = None
-        return [SendQueueEmpty(self._next_request_id())]
+    def _arrived(self) -> list[Action]:
+        """What is due at this position: markers, and once the word that the queue is empty."""
+        due: list[Action] = []
+        if self._backlog is not None and self._position >= self._backlog:
+            self._backlog = None
+            due.append(SendQueueEmpty(self.next_request_id()))
+        return [*due, *self._markers_before(self._position + 1)]
 
-    def _next_request_id(self) -> int:
-        self._last_request_id += 1
-        return self._last_request_id
+    def _markers_before(self, sequence: int) -> list[Action]:
+        due: list[Action] = []
+        while self._markers and self._markers[0].sequence < sequence:
+            due.append(SendMarker(self.next_request_id(), self._markers.popleft().marker))
+        return due
+
+    def _send_gap(self, gap: StoredGap) -> SendGap:
+        request_id = self.next_request_id()
+        self._untold[request_id] = gap.first
+        return SendGap(request_id, gap)

@@ -29,7 +29,12 @@ class CredentialsReplaced:
     """The device was registered anew; the mailbox is gone."""
 
 
-Notice = MailArrived | ConnectedElsewhere | CredentialsReplaced
+@dataclass(frozen=True, slots=True)
+class PrekeysRunLow:
+    """The device should upload one-time prekeys."""
+
+
+Notice = MailArrived | ConnectedElsewhere | CredentialsReplaced | PrekeysRunLow
 Listener = Callable[[Notice], None]
 
 

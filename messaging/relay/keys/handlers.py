@@ -4,8 +4,8 @@ from messaging.relay.accounts.access import access_key_of
 from messaging.relay.accounts.authentication import Authentication
 from messaging.relay.http import NO_CONTENT, Answer, Call, Route, answer_with
 from messaging.relay.keys.service import KeyService
-from messaging.wire.identifiers import parse_device_id
-from messaging.wire.keys import ALL_DEVICES, SetKeysRequest, SignedPreKey
+from messaging.wire.identifiers import IdentityKind, parse_device_id
+from messaging.wire.keys import ALL_DEVICES, CheckKeysRequest, SetKeysRequest, SignedPreKey
 
 
 def key_routes(keys: KeyService, authentication: Authentication) -> list[Route]:
@@ -25,6 +25,12 @@ def key_routes(keys: KeyService, authentication: Authentication) -> list[Route]:
         owner = await authentication.require(call)
         return answer_with(await keys.count(owner, call.identity()))
 
+    async def check(call: Call) -> Answer:
+        owner = await authentication.require(call)
+        asked = call.entity(CheckKeysRequest)
+        await keys.check(owner, IdentityKind(asked.identity_type.lower()), asked.digest)
+        return Answer(200)
+
     async def get_bundles(call: Call) -> Answer:
         caller = await authentication.find(call)
         device = call.parameters["device_id"]
@@ -40,5 +46,6 @@ def key_routes(keys: KeyService, authentication: Authentication) -> list[Route]:
         Route("PUT", "/v2/keys", put_keys),
         Route("GET", "/v2/keys", get_count),
         Route("PUT", "/v2/keys/signed", put_signed),
+        Route("POST", "/v2/keys/check", check),
         Route("GET", "/v2/keys/{service_id}/{device_id}", get_bundles),
     ]

@@ -1,19 +1,112 @@
 """``/v1/messages``."""
 
+from uuid import UUID
+
 from messaging.relay.accounts.access import access_key_of
 from messaging.relay.accounts.authentication import Authentication
-from messaging.relay.http import Answer, Call, Route, answer_with
-from messaging.relay.messages.service import MessageService
-from messaging.wire.messages import IncomingMessageList
+from messaging.relay.delivery.parking import ParkingService
+from messaging.relay.errors import MalformedRequest, NotAuthenticated, NotFound
+from messaging.relay.http import NO_CONTENT, Answer, Call, Route, answer_with
+from messaging.relay.messages.idempotency import once_of
+from messaging.relay.messages.multi_recipient import ManySending, MultiRecipientService
+from messaging.relay.messages.repair import RepairingSender
+from messaging.relay.messages.reports import SpamReports
+from messaging.relay.messages.service import Sending
+from messaging.wire.messages import GROUP_SEND_HEADER, IncomingMessageList, SpamReport
 
 
-def message_routes(messages: MessageService, authentication: Authentication) -> list[Route]:
-    """The routes of sending."""
+def message_routes(
+    sender: RepairingSender,
+    many: MultiRecipientService,
+    reports: SpamReports,
+    parking: ParkingService,
+    authentication: Authentication,
+) -> list[Route]:
+    """The routes of sending, of reporting, and of what could not be delivered."""
 
     async def put_messages(call: Call) -> Answer:
-        sender = await authentication.find(call)
-        to = call.service_id()
-        sent = await messages.send(call.entity(IncomingMessageList), to, sender=sender, access_key=access_key_of(call))
-        return answer_with(sent)
+        caller = await authentication.find(call)
+        to, story = call.service_id(), call.flag("story")
+        refuse_group_send_token(call, story=story)
+        scope = ("of", caller.mailbox_id) if caller else ("to", to)
+        sending = Sending(caller, access_key_of(call), story, once_of(call, *scope))
+        messages = call.entity(IncomingMessageList)
+        return answer_with(await sender.send(messages, to, sending, with_bundles=call.flag("bundles")))
 
-    return [Route("PUT", "/v1/messages/{service_id}", put_messages)]
+    async def put_many(call: Call) -> Answer:
+        story = call.flag("story")
+        refuse_group_send_token(call, story=story)
+        sending = ManySending(
+            access_keys=None if story else access_key_of(call),
+            timestamp=call.number("ts", 0),
+            online=call.flag("online"),
+            urgent=call.flag("urgent", default=True),
+            story=story,
+            once=once_of(call, "many"),
+        )
+        return answer_with(await many.send(call.body, sending))
+
+    async def report(call: Call) -> Answer:
+        caller = await authentication.require(call)
+        token = call.entity(SpamReport).token if call.body else None
+        sender_id, guid = uuid_of(call.parameters["source"]), uuid_of(call.parameters["guid"])
+        await reports.report(caller, sender=sender_id, guid=guid, token=token)
+        return Answer(202)
+
+    async def get_parked(call: Call) -> Answer:
+        return answer_with(await parking.parked(await authentication.require(call)))
+
+    async def retry_parked(call: Call) -> Answer:
+        await parking.retry(await authentication.require(call), sequence_of(call))
+        return NO_CONTENT
+
+    async def drop_parked(call: Call) -> Answer:
+        await parking.drop(await authentication.require(call), sequence_of(call))
+        return NO_CONTENT
+
+    return [
+        Route("PUT", "/v1/messages/multi_recipient", put_many),
+        Route("GET", "/v1/messages/parked", get_parked),
+        Route("POST", "/v1/messages/parked/{sequence}/retry", retry_parked),
+        Route("DELETE", "/v1/messages/parked/{sequence}", drop_parked),
+        Route("POST", "/v1/messages/report/{source}/{guid}", report),
+        Route("PUT", "/v1/messages/{service_id}", put_messages),
+    ]
+
+
+def refuse_group_send_token(call: Call, *, story: bool) -> None:
+    """Accept no group send endorsement: the relay cannot check one.
+
+    Raises:
+        MalformedRequest: a story carries one.
+        NotAuthenticated: another message carries one.
+    """
+    if GROUP_SEND_HEADER.lower() in call.headers:
+        raise MalformedRequest if story else NotAuthenticated
+
+
+def uuid_of(text: str) -> UUID:
+    """The canonical spelling of a UUID.
+
+    Raises:
+        NotFound: something else.
+    """
+    try:
+        found = UUID(text)
+    except ValueError:
+        raise NotFound from None
+    if str(found) != text.lower():
+        raise NotFound
+    return found
+
+
+def sequence_of(call: Call) -> int:
+    """The path's ``{sequence}``.
+
+    Raises:
+        NotFound: not a number that a sequence can be.
+    """
+    text = call.parameters["sequence"]
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise NotFound
+    return int(text)

@@ -5,13 +5,28 @@ the order of numbers is the order in which envelopes become visible, so a reader
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
-from sqlalchemy import BigInteger, LargeBinary, delete, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    Index,
+    LargeBinary,
+    SmallInteger,
+    String,
+    delete,
+    exists,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import Mapped, mapped_column
 
 from messaging.relay.database import Base, RowId
+from messaging.wire.envelope import content_field
+from messaging.wire.limits import MAX_DELIVERIES
 
 
 class MailboxRow(Base):
@@ -26,15 +41,55 @@ class MailboxRow(Base):
 class EnvelopeRow(Base):
     """One envelope that its device has not acknowledged, as the bytes that the device will get.
 
-    The primary key is the only index, and there is no foreign key: an insert follows an update of the mailbox's row in
+    The primary key is the only index of most, and there is no foreign key: an insert follows an update of the mailbox's row in
     the same transaction, which has shown that the mailbox exists.
     """
 
     __tablename__ = "envelopes"
+    __table_args__ = (
+        Index(
+            "ix_envelopes_payload_id",
+            "payload_id",
+            postgresql_where=text("payload_id IS NOT NULL"),
+            sqlite_where=text("payload_id IS NOT NULL"),
+        ),
+    )
     mailbox_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     expires_at: Mapped[int] = mapped_column(BigInteger)  # milliseconds since 1970
     data: Mapped[bytes] = mapped_column(LargeBinary)
+    deliveries: Mapped[int] = mapped_column(SmallInteger, server_default="0")  # that failed; parked at MAX_DELIVERIES
+    prefix: Mapped[bytes | None] = mapped_column(LargeBinary)  # of a message to many: what this device alone gets
+    payload_id: Mapped[int | None] = mapped_column(BigInteger)  # and what it shares
+
+
+class PayloadRow(Base):
+    """What all recipients of one message share, stored once. It goes when no envelope points at it any more."""
+
+    __tablename__ = "payloads"
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012 - SQLAlchemy's own idiom
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    expires_at: Mapped[int] = mapped_column(BigInteger, index=True)
+    data: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class GapRow(Base):
+    """Envelopes that their device will not get, and why; told to the device, and gone when it has heard it."""
+
+    __tablename__ = "gaps"
+    mailbox_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    first: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    last: Mapped[int] = mapped_column(BigInteger)
+    reason: Mapped[str] = mapped_column(String(16))
+
+
+@dataclass(frozen=True, slots=True)
+class NewEnvelope:
+    """What is stored for one device. With a ``payload_id``, ``data`` has no content: it is ``prefix`` and the payload."""
+
+    data: bytes = field(repr=False)
+    prefix: bytes | None = field(default=None, repr=False)
+    payload_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +117,12 @@ async def lock_mailboxes(db: AsyncConnection, mailbox_ids: Sequence[int]) -> Non
 async def delete_mailboxes(db: AsyncConnection, mailbox_ids: Sequence[int]) -> None:
     """Remove mailboxes, which the caller has locked, and all that is in them."""
     await db.execute(delete(EnvelopeRow).where(EnvelopeRow.mailbox_id.in_(mailbox_ids)))
+    await db.execute(delete(GapRow).where(GapRow.mailbox_id.in_(mailbox_ids)))
     await db.execute(delete(MailboxRow).where(MailboxRow.id.in_(mailbox_ids)))
 
 
 async def append_envelopes(
-    db: AsyncConnection, envelopes: Mapping[int, bytes], *, expires_at: int
+    db: AsyncConnection, envelopes: Mapping[int, NewEnvelope], *, expires_at: int
 ) -> Mapping[int, int]:
     """Append one envelope to each mailbox; returns the sequence of each.
 
@@ -79,7 +135,7 @@ async def append_envelopes(
     sequences = dict((await db.execute(number.returning(row.id, row.last_sequence))).all())
     if len(sequences) == len(envelopes):
         values = [
-            {"mailbox_id": box, "sequence": sequence, "expires_at": expires_at, "data": envelopes[box]}
+            {"mailbox_id": box, "sequence": sequence, "expires_at": expires_at, **asdict(envelopes[box])}
             for box, sequence in sequences.items()
         ]
         await db.execute(insert(EnvelopeRow), values)
@@ -89,21 +145,48 @@ async def append_envelopes(
 async def read_envelopes(
     db: AsyncConnection, mailbox_id: int, *, after: int, limit: int, now: int
 ) -> list[StoredEnvelope]:
-    """The first ``limit`` envelopes behind ``after`` that have not expired."""
-    row = EnvelopeRow
+    """The first ``limit`` envelopes behind ``after`` that have neither expired nor been parked."""
+    row, payload = EnvelopeRow, PayloadRow
     query = (
-        select(row.sequence, row.data)
+        select(row.sequence, row.data, row.prefix, payload.data)
+        .outerjoin(payload, payload.id == row.payload_id)
         .where(row.mailbox_id == mailbox_id, row.sequence > after, row.expires_at > now)
+        .where(row.deliveries < MAX_DELIVERIES)
         .order_by(row.sequence)
         .limit(limit)
     )
-    return [StoredEnvelope(sequence, data) for sequence, data in await db.execute(query)]
+    return [
+        StoredEnvelope(sequence, data if prefix is None else _whole(data, prefix, shared))
+        for sequence, data, prefix, shared in await db.execute(query)
+    ]
 
 
-async def delete_envelopes(db: AsyncConnection, mailbox_id: int, sequences: Collection[int]) -> None:
-    """Forget envelopes that the device has acknowledged."""
+def _whole(data: bytes, prefix: bytes, shared: bytes) -> bytes:
+    return b"".join((data, content_field(len(prefix) + len(shared)), prefix, shared))
+
+
+async def insert_payload(db: AsyncConnection, data: bytes, *, expires_at: int) -> int:
+    """Store what many envelopes share; returns its id."""
+    values = {"data": data, "expires_at": expires_at}
+    added: int = (await db.execute(insert(PayloadRow).values(values).returning(PayloadRow.id))).scalar_one()
+    return added
+
+
+async def delete_unused_payloads(db: AsyncConnection, *, now: int) -> int:
+    """Forget payloads that have expired or that no envelope points at; returns how many.
+
+    A payload and its envelopes are stored in one transaction, so none is between the two.
+    """
+    used = exists().where(EnvelopeRow.payload_id == PayloadRow.id)
+    unused = delete(PayloadRow).where((PayloadRow.expires_at <= now) | ~used)
+    return (await db.execute(unused)).rowcount
+
+
+async def delete_envelopes(db: AsyncConnection, mailbox_id: int, sequences: Collection[int]) -> list[int]:
+    """Forget envelopes that the device has acknowledged; returns those that were there."""
     row = EnvelopeRow
-    await db.execute(delete(row).where(row.mailbox_id == mailbox_id, row.sequence.in_(sequences)))
+    gone = delete(row).where(row.mailbox_id == mailbox_id, row.sequence.in_(sequences)).returning(row.sequence)
+    return sorted(await db.scalars(gone))
 
 
 async def last_sequences(db: AsyncConnection, mailbox_ids: Collection[int]) -> dict[int, int]:
@@ -113,6 +196,13 @@ async def last_sequences(db: AsyncConnection, mailbox_ids: Collection[int]) -> d
     return dict(found.all())
 
 
+async def count_envelopes(db: AsyncConnection, mailbox_ids: Collection[int]) -> dict[int, int]:
+    """How many envelopes wait in each mailbox; an empty one is not in the result."""
+    row = EnvelopeRow
+    query = select(row.mailbox_id, func.count()).where(row.mailbox_id.in_(mailbox_ids)).group_by(row.mailbox_id)
+    return dict((await db.execute(query)).all())
+
+
 async def mailboxes_behind(db: AsyncConnection, mailbox_id: int, *, limit: int) -> list[int]:
     """The next ``limit`` mailbox ids greater than ``mailbox_id``."""
     row = MailboxRow
@@ -120,7 +210,105 @@ async def mailboxes_behind(db: AsyncConnection, mailbox_id: int, *, limit: int) 
 
 
 async def delete_expired(db: AsyncConnection, *, first: int, last: int, now: int) -> int:
-    """Forget expired envelopes of a range of mailboxes; returns how many."""
+    """Forget expired envelopes of a range of mailboxes, and note the gaps; returns how many."""
     row = EnvelopeRow
     expired = delete(row).where(row.mailbox_id.between(first, last), row.expires_at <= now)
-    return (await db.execute(expired)).rowcount
+    gone = (await db.execute(expired.returning(row.mailbox_id, row.sequence, row.deliveries))).all()
+    # The device has been told already of what was parked.
+    missed = sorted((box, sequence) for box, sequence, deliveries in gone if deliveries < MAX_DELIVERIES)
+    await insert_gaps(db, runs_of(missed), reason="expired")
+    return len(gone)
+
+
+def runs_of(places: Sequence[tuple[int, int]]) -> list[tuple[int, int, int]]:
+    """Sorted pairs of mailbox and sequence as runs: mailbox, first and last sequence."""
+    runs: list[tuple[int, int, int]] = []
+    for mailbox, sequence in places:
+        if runs and runs[-1][0] == mailbox and runs[-1][2] == sequence - 1:
+            runs[-1] = (mailbox, runs[-1][1], sequence)
+        else:
+            runs.append((mailbox, sequence, sequence))
+    return runs
+
+
+async def insert_gaps(db: AsyncConnection, runs: Sequence[tuple[int, int, int]], *, reason: str) -> None:
+    """Note what devices will not get."""
+    values = [{"mailbox_id": box, "first": first, "last": last, "reason": reason} for box, first, last in runs]
+    if values:
+        await db.execute(insert(GapRow), values)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredGap:
+    """Sequences that the device will not get."""
+
+    first: int
+    last: int
+    reason: str
+
+
+async def read_gaps(db: AsyncConnection, mailbox_id: int, *, limit: int) -> list[StoredGap]:
+    """The first ``limit`` gaps that the device has not heard of."""
+    row = GapRow
+    query = select(row.first, row.last, row.reason).where(row.mailbox_id == mailbox_id).order_by(row.first)
+    return [StoredGap(*columns) for columns in await db.execute(query.limit(limit))]
+
+
+async def delete_gap(db: AsyncConnection, mailbox_id: int, first: int) -> None:
+    """Forget a gap that the device has heard of."""
+    await db.execute(delete(GapRow).where(GapRow.mailbox_id == mailbox_id, GapRow.first == first))
+
+
+async def delete_gaps(db: AsyncConnection, mailbox_id: int) -> None:
+    """Forget all gaps of a mailbox."""
+    await db.execute(delete(GapRow).where(GapRow.mailbox_id == mailbox_id))
+
+
+async def delete_up_to(db: AsyncConnection, mailbox_id: int, sequence: int) -> None:
+    """Forget what the device says it has: everything up to ``sequence``, except what is parked."""
+    row = EnvelopeRow
+    got = delete(row).where(row.mailbox_id == mailbox_id, row.sequence <= sequence, row.deliveries < MAX_DELIVERIES)
+    await db.execute(got)
+
+
+async def count_failure(db: AsyncConnection, mailbox_id: int, sequences: Collection[int]) -> list[int]:
+    """Count a failed delivery of each; returns those that are parked now."""
+    row = EnvelopeRow
+    failed = update(row).where(row.mailbox_id == mailbox_id, row.sequence.in_(sequences))
+    failed = failed.where(row.deliveries < MAX_DELIVERIES).values(deliveries=row.deliveries + 1)
+    counted = (await db.execute(failed.returning(row.sequence, row.deliveries))).all()
+    return sorted(sequence for sequence, deliveries in counted if deliveries >= MAX_DELIVERIES)
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """An envelope that failed too often."""
+
+    sequence: int
+    deliveries: int
+    expires_at: int
+    envelope: NewEnvelope = field(repr=False)
+    size: int
+
+
+async def parked_envelopes(
+    db: AsyncConnection, mailbox_id: int, *, now: int, limit: int, sequence: int | None = None
+) -> list[Parked]:
+    """Parked envelopes that have not expired, the oldest first; or the one with this sequence."""
+    row, payload = EnvelopeRow, PayloadRow
+    size = (
+        func.length(row.data) + func.coalesce(func.length(row.prefix), 0) + func.coalesce(func.length(payload.data), 0)
+    )
+    query = (
+        select(row.sequence, row.deliveries, row.expires_at, row.data, row.prefix, row.payload_id, size)
+        .outerjoin(payload, payload.id == row.payload_id)
+        .where(row.mailbox_id == mailbox_id, row.deliveries >= MAX_DELIVERIES, row.expires_at > now)
+        .order_by(row.sequence)
+        .limit(limit)
+    )
+    if sequence is not None:
+        query = query.where(row.sequence == sequence)
+    return [
+        Parked(number, deliveries, expires_at, NewEnvelope(data, prefix, payload_id), length)
+        for number, deliveries, expires_at, data, prefix, payload_id, length in await db.execute(query)
+    ]

@@ -10,6 +10,7 @@ from sqlalchemy.exc import OperationalError
 from messaging.relay.errors import MethodNotAllowed, NoSuchPath, NotAuthenticated, RelayError
 from messaging.relay.http import Answer, Call, Credentials, Dispatcher, Route, Router, outcome_of
 from messaging.wire.json import MalformedJson
+from tests.relays import unlimited
 
 
 async def ok(_call: Call) -> Answer:
@@ -80,7 +81,7 @@ async def test_whatever_is_raised_becomes_an_answer(
     async def fail(_call: Call) -> Answer:
         raise error
 
-    answer = await Dispatcher([Route("GET", "/", fail)], lambda: 7).answer(Call("GET", "/?CANARY"))
+    answer = await Dispatcher([Route("GET", "/", fail)], lambda: 7, unlimited()).answer(Call("GET", "/?CANARY"))
     assert (answer.status, answer.headers["X-Signal-Timestamp"]) == (status, "7")
     assert b"CANARY" not in answer.body
     captured = capsys.readouterr()

@@ -1,5 +1,7 @@
-"""Token buckets, and the file that sets them."""
+"""Token buckets, wherever their levels are kept, and the file that sets them."""
 
+import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,8 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import floats, lists
 
-from messaging.relay.errors import RateLimited, StartupError
-from messaging.relay.limits import DEFAULTS, MAX_BUCKETS, Bucket, Limit, RateLimits, read_limits
+from messaging.relay.buckets import LocalBuckets, RedisBuckets
+from messaging.relay.errors import RateLimited, StartupError, Unavailable
+from messaging.relay.limits import (
+    DEFAULTS,
+    OF_ACCOUNT,
+    Bucket,
+    Level,
+    Limit,
+    RateLimits,
+    headers_of,
+    read_limits,
+    usage_noted,
+)
 
 
 @dataclass
@@ -21,61 +34,141 @@ class Clock:
 
 def limits_of(size: float, refill: float) -> tuple[RateLimits, Clock]:
     clock = Clock()
-    return RateLimits({limit: Bucket(size, refill) for limit in Limit}, clock), clock
+    return RateLimits({limit: Bucket(size, refill) for limit in Limit}, LocalBuckets(clock), bytes(32)), clock
 
 
-def test_a_bucket_gives_its_size_and_then_says_how_long_to_wait() -> None:
+async def test_a_bucket_gives_its_size_and_then_says_how_long_to_wait() -> None:
     limits, clock = limits_of(2, 10)
-    limits.take(Limit.MESSAGES, "a")
-    limits.take(Limit.MESSAGES, "a")
+    await limits.take(Limit.MESSAGES, "a")
+    await limits.take(Limit.MESSAGES, "a")
     with pytest.raises(RateLimited) as caught:
-        limits.take(Limit.MESSAGES, "a")
+        await limits.take(Limit.MESSAGES, "a")
     assert caught.value.retry_after == 10
     clock.now = 10
-    limits.take(Limit.MESSAGES, "a")
+    await limits.take(Limit.MESSAGES, "a")
 
 
-def test_buckets_do_not_share() -> None:
+async def test_buckets_do_not_share() -> None:
     limits, _ = limits_of(1, 10)
-    limits.take(Limit.MESSAGES, "a")
-    limits.take(Limit.MESSAGES, "b")
-    limits.take(Limit.PREKEYS, "a")
+    await limits.take(Limit.MESSAGES, "a")
+    await limits.take(Limit.MESSAGES, "b")
+    await limits.take(Limit.PREKEYS, "a")
     with pytest.raises(RateLimited):
-        limits.take(Limit.MESSAGES, "a")
+        await limits.take(Limit.MESSAGES, "a")
 
 
-def test_what_is_larger_than_the_bucket_passes_when_it_is_full() -> None:
+async def test_what_is_larger_than_the_bucket_passes_when_it_is_full() -> None:
     limits, _ = limits_of(10, 1)
-    limits.take(Limit.INBOUND_MESSAGE_BYTES, "a", amount=100)
+    await limits.take(Limit.INBOUND_MESSAGE_BYTES, "a", amount=100)
     with pytest.raises(RateLimited):
-        limits.take(Limit.INBOUND_MESSAGE_BYTES, "a", amount=1)
+        await limits.take(Limit.INBOUND_MESSAGE_BYTES, "a", amount=1)
 
 
 @given(pauses=lists(floats(0, 30), max_size=40))
-def test_no_more_passes_than_the_size_and_what_came_back(pauses: list[float]) -> None:
+async def test_no_more_passes_than_the_size_and_what_came_back(pauses: list[float]) -> None:
     limits, clock = limits_of(3, 10)
     passed = 0
     for pause in pauses:
         clock.now += pause
         try:
-            limits.take(Limit.REGISTRATION, "a")
+            await limits.take(Limit.REGISTRATION, "a")
         except RateLimited:
             continue
         passed += 1
     assert passed <= 3 + clock.now / 10 + 1e-6
 
 
-def test_the_number_of_buckets_is_bounded() -> None:
-    limits, _ = limits_of(1, 10)
-    limits.take(Limit.MESSAGES, "first")
-    for number in range(MAX_BUCKETS):
-        limits.take(Limit.MESSAGES, number)
-    limits.take(Limit.MESSAGES, "first")  # forgotten: the bound on memory comes first
+async def test_the_number_of_buckets_is_bounded() -> None:
+    store, bucket = LocalBuckets(Clock(), capacity=3), Bucket(1, 10)
+    for name in ("first", "b", "c", "d"):
+        assert (await store.take(name, bucket, 1)).taken
+    assert not (await store.take("d", bucket, 1)).taken
+    assert (await store.take("first", bucket, 1)).taken  # forgotten: the bound on memory comes first
+
+
+async def test_a_grant_stands_instead_of_the_default_for_its_account_only() -> None:
+    def granted(account: int, limit: Limit) -> Bucket | None:
+        return Bucket(2, 10) if (account, limit) == (7, Limit.MESSAGES) else None
+
+    limits = RateLimits({limit: Bucket(1, 10) for limit in Limit}, LocalBuckets(Clock()), bytes(32), granted)
+    for account, allowed in ((7, 2), (8, 1)):
+        for _ in range(allowed):
+            await limits.take(Limit.MESSAGES, account, account=account)
+        with pytest.raises(RateLimited):
+            await limits.take(Limit.MESSAGES, account, account=account)
+
+
+async def test_what_was_taken_is_told_in_headers() -> None:
+    limits, _ = limits_of(5, 2)
+    with usage_noted() as usage:
+        await limits.take(Limit.MESSAGES, "a")
+        await limits.take(Limit.STORIES, "a", amount=5)
+    assert headers_of(usage) == {
+        "RateLimit-Policy": '"messages";q=5;w=10, "stories";q=5;w=10',
+        "RateLimit": '"messages";r=4;t=2, "stories";r=0;t=10',
+    }
+    assert headers_of([]) == {}
+
+
+async def test_quotas_tell_what_is_left_and_take_nothing() -> None:
+    limits, _ = limits_of(3, 60)
+    await limits.take(Limit.SPAM_REPORT, 7)
+    for _ in range(2):
+        found = {usage.limit: (usage.remaining, usage.reset) for usage in await limits.quotas(7)}
+        assert found == {limit: (2, 60) if limit is Limit.SPAM_REPORT else (3, 0) for limit in OF_ACCOUNT}
+
+
+async def test_a_name_in_the_store_does_not_tell_who_is_counted() -> None:
+    names: list[str] = []
+
+    class Listening(LocalBuckets):
+        async def take(self, name: str, bucket: Bucket, amount: float) -> Level:
+            names.append(name)
+            return await super().take(name, bucket, amount)
+
+    for key in (bytes(32), b"x" * 32):
+        await RateLimits(DEFAULTS, Listening(Clock()), key).take(Limit.REQUESTS, "203.0.113.7")
+    assert names[0] != names[1]
+    assert not any("203" in name for name in names)
+
+
+@pytest.fixture
+async def redis_buckets(valkey_url: str) -> AsyncIterator[RedisBuckets]:
+    buckets = RedisBuckets(valkey_url)
+    yield buckets
+    await buckets.close()
+
+
+async def test_relays_share_their_buckets_in_redis(valkey_url: str, redis_buckets: RedisBuckets) -> None:
+    another = RedisBuckets(valkey_url)
+    bucket = Bucket(10, 1000)
+    taken = await asyncio.gather(
+        *(store.take("shared", bucket, 1) for store in (redis_buckets, another) for _ in range(10))
+    )
+    assert sum(level.taken for level in taken) == 10
+    assert (await another.take("shared", bucket, 0)).tokens == pytest.approx(0, abs=0.01)
+    await another.close()
+
+
+async def test_a_bucket_in_redis_fills_again(redis_buckets: RedisBuckets) -> None:
+    bucket = Bucket(2, 0.05)
+    assert [(await redis_buckets.take("fills", bucket, 1)).taken for _ in range(2)] == [True, True]
+    await asyncio.sleep(0.06)
+    assert (await redis_buckets.take("fills", bucket, 1)).taken
+
+
+async def test_a_limiter_that_is_away_fails_open_or_closed_as_its_bucket_says() -> None:
+    away = RateLimits(DEFAULTS, RedisBuckets("redis://127.0.0.1:1"), bytes(32))
+    await away.take(Limit.MESSAGES, "a")
+    with pytest.raises(Unavailable):
+        await away.take(Limit.REGISTRATION, "a")
+    with pytest.raises(Unavailable):
+        await away.quotas(1)
 
 
 def test_a_file_overrides_what_it_names(tmp_path: Path) -> None:
     (tmp_path / "limits.toml").write_text("[messages]\nsize = 5\nrefill = 0.5\n")
-    assert read_limits(tmp_path / "limits.toml") == {**DEFAULTS, Limit.MESSAGES: Bucket(5, 0.5)}
+    assert read_limits(tmp_path / "limits.toml") == {**DEFAULTS, Limit.MESSAGES: Bucket(5, 0.5, fail_open=True)}
     assert read_limits(None) == DEFAULTS
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from messaging.relay.errors import StartupError
 from messaging.relay.server import is_loopback, tls_context
+from messaging.wire.limits import MAX_BODY
 from tests.devices import Device, Peer
 from tests.relays import Relays, StartedRelay
 
@@ -22,7 +23,7 @@ async def test_an_unknown_path_and_a_wrong_verb_are_told_apart(peer: Peer) -> No
 
 
 async def test_a_body_that_is_too_large_is_refused(alice: Device) -> None:
-    refused = await alice.call("PUT", "/v2/keys", b"x" * 600_000)
+    refused = await alice.call("PUT", "/v2/keys", b"x" * (MAX_BODY + 1))
     assert (refused.status, refused.json()) == (413, {"code": "too_large"})
 
 

@@ -13,7 +13,7 @@ from messaging.relay.server_secret import ServerSecret, read_secret
 def test_a_secret_gives_the_same_keys_each_time_and_another_gives_others() -> None:
     one, again, other = (ServerSecret.derive(byte * 32) for byte in (b"a", b"a", b"b"))
     assert one == again
-    assert len({*astuple(one), *astuple(other)}) == 10
+    assert len({*astuple(one), *astuple(other)}) == 2 * len(astuple(one))
 
 
 def test_a_number_is_hashed_under_the_key() -> None:

@@ -25,7 +25,7 @@ def as_libsignal_sends() -> dict[str, Any]:
         "sessionId": "abc",
         "accountAttributes": {
             "fetchesMessages": True,
-            "recoveryPassword": "cGFzcw==",
+            "recoveryPassword": encode_base64(b"r" * 32),
             "registrationId": 123,
             "pniRegistrationId": 456,
             "unidentifiedAccessKey": list(b"unidentified key"),

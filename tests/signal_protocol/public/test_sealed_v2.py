@@ -29,12 +29,14 @@ UPLOAD = (
 
 
 def test_each_account_gets_its_devices_and_its_message() -> None:
-    first, second, third = split_sealed_v2(UPLOAD)
+    upload = split_sealed_v2(UPLOAD)
+    first, second, third = upload.recipients
+    assert upload.shared == SHARED
     assert (first.service_id, first.devices) == (str(A), ((1, 1000), (3, 16383)))
-    assert first.message == b"\x22" + KEY_A + SHARED
+    assert first.prefix == b"\x22" + KEY_A
     assert (second.service_id, second.devices) == (f"PNI:{B}", ((127, 1),))
-    assert second.message == b"\x22" + KEY_B + SHARED
-    assert (third.service_id, third.devices, third.message) == (str(B), (), b"")
+    assert second.prefix == b"\x22" + KEY_B
+    assert (third.service_id, third.devices, third.prefix) == (str(B), (), b"")
 
 
 @pytest.mark.parametrize("size", [1, 2, 20])
@@ -56,13 +58,14 @@ async def test_libsignal_splits_the_same_way(make_person: MakePerson, server: Se
     await alice.service.distribute_sender_key(group)
     upload = await alice.service.group_encrypt_sealed(group, [other.address for other in others], b"hello", certificate)
     ours = split_sealed_v2(upload)
-    assert {recipient.service_id: recipient.message for recipient in ours} == await server.split(upload)
-    assert {recipient.devices for recipient in ours} == {((1, 1234),)}
+    messages = {recipient.service_id: recipient.prefix + ours.shared for recipient in ours.recipients}
+    assert messages == await server.split(upload)
+    assert {recipient.devices for recipient in ours.recipients} == {((1, 1234),)}
 
 
 def test_an_account_that_appears_twice_has_all_its_devices() -> None:
     upload = b"\x22\x02" + A.bytes + device(1, 5) + KEY_A + A.bytes + device(2, 6) + KEY_A + SHARED
-    [recipient] = split_sealed_v2(upload)
+    [recipient] = split_sealed_v2(upload).recipients
     assert recipient.devices == ((1, 5), (2, 6))
 
 
@@ -86,7 +89,8 @@ def test_what_breaks_a_rule_is_refused(upload: bytes) -> None:
 
 def test_as_many_recipients_as_allowed_are_split() -> None:
     entry = b"".join(uuid4().bytes + device(1, 1) + KEY_A for _ in range(MAX_RECIPIENTS))
-    assert len(split_sealed_v2(b"\x22\xf0\x2e" + entry + SHARED)) == MAX_RECIPIENTS
+    upload = b"\x22\xf0\x2e" + entry + SHARED
+    assert len(split_sealed_v2(upload).recipients) == MAX_RECIPIENTS
 
 
 def test_no_shorter_upload_passes() -> None:

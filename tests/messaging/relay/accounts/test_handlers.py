@@ -10,6 +10,7 @@ from messaging.wire.identifiers import IdentityKind, ServiceId
 from messaging.wire.json import decode_base64
 from messaging.wire.keys import SetKeysRequest, prekeys_path
 from signal_protocol.public.certificates import verify_sender_certificate
+from messaging.wire.limits import MAX_BODY
 from tests.devices import (
     Device,
     MakePeer,
@@ -93,7 +94,7 @@ async def test_what_is_no_number_is_refused_and_not_repeated(peer: Peer) -> None
     refused = await peer.call("POST", SESSIONS, {"number": "CANARY"})
     assert (refused.status, refused.json()) == (422, {"code": "invalid", "fields": ["number"]})
     assert (await peer.call("POST", SESSIONS, b"{")).status == 400
-    assert (await peer.call("POST", SESSIONS, b"x" * 600_000)).status == 413
+    assert (await peer.call("POST", SESSIONS, b"x" * (MAX_BODY + 1))).status == 413
 
 
 async def test_sessions_are_limited_for_each_number(relays: Relays, backend: str, peer_of: MakePeer) -> None:
@@ -158,7 +159,9 @@ async def test_a_registration_needs_a_verified_session_of_its_number(peer: Peer)
     assert await register(known.registration("")) == 422
     verified = known.registration(await peer.verified_session(known.number))
     assert await register(verified, "not a number") == 422
-    assert await register(verified.model_copy(update={"recovery_password": b"x"})) == 403
+    assert await register(verified.model_copy(update={"recovery_password": b"r" * 32})) == 422  # both proofs at once
+    unknown = known.registration("").model_copy(update={"session_id": None, "recovery_password": b"r" * 32})
+    assert await register(unknown) == 403
     assert (await peer.call("POST", "/v1/registration", verified.to_json())).status == 401
     assert await register(verified) == 200
 

@@ -1,46 +1,75 @@
-"""Reading and emptying a mailbox, and the sweep."""
+"""Reading and emptying a mailbox."""
 
-from messaging.relay.accounts.tables import insert_verification
+from uuid import UUID
+
 from messaging.relay.database import Database
 from messaging.relay.delivery.mailbox import Mailboxes
 from messaging.relay.delivery.stream import ReadPage
-from messaging.relay.messages.tables import append_envelopes, create_mailbox
+from messaging.relay.delivery.wakeups import LocalWakeups
+from messaging.relay.http import Caller
+from messaging.relay.messages.tables import NewEnvelope, StoredGap, append_envelopes, create_mailbox
+
+
+async def mailbox_with(database: Database, *expire_at: int) -> int:
+    async with database.begin() as db:
+        box = await create_mailbox(db)
+        for number, expires_at in enumerate(expire_at):
+            await append_envelopes(db, {box: NewEnvelope(b"%d" % number)}, expires_at=expires_at)
+    return box
+
+
+def caller_of(box: int) -> Caller:
+    return Caller(1, UUID(int=1), None, 1, box)
+
+
+async def sequences(mailboxes: Mailboxes, box: int) -> list[int]:
+    return [envelope.sequence for envelope in await mailboxes.read_page(box, ReadPage(0, 99))]
 
 
 async def test_a_page_is_read_and_what_was_acknowledged_forgotten(database: Database) -> None:
-    mailboxes = Mailboxes(database, lambda: 50)
-    async with database.begin() as db:
-        box = await create_mailbox(db)
-        for number in range(3):
-            await append_envelopes(db, {box: b"%d" % number}, expires_at=100 if number else 50)
+    mailboxes = Mailboxes(database, LocalWakeups(), lambda: 50)
+    box = await mailbox_with(database, 50, 100, 100)
     page = await mailboxes.read_page(box, ReadPage(after=0, limit=10))
     assert [(envelope.sequence, envelope.data) for envelope in page] == [(2, b"1"), (3, b"2")]
-    await mailboxes.delete(box, {2})
-    assert [envelope.sequence for envelope in await mailboxes.read_page(box, ReadPage(0, 10))] == [3]
+    await mailboxes.acknowledge(caller_of(box), {2: None})
+    assert await sequences(mailboxes, box) == [3]
     assert await mailboxes.last_sequences([box]) == {box: 3}
 
 
-async def test_the_sweep_forgets_what_has_expired_and_nothing_else(database: Database) -> None:
-    async with database.begin() as db:
-        boxes = [await create_mailbox(db) for _ in range(4)]
-        for expires_at in (10, 20):
-            await append_envelopes(db, dict.fromkeys(boxes, b"x"), expires_at=expires_at)
-        for id_hash, expires_at in ((b"a", 10), (b"b", 11)):
-            await insert_verification(db, id_hash, a_verification(expires_at))
-    assert await Mailboxes(database, lambda: 10).sweep() == 5
-    assert await Mailboxes(database, lambda: 10).sweep() == 0
-    assert [len(await Mailboxes(database, lambda: 0).read_page(box, ReadPage(0, 9))) for box in boxes] == [1] * 4
+async def test_a_device_that_resumes_forgets_what_it_has_and_hears_what_it_missed(database: Database) -> None:
+    mailboxes = Mailboxes(database, LocalWakeups(), lambda: 50)
+    box = await mailbox_with(database, 100, 100, 50, 50, 100, 50)
+    opened = await mailboxes.open(box, resume_after=1, wants_gaps=True)
+    assert opened is not None
+    assert opened.last_sequence == 6
+    assert opened.gaps == [StoredGap(3, 4, "expired"), StoredGap(6, 6, "expired")]
+    assert await sequences(mailboxes, box) == [2, 5]
+    await mailboxes.forget_gap(box, 3)
+    again = await mailboxes.open(box, resume_after=None, wants_gaps=True)
+    assert again is not None
+    assert again.gaps == [StoredGap(6, 6, "expired")]
 
 
-def a_verification(expires_at: int) -> dict[str, object]:
-    return {
-        "number_hash": b"",
-        "sealed_number": b"",
-        "expires_at": expires_at,
-        "verified": False,
-        "codes_sent": 0,
-        "next_code_at": 0,
-        "code_mac": None,
-        "code_expires_at": 0,
-        "attempts": 0,
-    }
+async def test_gaps_are_not_kept_for_a_device_that_does_not_ask_for_them(database: Database) -> None:
+    mailboxes = Mailboxes(database, LocalWakeups(), lambda: 50)
+    box = await mailbox_with(database, 50)
+    silent = await mailboxes.open(box, resume_after=None, wants_gaps=False)
+    asking = await mailboxes.open(box, resume_after=None, wants_gaps=True)
+    assert silent is not None
+    assert asking is not None
+    assert silent.gaps == asking.gaps == []
+
+
+async def test_a_mailbox_that_is_gone_cannot_be_opened(database: Database) -> None:
+    assert await Mailboxes(database, LocalWakeups(), lambda: 0).open(99, resume_after=5, wants_gaps=True) is None
+
+
+async def test_what_fails_five_times_is_parked_and_no_page_holds_it(database: Database) -> None:
+    mailboxes = Mailboxes(database, LocalWakeups(), lambda: 0)
+    box = await mailbox_with(database, 9, 9)
+    for _ in range(4):
+        assert await mailboxes.count_failure(box, 1) == []
+    assert await sequences(mailboxes, box) == [1, 2]
+    assert await mailboxes.count_failure(box, 1) == [StoredGap(1, 1, "parked")]
+    assert await sequences(mailboxes, box) == [2]
+    assert await mailboxes.count_failure(box, 1) == []

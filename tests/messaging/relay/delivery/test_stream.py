@@ -6,6 +6,7 @@ from hypothesis.strategies import DataObject, data, integers, lists
 from messaging.relay.delivery.stream import (
     Action,
     Answered,
+    CountFailure,
     Delete,
     DeliveryStream,
     PageRead,
@@ -30,8 +31,8 @@ def test_a_backlog_is_sent_in_order_and_then_said_to_be_all() -> None:
     stream = DeliveryStream(window=4, page=2)
     assert stream.receive(Started(2)) == [ReadPage(0, 2)]
     assert stream.receive(PageRead(envelopes(1, 2))) == [
-        SendEnvelope(1, b"1"),
-        SendEnvelope(2, b"2"),
+        SendEnvelope(1, 1, b"1"),
+        SendEnvelope(2, 2, b"2"),
         SendQueueEmpty(3),
     ]
 
@@ -46,13 +47,13 @@ def test_the_queue_is_said_to_be_empty_only_once() -> None:
     stream = DeliveryStream()
     stream.receive(Started(0))
     stream.receive(Queued(1))
-    assert stream.receive(PageRead(envelopes(1))) == [SendEnvelope(2, b"1")]
+    assert stream.receive(PageRead(envelopes(1))) == [SendEnvelope(2, 1, b"1")]
 
 
 def test_holds_back_beyond_the_window_until_an_acknowledgement() -> None:
     stream = DeliveryStream(window=1)
     stream.receive(Started(2))
-    assert stream.receive(PageRead(envelopes(1))) == [SendEnvelope(1, b"1")]
+    assert stream.receive(PageRead(envelopes(1))) == [SendEnvelope(1, 1, b"1")]
     assert stream.receive(Queued(3)) == []
     assert stream.receive(Answered(1, accepted=True)) == [Delete(1), ReadPage(1, 1)]
 
@@ -61,7 +62,7 @@ def test_what_the_device_does_not_accept_is_kept_and_frees_its_place() -> None:
     stream = DeliveryStream(window=1)
     stream.receive(Started(2))
     stream.receive(PageRead(envelopes(1)))
-    assert stream.receive(Answered(1, accepted=False)) == [ReadPage(1, 1)]
+    assert stream.receive(Answered(1, accepted=False)) == [CountFailure(1), ReadPage(1, 1)]
 
 
 def test_an_answer_to_nothing_is_ignored() -> None:
@@ -92,7 +93,7 @@ def test_a_notice_before_the_start_is_not_lost() -> None:
     stream = DeliveryStream()
     assert stream.receive(Queued(1)) == [ReadPage(0, 100)]
     assert stream.receive(Started(0)) == [SendQueueEmpty(1)]
-    assert stream.receive(PageRead(envelopes(1))) == [SendEnvelope(2, b"1")]
+    assert stream.receive(PageRead(envelopes(1))) == [SendEnvelope(2, 1, b"1")]
 
 
 @given(
@@ -120,7 +121,7 @@ def test_any_mix_of_events_sends_each_envelope_once_in_order_within_the_window(
                 case ReadPage(after, limit):
                     found = [sequence for sequence in mailbox if sequence > after][:limit]
                     pending += stream.receive(PageRead(envelopes(*found)))
-                case SendEnvelope(request_id, content):
+                case SendEnvelope(request_id, _, content):
                     assert request_id not in waiting
                     waiting[request_id] = int(content)
                     sent.append(int(content))

@@ -10,12 +10,13 @@ from messaging.relay.delivery.mailbox import Mailboxes
 from messaging.relay.delivery.stream import ReadPage
 from messaging.relay.delivery.wakeups import LocalWakeups, MailArrived, Notice
 from messaging.relay.errors import NotAuthenticated
-from messaging.relay.limits import RateLimits
-from messaging.relay.messages.service import MessageService
+from messaging.relay.messages.reports import SpamReports
+from messaging.relay.messages.service import MessageService, Sending
+from messaging.relay.server_secret import ServerSecret
 from messaging.wire.envelope import decode_envelope
 from messaging.wire.messages import IncomingMessageList
 from tests.devices import Device, NewDevice, message_for
-from tests.relays import UNLIMITED, StartedRelay
+from tests.relays import StartedRelay, unlimited
 
 NOW = 1_700_000_000_000
 
@@ -25,8 +26,9 @@ async def test_an_ephemeral_message_is_kept_for_seconds_and_others_for_their_lif
 ) -> None:
     database = open_database(normalise_url(relay.settings.database_url))
     wakeups, heard = LocalWakeups(), list[Notice]()
-    limits = RateLimits(UNLIMITED, lambda: 0.0)
-    service = MessageService(database, wakeups, limits, lambda: NOW, timedelta(days=30))
+    limits = unlimited()
+    reports = SpamReports(database, ServerSecret.derive(bytes(32)), limits, lambda: NOW)
+    service = MessageService(database, wakeups, limits, reports, lambda: NOW, timedelta(days=30))
     async with database.read() as db:
         stored = await find_credentials(db, bob.aci.uuid, 1)
         sender = await find_credentials(db, alice.aci.uuid, 1)
@@ -38,21 +40,23 @@ async def test_an_ephemeral_message_is_kept_for_seconds_and_others_for_their_lif
         return IncomingMessageList.from_json(message_for(bob, content, online=online, timestamp=0))
 
     async with wakeups.listen(mailbox, heard.append):
-        await service.send(message(b"kept"), bob.aci, sender=sender.caller, access_key=None)
-        await service.send(message(b"typing", online=True), bob.aci, sender=sender.caller, access_key=None)
+        await service.send(message(b"kept"), bob.aci, Sending(sender.caller, None))
+        await service.send(message(b"typing", online=True), bob.aci, Sending(sender.caller, None))
     assert heard == [MailArrived(1), MailArrived(2)]
 
     async def contents_after(passed: timedelta) -> list[bytes]:
-        later = Mailboxes(database, lambda: NOW + passed // timedelta(milliseconds=1))
+        later = Mailboxes(database, wakeups, lambda: NOW + passed // timedelta(milliseconds=1))
         return [decode_envelope(found.data).content for found in await later.read_page(mailbox, ReadPage(0, 9))]
 
     assert await contents_after(timedelta(seconds=9)) == [b"kept", b"typing"]
     assert await contents_after(timedelta(seconds=11)) == [b"kept"]
     assert await contents_after(timedelta(days=31)) == []
-    envelope = decode_envelope((await Mailboxes(database, lambda: NOW).read_page(mailbox, ReadPage(0, 1)))[0].data)
+    envelope = decode_envelope(
+        (await Mailboxes(database, wakeups, lambda: NOW).read_page(mailbox, ReadPage(0, 1)))[0].data
+    )
     assert envelope.client_timestamp == envelope.server_timestamp == NOW
 
     await alice.peer.register(NewDevice(number=alice.known.number))
     with pytest.raises(NotAuthenticated):  # the caller was authenticated before, and replaced since
-        await service.send(message(b"from the old device"), bob.aci, sender=sender.caller, access_key=None)
+        await service.send(message(b"from the old device"), bob.aci, Sending(sender.caller, None))
     await database.close()

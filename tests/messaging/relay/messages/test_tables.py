@@ -4,6 +4,7 @@ import asyncio
 
 from messaging.relay.database import Database
 from messaging.relay.messages.tables import (
+    NewEnvelope,
     append_envelopes,
     create_mailbox,
     delete_envelopes,
@@ -17,7 +18,7 @@ from messaging.relay.messages.tables import (
 
 async def append(database: Database, *mailboxes: int, data: bytes = b"x", expires_at: int = 100) -> dict[int, int]:
     async with database.begin() as db:
-        return dict(await append_envelopes(db, dict.fromkeys(mailboxes, data), expires_at=expires_at))
+        return dict(await append_envelopes(db, dict.fromkeys(mailboxes, NewEnvelope(data)), expires_at=expires_at))
 
 
 async def new_mailbox(database: Database) -> int:
