@@ -59,7 +59,7 @@ export async function register(
   });
 
   await store.transaction(async () => {
-    store.state.account = {
+    store.begin({
       aci: registered.aci.getServiceIdString(),
       password,
       identityKey: toBase64(aci.identity.serialize()),
@@ -68,7 +68,7 @@ export async function register(
       profileKey,
       recoveryPassword: toBase64(recoveryPassword),
       trustRoot,
-    };
+    });
     store.state.lastResort.id = FIRST_KEY_ID;
     store.state.nextPrekeyId = FIRST_KEY_ID + 1;
     await store.signedPrekeys.saveSignedPreKey(FIRST_KEY_ID, aci.signed);

@@ -81,6 +81,11 @@ export class Store {
     this.state = existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as State) : structuredClone(EMPTY);
   }
 
+  /** Forget everything: what belongs to another registration is of no use to a new one. Inside a transaction. */
+  begin(account: Account): void {
+    this.state = { ...structuredClone(EMPTY), account };
+  }
+
   /** @throws {Error} this device is not registered. */
   get account(): Account {
     if (!this.state.account) throw new Error('this device is not registered');
