@@ -1,22 +1,32 @@
 """The TypeScript example, run as its README says, over TLS, on both databases."""
 
 import asyncio
+import base64
 import json
 import os
 import re
 import shutil
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from messaging.wire.content import DataMessage, decode_content, encode_content
+from messaging.wire.limits import CONTENT_BLOCK
 from signal_protocol.node import WORKER_FOLDER, find_node
 from tests.relays import Relays, StartedRelay
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "typescript"
-NODE_OPTIONS = ["--experimental-strip-types", "--disable-warning=ExperimentalWarning"]  # as in package.json
+CRASH = Path(__file__).with_name("typescript_crash.ts")
 SIGNED_OUT = "  (Bob: the relay ended the connection: ConnectionInvalidated)"
+TRANSLATE = """
+import { readContent, writeContent } from './src/content.ts';
+const content = readContent(Buffer.from(process.argv[2]!, 'base64'));
+console.log(JSON.stringify(content));
+console.log(Buffer.from(writeContent({ ...content, profileKey: new Uint8Array(32) })).toString('base64'));
+"""
 ALICE, BOB = "+4915550000301", "+4915550000302"
 
 
@@ -35,11 +45,11 @@ class Example:
 
     folder: Path
 
-    async def run(self, *arguments: str | Path) -> Finished:
+    async def run(self, *arguments: str | Path, script: Path | None = None) -> Finished:
         process = await asyncio.create_subprocess_exec(
             find_node(),
-            *NODE_OPTIONS,
-            self.folder / "src" / "story.ts",
+            "--disable-warning=ExperimentalWarning",  # Node says this of types until version 24
+            script or self.folder / "src" / "story.ts",
             *arguments,
             env={"PATH": os.defpath, "TMPDIR": str(self.folder)},
             stdin=asyncio.subprocess.DEVNULL,
@@ -102,6 +112,40 @@ async def test_a_second_run_with_the_same_state_registers_everybody_anew(example
     ]
     assert all(message["sealed"] for message in bob["messages"])
     assert (len(bob["prekeys"]), len(bob["kyberPrekeys"])) == (98, 98 + 1)  # and the one of last resort
+
+
+async def test_a_crash_before_the_acknowledgement_neither_loses_a_message_nor_shows_it_twice(
+    example: Example, tls_relay: StartedRelay
+) -> None:
+    assert tls_relay.tls is not None
+    place = (example.folder, f"https://localhost:{tls_relay.port}", tls_relay.tls.certificate)
+    state = example.folder / "state"
+    state.mkdir()
+
+    async def run(mode: str) -> Finished:
+        return await example.run(mode, *place, tls_relay.codes, state, script=CRASH)
+
+    prepared = await run("prepare")
+    assert prepared.code == 0, prepared.errors
+    crashed = await run("crash")
+    assert (crashed.code, crashed.output) == (-signal.SIGKILL, "")
+    assert [message["body"] for message in _json(state / "bob.json")["messages"]] == ["one"]
+
+    again = await run("receive")
+    assert json.loads(again.output) == {"shown": ["two"], "notices": [], "kept": ["one", "two"]}
+    at_last = await run("receive")
+    assert json.loads(at_last.output) == {"shown": [], "notices": [], "kept": ["one", "two"]}
+
+
+async def test_its_content_is_what_our_own_sdk_reads_and_writes(example: Example) -> None:
+    message = DataMessage("Über Rosen \U0001f339 " * 20, timestamp=1_790_000_000_123)
+    script = example.folder / "translate.ts"
+    script.write_text(TRANSLATE)
+    told = await example.run(base64.b64encode(encode_content(message)).decode(), script=script)
+    read, written = told.output.splitlines()
+    assert json.loads(read) == {"body": message.body, "timestamp": message.timestamp}
+    assert decode_content(base64.b64decode(written)) == message
+    assert len(base64.b64decode(written)) % CONTENT_BLOCK == CONTENT_BLOCK - 1
 
 
 async def test_help_teaches(example: Example) -> None:
