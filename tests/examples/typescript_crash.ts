@@ -1,4 +1,4 @@
-// The example's messenger, stopped in the worst moment: after it has stored a message, before the relay has heard of it.
+// The example's messenger, stopped in the worst moment: it has stored a message, and the relay has not heard of it.
 // Arguments: MODE EXAMPLE URL ROOT_CERTIFICATE CODES STATE. Prints one JSON object; the test beside it judges that.
 
 import { readFileSync } from 'node:fs';

@@ -1,6 +1,12 @@
 /** Prekeys: what others need to write to this device while it is away. Private halves stay in the store. */
 
-import { KEMKeyPair, KyberPreKeyRecord, PreKeyRecord, PrivateKey, SignedPreKeyRecord } from '@signalapp/libsignal-client';
+import {
+  KEMKeyPair,
+  KyberPreKeyRecord,
+  PreKeyRecord,
+  PrivateKey,
+  SignedPreKeyRecord,
+} from '@signalapp/libsignal-client';
 import type { Net } from '@signalapp/libsignal-client';
 
 import { fromBase64, toBase64 } from './bytes.ts';

@@ -131,7 +131,7 @@ export class Messenger {
    *
    * A real app also keeps the message in an outbox until then, so that it survives the app's own end.
    *
-   * @throws {LibSignalError} RequestUnauthorized: another access key, or no such account; RateLimitedError, IoError, ...
+   * @throws {LibSignalError} RequestUnauthorized: another access key, or no such account; RateLimitedError; IoError
    */
   async send(aci: string, body: string): Promise<void> {
     const timestamp = Date.now();

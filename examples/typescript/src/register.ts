@@ -17,7 +17,7 @@ const FIRST_KEY_ID = 1; // of the signed prekey and of the Kyber prekey of last 
  * Register `number` (E.164) with new keys, kept in `store`; whatever device the number had before is signed out.
  *
  * @param askForCode gives the code that the owner of the number received.
- * @param profileKey 32 bytes, base64: the one from the device before, so that contacts can go on writing. New if absent.
+ * @param profileKey 32 bytes, base64: that of the device before, so that contacts can go on writing; by default new.
  * @returns whether the number had an account before.
  * @throws {Error} the code was wrong; {LibSignalError} the relay refused, or asks to wait.
  */

@@ -1,7 +1,7 @@
 /**
  * The official client pointed at a relay, and what to learn from the relay before using it.
  *
- * libsignal has one switch for servers other than Signal's: `localTestServer`. It connects to `localhost` and to nothing
+ * libsignal has one switch for servers other than Signal's: `localTestServer`. It connects to `localhost` and nothing
  * else, over TLS, and trusts one root certificate (docs/mobile.md says what that means for a real app).
  */
 
