@@ -16,7 +16,13 @@ from uuid import UUID
 import aiohttp
 
 from messaging.wire import frames
-from messaging.wire.accounts import AccountAttributes, AccountCreationResponse, RegistrationRequest
+from messaging.wire.accounts import (
+    AccountAttributes,
+    AccountCreationResponse,
+    DeviceAttributes,
+    LinkDeviceRequest,
+    RegistrationRequest,
+)
 from messaging.wire.envelope import Envelope, EnvelopeType, decode_envelope
 from messaging.wire.identifiers import DeviceAddress, IdentityKind, ServiceId
 from messaging.wire.keys import KyberPreKey, PreKey, SetKeysRequest, SignedPreKey
@@ -95,6 +101,21 @@ class NewDevice:
             pni_pq_last_resort_pre_key=kyber_prekey(self.pni_identity),
         )
 
+    def linking(self, token: str, capabilities: dict[str, bool], *, pni: bool = True) -> LinkDeviceRequest:
+        return LinkDeviceRequest(
+            verification_code=token,
+            account_attributes=DeviceAttributes(
+                fetches_messages=True,
+                registration_id=self.registration_id,
+                pni_registration_id=self.registration_id if pni else None,
+                capabilities=capabilities,
+            ),
+            aci_signed_pre_key=signed_prekey(self.identity),
+            pni_signed_pre_key=signed_prekey(self.pni_identity) if pni else None,
+            aci_pq_last_resort_pre_key=kyber_prekey(self.identity),
+            pni_pq_last_resort_pre_key=kyber_prekey(self.pni_identity) if pni else None,
+        )
+
     def assistant_registration(self) -> RegistrationRequest:
         return RegistrationRequest(
             account_attributes=AccountAttributes(
@@ -135,10 +156,45 @@ class Device:
     async def upload(self, keys: SetKeysRequest, identity: IdentityKind = IdentityKind.ACI) -> Reply:
         return await self.call("PUT", f"/v2/keys?identity={identity}", keys.to_json())
 
+    async def set(self, verb: str, path: str, body: Body = None) -> int:
+        """Call, and give only the status."""
+        return (await self.call(verb, path, body)).status
+
+    async def link(self, **capabilities: bool) -> "Device":
+        """Another device of the same account, linked with a token."""
+        token = (await self.call("GET", "/v1/devices/provisioning/code")).json()["verificationCode"]
+        reply, device = await self.try_link(token, **capabilities)
+        assert reply.status == 200, reply
+        return device
+
+    async def try_link(self, token: str, **capabilities: bool) -> "tuple[Reply, Device]":
+        """Link with this token, and whatever came of it."""
+        known = replace(self.known, password=secrets.token_urlsafe(18), registration_id=secrets.randbelow(16380) + 1)
+        body = known.linking(token, capabilities, pni=self.pni is not None).to_json()
+        authorization = {"Authorization": basic("new", known.password)}
+        reply = await self.peer.call("PUT", "/v1/devices/link", body, authorization)
+        device_id = reply.json()["deviceId"] if reply.status == 200 else 0
+        return reply, Device(self.peer, known, self.aci, self.pni, device_id)
+
     @asynccontextmanager
-    async def socket(self) -> "AsyncIterator[Socket]":
-        async with self.peer.socket(self.authorization) as socket:
+    async def socket(self, **headers: str) -> "AsyncIterator[Socket]":
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        async with self.peer.socket({**self.authorization, **named}) as socket:
             yield socket
+
+
+def messages_for(*devices: Device, content: bytes = b"x", **more: Any) -> bytes:
+    """The body of a send to these devices of one account."""
+    messages = tuple(
+        IncomingMessage(
+            type=EnvelopeType.CIPHERTEXT,
+            destination_device_id=device.device_id,
+            destination_registration_id=device.known.registration_id,
+            content=content,
+        )
+        for device in devices
+    )
+    return IncomingMessageList(messages=messages, timestamp=1, **more).to_json()
 
 
 def message_for(to: Device, content: bytes, **more: Any) -> bytes:
@@ -242,6 +298,11 @@ class Peer:
     @asynccontextmanager
     async def socket(self, headers: Mapping[str, str] | None = None) -> AsyncIterator[Socket]:
         async with self.http.ws_connect(f"{self.relay.url}/v1/websocket/", headers=headers, autoping=True) as websocket:
+            yield Socket(websocket)
+
+    @asynccontextmanager
+    async def provisioning_socket(self) -> AsyncIterator[Socket]:
+        async with self.http.ws_connect(f"{self.relay.url}/v1/websocket/provisioning/") as websocket:
             yield Socket(websocket)
 
     async def verified_session(self, number: str) -> str:

@@ -1,5 +1,6 @@
 """Where the levels of rate limits are kept: in this process, or in Redis for all relays together."""
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -10,6 +11,7 @@ from messaging.relay.limits import Bucket, BucketsAway, Level
 
 MAX_BUCKETS = 100_000  # the least recently used is forgotten: a bound on memory, not a promise to an attacker
 REDIS_TIMEOUT_SECONDS = 0.5  # a limiter that is slow is treated like one that is away
+REDIS_PAUSE_SECONDS = 1
 
 # One call, one key: safe on a cluster. The time is the server's, so that relays need not agree on it.
 _TAKE = """
@@ -64,17 +66,21 @@ class RedisBuckets:
             url, socket_timeout=REDIS_TIMEOUT_SECONDS, socket_connect_timeout=REDIS_TIMEOUT_SECONDS
         )
         self._take = self._redis.register_script(_TAKE)
+        self._away_until = 0.0
 
     async def take(self, name: str, bucket: Bucket, amount: float) -> Level:
         """Take tokens in one call.
 
         Raises:
-            BucketsAway: Redis does not answer.
+            BucketsAway: Redis does not answer, or did not a moment ago: then nobody waits for it again so soon.
         """
+        if time.monotonic() < self._away_until:
+            raise BucketsAway
         key = f"subrosa:limit:{{{name}}}"
         try:
             taken, tokens = await self._take(keys=[key], args=[bucket.size, bucket.refill, amount])
         except (RedisError, OSError):
+            self._away_until = time.monotonic() + REDIS_PAUSE_SECONDS
             raise BucketsAway from None
         return Level(float(tokens), bool(taken))
 

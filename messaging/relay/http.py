@@ -191,9 +191,11 @@ class Router:
     """Which handler a path means. A trailing slash is not part of a path."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
-        self._by_template: dict[tuple[str, ...], dict[str, Route]] = {}
+        by_template: dict[tuple[str, ...], dict[str, Route]] = {}
         for route in routes:
-            self._by_template.setdefault(_segments(route.template), {})[route.verb] = route
+            by_template.setdefault(_segments(route.template), {})[route.verb] = route
+        # What is said literally comes before what a parameter may stand for.
+        self._by_template = dict(sorted(by_template.items(), key=lambda item: [s.startswith("{") for s in item[0]]))
 
     def find(self, verb: str, path: str) -> tuple[Route, dict[str, str]]:
         """The route and the path's parameters.
@@ -202,13 +204,15 @@ class Router:
             NoSuchPath: no template matches.
             MethodNotAllowed: a template matches, but not for this verb.
         """
-        segments = _segments(path)
+        segments, allowed = _segments(path), set[str]()
         for template, by_verb in self._by_template.items():
             parameters = _match(template, segments)
             if parameters is not None:
-                if verb not in by_verb:
-                    raise MethodNotAllowed(by_verb)
-                return by_verb[verb], parameters
+                if verb in by_verb:
+                    return by_verb[verb], parameters
+                allowed |= by_verb.keys()
+        if allowed:
+            raise MethodNotAllowed(allowed)
         raise NoSuchPath
 
 
@@ -241,7 +245,11 @@ class Dispatcher:
         """Find the handler, run it, and turn what it raises into an answer."""
         with usage_noted() as usage:
             answer = await self._answer(call)
-        return replace(answer, headers={**answer.headers, **headers_of(usage), TIMESTAMP_HEADER: str(self._now())})
+        return self.stamped(replace(answer, headers={**answer.headers, **headers_of(usage)}))
+
+    def stamped(self, answer: Answer) -> Answer:
+        """``answer`` with the time, which libsignal wants on each."""
+        return replace(answer, headers={**answer.headers, TIMESTAMP_HEADER: str(self._now())})
 
     async def _answer(self, call: Call) -> Answer:
         started, template = time.perf_counter(), "unknown"

@@ -53,7 +53,7 @@ class Entrance:
                 return await sockets.serve(request, call)
             body = await _read(request)
         except RelayError as error:
-            response = _response(answer_of(error))
+            response = _response(self.dispatcher.stamped(answer_of(error)))
             response.force_close()  # the rest of the body, if any, is not read
             return response
         except web.HTTPException as error:

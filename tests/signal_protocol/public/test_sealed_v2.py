@@ -103,6 +103,6 @@ def test_no_shorter_upload_passes() -> None:
 @given(st.binary(max_size=200) | st.binary(max_size=200).map(lambda data: b"\x23" + data))
 def test_any_bytes_are_split_or_malformed(data: bytes) -> None:
     try:
-        assert all(len(recipient.devices) <= 127 * 16 for recipient in split_sealed_v2(data))
+        assert all(len(recipient.devices) <= 127 * 16 for recipient in split_sealed_v2(data).recipients)
     except MalformedMessage as error:
         assert str(error).startswith(("an upload", "a device", "a recipient", "a varint"))  # noqa: PT017

@@ -9,8 +9,8 @@ from messaging.wire.accounts import AccountCreationResponse, RegistrationRequest
 from messaging.wire.identifiers import IdentityKind, ServiceId
 from messaging.wire.json import decode_base64
 from messaging.wire.keys import SetKeysRequest, prekeys_path
-from signal_protocol.public.certificates import verify_sender_certificate
 from messaging.wire.limits import MAX_BODY
+from signal_protocol.public.certificates import verify_sender_certificate
 from tests.devices import (
     Device,
     MakePeer,
