@@ -129,9 +129,9 @@ class Outbound:
         self._do(Answered(response.id, accepted=200 <= response.status < 300))
 
     def abandoned(self) -> None:
-        """The device went away: if it did so at an envelope that it never answers, that one is parked in the end."""
+        """The device went away. If it answered nothing, the first envelope may be what it dies of: that counts as a failure."""
         oldest = self._stream.oldest_unacknowledged
-        if oldest is not None:
+        if oldest is not None and not self._stream.progressed:
             self._unfinished.start(self._fail(oldest))
 
     async def mark(self, marker: str) -> None:

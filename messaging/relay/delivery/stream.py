@@ -140,6 +140,7 @@ class DeliveryStream:
         self._reading: ReadPage | None = None
         self._known_when_asked = 0
         self._last_request_id = 0
+        self._progressed = False
 
     def receive(self, event: Event) -> list[Action]:
         """What to do about ``event``. An answer to nothing that we asked is ignored, as Signal-Server does."""
@@ -168,6 +169,11 @@ class DeliveryStream:
         """The sequence of the first envelope that was sent and not answered."""
         return min(self._unacknowledged.values(), default=None)
 
+    @property
+    def progressed(self) -> bool:
+        """Whether the device has answered an envelope on this connection."""
+        return self._progressed
+
     def next_request_id(self) -> int:
         """A number for a request; also for those that are no part of the stream."""
         self._last_request_id += 1
@@ -180,6 +186,7 @@ class DeliveryStream:
         answered = self._unacknowledged.pop(request_id, None)
         if answered is None:
             return self._read()
+        self._progressed = True
         # What was not accepted stays in the mailbox for the next connection.
         return [Delete(answered) if accepted else CountFailure(answered), *self._read()]
 

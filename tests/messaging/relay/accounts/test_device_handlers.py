@@ -69,14 +69,14 @@ async def test_a_token_that_is_not_ours_is_refused(relays: Relays, peer_of: Make
 async def test_a_token_is_good_for_ten_minutes(alice: Device) -> None:
     time = [0]
     service = LinkingService(None, ServerSecret.derive(bytes(32)), unlimited(), lambda: time[0], asyncio.Event())  # type: ignore[arg-type]  # no database is reached
-    token = f"{alice.aci}.0:" + service._mac(f"{alice.aci}.0")  # noqa: SLF001 - the only way to make one at a set time
+    token = f"{alice.aci}.0:" + service._mac(f"{alice.aci}.0")
     for now, good in ((0, True), (TOKEN_LIFETIME - 1, True), (TOKEN_LIFETIME, False), (-1, False)):
         time[0] = now
         if good:
-            assert service._check_token(token) == (alice.aci.uuid, 0)  # noqa: SLF001
+            assert service._check_token(token) == (alice.aci.uuid, 0)
         else:
             with pytest.raises(Forbidden):
-                service._check_token(token)  # noqa: SLF001
+                service._check_token(token)
 
 
 async def test_an_account_has_at_most_six_devices(alice: Device) -> None:
@@ -214,4 +214,3 @@ async def test_a_provisioning_socket_speaks_frames_only(peer: Peer) -> None:
         assert (await socket.call("GET", "/v1/config")).status == 404
         await socket.websocket.send_bytes(b"\xff\xff")
         assert await socket.close_code() == 1007
-

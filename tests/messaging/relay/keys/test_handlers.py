@@ -8,7 +8,7 @@ import pytest
 from messaging.relay.limits import Bucket, Limit
 from messaging.wire.identifiers import IdentityKind
 from messaging.wire.json import decode_base64, encode_base64
-from messaging.wire.keys import PreKeyResponse, SetKeysRequest, prekeys_path
+from messaging.wire.keys import PreKeyResponse, SetKeysRequest, prekeys_path, repeated_use_digest
 from tests.devices import Device, MakePeer, NewDevice, Peer, kyber_prekey, one_time_prekey, signed_prekey
 from tests.relays import UNLIMITED, Relays
 
@@ -133,3 +133,31 @@ async def test_one_caller_fetches_six_times_and_then_waits(relays: Relays, backe
     again = await peer.register(NewDevice(number=alice.known.number, registration_id=alice.known.registration_id + 1))
     one_device = await bob.call("GET", prekeys_path(again.aci, 1))
     assert decode_base64(one_device.json()["identityKey"]) == again.known.identity.public
+
+
+async def test_both_sides_compare_their_repeated_use_keys(alice: Device) -> None:
+    signed, last_resort = signed_prekey(alice.known.identity), kyber_prekey(alice.known.identity)
+    await alice.upload(SetKeysRequest(signed_pre_key=signed, pq_last_resort_pre_key=last_resort))
+    digest = repeated_use_digest(alice.known.identity.public, signed, last_resort)
+    other = repeated_use_digest(alice.known.identity.public, signed, kyber_prekey(alice.known.identity))
+    for sent, status in ((digest, 200), (other, 409), (digest[1:], 422)):
+        body = {"identityType": "aci", "digest": encode_base64(sent)}
+        assert (await alice.call("POST", "/v2/keys/check", body)).status == status
+    pni = {"identityType": "PNI", "digest": encode_base64(digest)}
+    assert (await alice.call("POST", "/v2/keys/check", pni)).status == 409
+
+
+async def test_fetches_by_strangers_are_limited_by_target(relays: Relays, peer_of: MakePeer) -> None:
+    limits = {**UNLIMITED, Limit.PREKEYS_PER_TARGET: Bucket(2, 60)}
+    peer = peer_of(await relays.start("sqlite", limits=limits))
+    alice, bob = await peer.register(), await peer.register()
+
+    async def fetch(device: Device) -> int:
+        key = {"Unidentified-Access-Key": encode_base64(device.known.access_key)}
+        return (await peer.call("GET", f"/v2/keys/{device.aci}/*", headers=key)).status
+
+    assert [await fetch(alice) for _ in range(3)] == [200, 200, 429]
+    assert await fetch(bob) == 200
+    assert (
+        await bob.call("GET", f"/v2/keys/{alice.aci}/*")
+    ).status == 200  # who says who they are has a bucket of their own
