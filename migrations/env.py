@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 import messaging.relay.accounts.linking_tables
 import messaging.relay.accounts.tables
+import messaging.relay.attachments.tables
 import messaging.relay.keys.generation
 import messaging.relay.keys.tables
 import messaging.relay.messages.idempotency

@@ -88,6 +88,7 @@ class Relays:
             "secret_file": secret,
             "assistant_token_file": token,
             "limits": UNLIMITED,
+            "attachments_url": (folder / "attachments").as_uri(),
             "tls_certificate": self.tls.certificate if tls else None,
             "tls_key": self.tls.key if tls else None,
         }

@@ -65,6 +65,8 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
         limits=read_limits(arguments.limits),
         migrate=not arguments.no_migrate,
         source_url=arguments.source_url,
+        public_url=arguments.public_url,
+        attachments_url=arguments.attachments_url,
     )
 
 
@@ -139,6 +141,15 @@ def _parser(environment: Mapping[str, str] = os.environ) -> argparse.ArgumentPar
     option("--limits", "TOML with rate limits: one table per bucket, with size and refill (seconds)", kind=Path)
     switch("--no-migrate", "do not bring the schema up to date; refuse to start if it is not")
     option("--source-url", "where users find the source code of this relay, told by /v1/server-info", default="")
+    option(
+        "--public-url",
+        "where clients reach the relay over HTTP, if that is not its host and port: https://chat.example",
+    )
+    option(
+        "--attachments-url",
+        "where ciphertext of attachments is kept: file:///FOLDER, or s3://BUCKET/PREFIX with the usual AWS_ variables "
+        "(with SQLite the default is a folder beside the file)",
+    )
     switch("--json-ready", 'when ready, print one JSON line: {"url": ..., "port": ...}')
     return parser
 

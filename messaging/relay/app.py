@@ -24,6 +24,10 @@ from messaging.relay.accounts.providers import CodeProvider, provider_of
 from messaging.relay.accounts.registration import RegistrationService
 from messaging.relay.accounts.service import VerificationService
 from messaging.relay.assistants.handlers import AssistantService, assistant_routes, server_info_routes
+from messaging.relay.attachments.handlers import attachment_routes
+from messaging.relay.attachments.service import AttachmentService
+from messaging.relay.attachments.storage import Storage, open_storage
+from messaging.relay.attachments.transfer import Transfers
 from messaging.relay.buckets import LocalBuckets, RedisBuckets
 from messaging.relay.database import Database, normalise_url, open_database, sqlite_path
 from messaging.relay.delivery.mailbox import Mailboxes
@@ -79,6 +83,7 @@ async def open_relay(settings: Settings) -> AsyncIterator[RunningRelay]:
     secret = _secret_of(settings, url)
     token = None if settings.assistant_token_file is None else _read_token(settings.assistant_token_file)
     provider = provider_of(settings.verification)
+    storage = open_storage(_attachments_url(settings, url))
     await (migrate(url) if settings.migrate else require_current(url))
 
     database, local = open_database(url), LocalWakeups()
@@ -90,12 +95,15 @@ async def open_relay(settings: Settings) -> AsyncIterator[RunningRelay]:
         _closing(levels),
         open_generation(database, _generation_file(settings, url)) as generation,
     ):
-        parts = Parts(settings, database, wakeups, here, levels, secret, generation, provider, token)
-        background = [Sweep(database, now_milliseconds).run(), MailboxWatch(parts.mailboxes, local).run()]
+        parts = Parts(settings, database, wakeups, here, levels, secret, generation, provider, token, storage)
+        sweep = Sweep(database, now_milliseconds, [parts.attachments.sweep])
+        background = [sweep.run(), MailboxWatch(parts.mailboxes, local).run()]
         if isinstance(wakeups, RedisWakeups):
             background.append(wakeups.run())
         async with _running(background), _listening(settings, tls, parts.entrance(), parts.stopping) as port:
-            yield RunningRelay(_url_of(settings.host, port, tls), port, parts.certificates.trust_root)
+            url_here = _url_of(settings.host, port, tls)
+            parts.public_url = settings.public_url or url_here
+            yield RunningRelay(url_here, port, parts.certificates.trust_root)
 
 
 class Parts:
@@ -112,8 +120,10 @@ class Parts:
         generation: Generation,
         provider: CodeProvider,
         token: bytes | None,
+        storage: Storage,
     ) -> None:
         now = now_milliseconds
+        self.public_url = ""  # known when the port is
         self._settings = settings
         self._database = database
         self._wakeups = wakeups
@@ -131,6 +141,15 @@ class Parts:
         self.keys = KeyService(database, self.limits, wakeups, generation)
         self.reports = SpamReports(database, secret, self.limits, now)
         self.messages = MessageService(database, wakeups, self.limits, self.reports, now, settings.envelope_lifetime)
+        self.attachments = AttachmentService(
+            database,
+            storage,
+            self.limits,
+            secret.upload_key,
+            now,
+            settings.max_attachment,
+            settings.attachment_lifetime,
+        )
         self.parking = ParkingService(database, wakeups, now)
         self.mailboxes = Mailboxes(database, wakeups, now, settings.envelope_lifetime)
 
@@ -145,6 +164,7 @@ class Parts:
             *registration_routes(self.registration, self.certificates, who),
             *account_routes(self.accounts, who),
             *device_routes(self.accounts, self.linking, who),
+            *attachment_routes(self.attachments, who, lambda: self.public_url),
             *verification_routes(self.verification),
             *assistant_routes(AssistantService(self.registration, self._token)),
             *server_info_routes(self._database, _describe(self.certificates.trust_root, self._settings)),
@@ -155,7 +175,8 @@ class Parts:
         now, dispatcher = now_milliseconds, Dispatcher(self.routes(), now_milliseconds, self.requests)
         sockets = Sockets(self.authentication, dispatcher, self.mailboxes, self._wakeups, self.keys, now)
         provisioning = ProvisioningSockets(self.linking, now)
-        return Entrance(dispatcher, sockets, provisioning, self._settings.plain_http_behind_a_proxy)
+        transfers = Transfers(self.attachments, self.requests)
+        return Entrance(dispatcher, sockets, provisioning, transfers, self._settings.plain_http_behind_a_proxy)
 
 
 async def run_relay(settings: Settings, ready: Callable[[RunningRelay], None], stop: asyncio.Event) -> None:
@@ -257,6 +278,15 @@ def _generation_file(settings: Settings, url: URL) -> Path:
     if beside is None:
         raise StartupError("--generation-file must name a file outside the database")
     return beside.with_name(f"{beside.name}.generation")
+
+
+def _attachments_url(settings: Settings, url: URL) -> str:
+    if settings.attachments_url is not None:
+        return settings.attachments_url
+    database = sqlite_path(url)
+    if database is None:
+        raise StartupError("with PostgreSQL, --attachments-url must be file:///FOLDER or s3://BUCKET/PREFIX")
+    return database.resolve().with_name("attachments").as_uri()
 
 
 def _read_token(path: Path) -> bytes:

@@ -210,6 +210,27 @@ class IdempotencyKeyReused(RelayError):
     code = "idempotency_key_reused"
 
 
+class Conflict(RelayError):
+    """What was asked for does not fit to how things are now; look again."""
+
+    code = "conflict"
+
+
+class PreconditionFailed(RelayError):
+    """The request speaks another version of the upload protocol."""
+
+    code = "unsupported_version"
+
+    def headers(self) -> Mapping[str, str]:
+        return {"Tus-Version": "1.0.0"}
+
+
+class UnsupportedMediaType(RelayError):
+    """The body is of another type than the endpoint takes."""
+
+    code = "unsupported_media_type"
+
+
 class KeysDiffer(RelayError):
     """The device's view of its repeated-use keys is not the relay's."""
 
@@ -314,10 +335,13 @@ STATUS: dict[type[RelayError], int] = {
     CapabilityMissing: 409,
     ManyMismatched: 409,
     KeysDiffer: 409,
+    Conflict: 409,
     DevicesStale: 410,
     ManyStale: 410,
     TooManyDevices: 411,
+    PreconditionFailed: 412,
     TooLarge: 413,
+    UnsupportedMediaType: 415,
     InvalidRequest: 422,
     InvalidSignedKey: 422,
     IdempotencyKeyReused: 422,

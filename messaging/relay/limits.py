@@ -39,6 +39,8 @@ class Limit(StrEnum):
     INBOUND_MESSAGE_BYTES = "inboundMessageBytes"  # receiving account
     STORIES = "stories"  # receiving account
     SPAM_REPORT = "spamReport"  # reporting account
+    ATTACHMENT = "attachmentCreate"  # uploading account
+    ATTACHMENT_BYTES = "attachmentCreateBytes"  # uploading account
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +70,19 @@ DEFAULTS: Mapping[Limit, Bucket] = {
     Limit.INBOUND_MESSAGE_BYTES: Bucket(128 * 1024 * 1024, 0.0005, fail_open=True),
     Limit.STORIES: Bucket(5000, 8, fail_open=True),
     Limit.SPAM_REPORT: Bucket(100, 60, fail_open=True),
+    Limit.ATTACHMENT: Bucket(50, 1.2, fail_open=True),
+    Limit.ATTACHMENT_BYTES: Bucket(1_000_000_000, 0.000_001, fail_open=True),
 }
 
 # Counted by the caller's own account alone: what GET /v1/limits can tell it.
-OF_ACCOUNT = (Limit.ALLOCATE_DEVICE, Limit.VERIFY_DEVICE, Limit.WAIT_FOR_LINKED_DEVICE, Limit.SPAM_REPORT)
+OF_ACCOUNT = (
+    Limit.ALLOCATE_DEVICE,
+    Limit.VERIFY_DEVICE,
+    Limit.WAIT_FOR_LINKED_DEVICE,
+    Limit.SPAM_REPORT,
+    Limit.ATTACHMENT,
+    Limit.ATTACHMENT_BYTES,
+)
 
 
 def read_limits(path: Path | None) -> dict[Limit, Bucket]:

@@ -16,6 +16,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
+from messaging.relay.attachments.transfer import Transfers
 from messaging.relay.delivery.provisioning import ProvisioningSockets
 from messaging.relay.delivery.socket import Sockets
 from messaging.relay.errors import NoSuchPath, RelayError, RequestTimeout, StartupError, TooLarge
@@ -37,6 +38,7 @@ class Entrance:
     dispatcher: Dispatcher
     sockets: Sockets
     provisioning: ProvisioningSockets
+    transfers: Transfers
     behind_a_proxy: bool = False
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -51,6 +53,8 @@ class Entrance:
                 call = Call(request.method, path, headers, remote=self._remote(request))
                 sockets = self.sockets if bare == SOCKET_PATH else self.provisioning
                 return await sockets.serve(request, call)
+            if self.transfers.serves(bare):
+                return await self.transfers.serve(request, bare, self._remote(request))
             body = await _read(request)
         except RelayError as error:
             response = _response(self.dispatcher.stamped(answer_of(error)))

@@ -31,6 +31,7 @@ class ServerSecret:
     limit_name_key: bytes = field(repr=False)
     report_key: bytes = field(repr=False)
     link_token_key: bytes = field(repr=False)
+    upload_key: bytes = field(repr=False)
 
     @classmethod
     def derive(cls, secret: bytes) -> "ServerSecret":
@@ -44,6 +45,7 @@ class ServerSecret:
             limit_name_key=_derive(secret, "names of rate limits"),
             report_key=_derive(secret, "spam report tokens"),
             link_token_key=_derive(secret, "device linking tokens"),
+            upload_key=_derive(secret, "attachment upload permissions"),
         )
 
     def number_hash(self, number: str) -> bytes:

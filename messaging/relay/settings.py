@@ -30,3 +30,7 @@ class Settings:
     migrate: bool = True
     source_url: str = ""  # where users of this relay find its source code (AGPL, section 13)
     envelope_lifetime: timedelta = timedelta(days=30)
+    public_url: str | None = None  # where clients reach the relay over HTTP, if not at host and port
+    attachments_url: str | None = None  # None: a folder beside the SQLite file
+    attachment_lifetime: timedelta = timedelta(days=45)
+    max_attachment: int = 100 * 1024 * 1024  # bytes

@@ -11,7 +11,15 @@ branch_labels = None
 depends_on = None
 
 ROW_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-EXPIRING = ("deleted_accounts", "provisioning", "used_link_tokens", "payloads", "remembered_sends", "spam_reports")
+EXPIRING = (
+    "deleted_accounts",
+    "provisioning",
+    "used_link_tokens",
+    "payloads",
+    "remembered_sends",
+    "spam_reports",
+    "attachments",
+)
 
 
 def added_columns() -> list[tuple[str, list[sa.Column[Any]]]]:
@@ -119,6 +127,23 @@ def upgrade() -> None:
         sa.Column("number", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("relay", name=op.f("pk_generations")),
     )
+    op.create_table(
+        "attachments",
+        sa.Column("key_hash", sa.LargeBinary(), nullable=False),
+        sa.Column("length", sa.BigInteger(), nullable=False),
+        sa.Column("received", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("key_hash", name=op.f("pk_attachments")),
+    )
+    op.create_table(
+        "attachment_pieces",
+        sa.Column("key_hash", sa.LargeBinary(), nullable=False),
+        sa.Column("start", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("name", sa.String(128), nullable=False),
+        sa.PrimaryKeyConstraint("key_hash", "start", name=op.f("pk_attachment_pieces")),
+        sa.UniqueConstraint("name", name=op.f("uq_attachment_pieces_name")),
+    )
     for table in EXPIRING:
         op.create_index(op.f(f"ix_{table}_expires_at"), table, ["expires_at"])
 
@@ -126,7 +151,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Go back. What only the new version knows is lost; parked envelopes are delivered again, messages to many are not."""
     op.execute("DELETE FROM envelopes WHERE payload_id IS NOT NULL")
-    for table in ("generations", *reversed(EXPIRING), "gaps"):
+    for table in ("generations", "attachment_pieces", *reversed(EXPIRING), "gaps"):
         op.drop_table(table)
     op.drop_index(op.f("ix_envelopes_payload_id"), "envelopes")
     for table, columns in added_columns():

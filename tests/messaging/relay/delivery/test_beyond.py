@@ -10,7 +10,6 @@ from messaging.wire.limits import MAX_DELIVERIES, MAX_MARKER
 from tests.devices import Device, MakePeer, Socket, kyber_prekey, message_for, one_time_prekey
 from tests.relays import Relays
 
-
 SOON = 0.3  # seconds: what a device answered is written down by then, though nobody waits for it
 
 

@@ -1,0 +1,1 @@
+"""Attachments: ciphertext that clients upload in pieces and download by an unguessable key."""

@@ -1,0 +1,216 @@
+"""Attachments: permission to upload, uploads that can be resumed, downloads, and the end of what has expired.
+
+A piece is in the storage before its row is in the database, so what a client was told to be received is there. A piece
+without a row is an orphan of a crash, and is found and forgotten.
+"""
+
+import base64
+import hmac
+import secrets
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b, sha256
+
+from sqlalchemy.exc import IntegrityError
+
+from messaging.relay.attachments.storage import Storage
+from messaging.relay.attachments.tables import (
+    Attachment,
+    Piece,
+    append_piece,
+    count_pieces,
+    delete_expired_attachments,
+    delete_pieces,
+    expired_pieces,
+    find_attachment,
+    insert_attachment,
+    known_names,
+    pieces_of,
+)
+from messaging.relay.database import Database
+from messaging.relay.errors import Conflict, NotAuthenticated, NotFound, RequestTimeout, TooLarge
+from messaging.relay.http import Caller
+from messaging.relay.limits import Limit, RateLimits
+
+KEY_BYTES = 18
+PIECE_BYTES = 4 * 1024 * 1024  # kept in memory while it is received or sent
+MAX_PIECES = 2000  # of one attachment: who sends a byte at a time does not get far
+UPLOAD_LIFETIME = timedelta(days=1)  # of a permission, and of an upload on which nothing happens
+ORPHAN_AGE = timedelta(days=1)
+_SWEPT_AT_ONCE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """What an upload form permits: one upload under ``key``, of at most ``length`` bytes."""
+
+    key: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttachmentService:
+    """Keeps attachments. ``now`` gives milliseconds since 1970; ``key`` signs permissions."""
+
+    database: Database
+    storage: Storage
+    limits: RateLimits
+    key: bytes
+    now: Callable[[], int]
+    max_length: int
+    lifetime: timedelta
+
+    async def permit(self, caller: Caller, length: int | None) -> Permission:
+        """Permit one upload of at most ``length`` bytes, by default of the largest.
+
+        Raises:
+            TooLarge: more than an attachment may have.
+            RateLimited: too many uploads, or too many bytes.
+        """
+        if length is not None and length > self.max_length:
+            raise TooLarge
+        await self.limits.take(Limit.ATTACHMENT, caller.account_id, account=caller.account_id)
+        if length is not None:
+            await self.limits.take(
+                Limit.ATTACHMENT_BYTES, caller.account_id, amount=length, account=caller.account_id
+            )
+        key = base64.urlsafe_b64encode(secrets.token_bytes(KEY_BYTES)).decode()
+        claims = f"{length or self.max_length}.{self.now() + UPLOAD_LIFETIME // timedelta(milliseconds=1)}"
+        return Permission(key, f"{claims}.{self._mac(key, claims)}")
+
+    def check(self, key: str, token: str) -> int:
+        """The length that ``token`` permits for ``key``.
+
+        Raises:
+            NotAuthenticated: it permits nothing, or not any more.
+        """
+        claims, dot, mac = token.rpartition(".")
+        if not dot or not hmac.compare_digest(mac.encode(), self._mac(key, claims).encode()):
+            raise NotAuthenticated
+        length, _, expires_at = claims.partition(".")
+        if self.now() >= int(expires_at):
+            raise NotAuthenticated
+        return int(length)
+
+    async def begin(self, key: str, length: int, *, permitted: int) -> Attachment:
+        """Begin an upload.
+
+        Raises:
+            TooLarge: more than was permitted.
+            Conflict: it was begun before.
+        """
+        if length > permitted:
+            raise TooLarge
+        expires_at = self._upload_ends() if length else self._attachment_ends()
+        try:
+            async with self.database.begin() as db:
+                await insert_attachment(db, hash_key(key), length=length, expires_at=expires_at)
+        except IntegrityError:
+            raise Conflict from None
+        return Attachment(length, 0, expires_at)
+
+    async def find(self, key: str) -> Attachment:
+        """An attachment, whole or not.
+
+        Raises:
+            NotFound: there is none, or not any more.
+        """
+        async with self.database.read() as db:
+            found = await find_attachment(db, hash_key(key), now=self.now())
+        if found is None:
+            raise NotFound
+        return found
+
+    async def append(self, key: str, offset: int, data: AsyncIterator[bytes]) -> Attachment:
+        """Add ``data`` at ``offset``; what arrived before an error stays.
+
+        Raises:
+            NotFound: no such upload.
+            Conflict: it does not end at ``offset``; somebody else may have added to it.
+            TooLarge: more than the length that was announced, or in more than ``MAX_PIECES`` pieces.
+            RequestTimeout: nothing came for too long.
+        """
+        upload = await self.find(key)
+        if upload.received != offset:
+            raise Conflict
+        buffer = bytearray()
+        try:
+            async for some in data:
+                if upload.received + len(buffer) + len(some) > upload.length:
+                    raise TooLarge
+                buffer += some
+                while len(buffer) >= PIECE_BYTES:
+                    upload = await self._keep(key, upload, bytes(buffer[:PIECE_BYTES]))
+                    del buffer[:PIECE_BYTES]
+        except (OSError, RequestTimeout):  # the line broke: what has arrived need not be sent again
+            if buffer:
+                await self._keep(key, upload, bytes(buffer))
+            raise
+        return await self._keep(key, upload, bytes(buffer)) if buffer else upload
+
+    async def read(self, key: str, first: int, last: int) -> AsyncIterator[bytes]:
+        """The bytes from ``first`` to ``last`` of a whole attachment."""
+        async with self.database.read() as db:
+            pieces = await pieces_of(db, hash_key(key), first=first, last=last)
+        for piece in pieces:
+            start, end = max(first - piece.start, 0), min(last + 1 - piece.start, piece.size)
+            yield await self.storage.read(piece.name, start, end)
+
+    async def sweep(self) -> int:
+        """Forget what has expired, its bytes first; returns how many rows."""
+        count, now = 0, self.now()
+        while True:
+            async with self.database.read() as db:
+                pieces = await expired_pieces(db, now=now, limit=_SWEPT_AT_ONCE)
+            if not pieces:
+                break
+            for _, name in pieces:
+                await self.storage.delete(name)
+            async with self.database.begin() as db:
+                await delete_pieces(db, [name for _, name in pieces])
+            count += len(pieces)
+        async with self.database.begin() as db:
+            count += await delete_expired_attachments(db, now=now)
+        return count + await self._sweep_orphans()
+
+    async def _sweep_orphans(self) -> int:
+        count = 0
+        before = datetime.fromtimestamp(self.now() / 1000, UTC) - ORPHAN_AGE
+        async for names in self.storage.older_than(before):
+            async with self.database.read() as db:
+                known = await known_names(db, names)
+            for name in set(names) - known:
+                await self.storage.delete(name)
+                count += 1
+        return count
+
+    async def _keep(self, key: str, upload: Attachment, data: bytes) -> Attachment:
+        name = f"{hash_key(key).hex()}/{upload.received:012}-{secrets.token_hex(8)}"
+        received = upload.received + len(data)
+        expires_at = self._attachment_ends() if received == upload.length else self._upload_ends()
+        await self.storage.put(name, data)
+        piece = Piece(upload.received, len(data), name)
+        async with self.database.begin() as db:
+            if await count_pieces(db, hash_key(key)) >= MAX_PIECES:
+                raise TooLarge
+            kept = await append_piece(db, hash_key(key), piece, expires_at=expires_at)
+        if not kept:
+            await self.storage.delete(name)
+            raise Conflict
+        return Attachment(upload.length, received, expires_at)
+
+    def _upload_ends(self) -> int:
+        return self.now() + UPLOAD_LIFETIME // timedelta(milliseconds=1)
+
+    def _attachment_ends(self) -> int:
+        return self.now() + self.lifetime // timedelta(milliseconds=1)
+
+    def _mac(self, key: str, claims: str) -> str:
+        message = f"{key}\x00{claims}".encode()
+        return base64.urlsafe_b64encode(hmac.digest(self.key, message, sha256)).rstrip(b"=").decode()
+
+
+def hash_key(key: str) -> bytes:
+    """What is stored of a key, which whoever holds it may download by."""
+    return blake2b(key.encode(), digest_size=20).digest()
