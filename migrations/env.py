@@ -6,14 +6,6 @@ import os
 from alembic import context
 from sqlalchemy import Connection
 
-import messaging.relay.accounts.linking_tables
-import messaging.relay.accounts.tables
-import messaging.relay.attachments.tables
-import messaging.relay.keys.generation
-import messaging.relay.keys.tables
-import messaging.relay.messages.idempotency
-import messaging.relay.messages.reports
-import messaging.relay.messages.tables  # noqa: F401 - the imports define the tables
 from messaging.relay.database import Base, normalise_url, open_database
 from messaging.relay.settings import DEFAULT_DATABASE
 

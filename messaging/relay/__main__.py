@@ -13,6 +13,7 @@ from messaging.relay.app import RunningRelay, run_relay
 from messaging.relay.errors import StartupError
 from messaging.relay.limits import read_limits
 from messaging.relay.logs import configure_logs
+from messaging.relay.remote_config import read_remote_config
 from messaging.relay.settings import DEFAULT_DATABASE, DEFAULT_PORT, Settings
 
 DESCRIPTION = """\
@@ -66,6 +67,7 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
         migrate=not arguments.no_migrate,
         source_url=arguments.source_url,
         public_url=arguments.public_url,
+        remote_config=read_remote_config(arguments.remote_config),
         attachments_url=arguments.attachments_url,
     )
 
@@ -149,6 +151,11 @@ def _parser(environment: Mapping[str, str] = os.environ) -> argparse.ArgumentPar
         "--attachments-url",
         "where ciphertext of attachments is kept: file:///FOLDER, or s3://BUCKET/PREFIX with the usual AWS_ variables "
         "(with SQLite the default is a folder beside the file)",
+    )
+    option(
+        "--remote-config",
+        "TOML with values for clients: one table per name, with value, percentage, accounts",
+        kind=Path,
     )
     switch("--json-ready", 'when ready, print one JSON line: {"url": ..., "port": ...}')
     return parser

@@ -23,6 +23,8 @@ from messaging.relay.accounts.linking import LinkingService
 from messaging.relay.accounts.providers import CodeProvider, provider_of
 from messaging.relay.accounts.registration import RegistrationService
 from messaging.relay.accounts.service import VerificationService
+from messaging.relay.accounts.username_handlers import username_routes
+from messaging.relay.accounts.usernames import UsernameService
 from messaging.relay.assistants.handlers import AssistantService, assistant_routes, server_info_routes
 from messaging.relay.attachments.handlers import attachment_routes
 from messaging.relay.attachments.service import AttachmentService
@@ -39,6 +41,7 @@ from messaging.relay.delivery.sweep import Sweep
 from messaging.relay.delivery.wakeups import LocalWakeups, Wakeups
 from messaging.relay.delivery.watch import MailboxWatch
 from messaging.relay.errors import StartupError
+from messaging.relay.grants import GrantBook
 from messaging.relay.http import Dispatcher, Route
 from messaging.relay.keys.generation import Generation, open_generation
 from messaging.relay.keys.handlers import key_routes
@@ -51,6 +54,9 @@ from messaging.relay.messages.repair import RepairingSender
 from messaging.relay.messages.reports import SpamReports
 from messaging.relay.messages.service import MessageService
 from messaging.relay.migrate import migrate, require_current
+from messaging.relay.profiles.handlers import profile_routes
+from messaging.relay.profiles.service import ProfileService
+from messaging.relay.remote_config import config_routes
 from messaging.relay.server import Entrance, HttpServer, is_loopback, tls_context
 from messaging.relay.server_secret import ServerSecret, read_secret
 from messaging.relay.settings import Settings
@@ -97,7 +103,7 @@ async def open_relay(settings: Settings) -> AsyncIterator[RunningRelay]:
     ):
         parts = Parts(settings, database, wakeups, here, levels, secret, generation, provider, token, storage)
         sweep = Sweep(database, now_milliseconds, [parts.attachments.sweep])
-        background = [sweep.run(), MailboxWatch(parts.mailboxes, local).run()]
+        background = [sweep.run(), parts.grants.run(), MailboxWatch(parts.mailboxes, local).run()]
         if isinstance(wakeups, RedisWakeups):
             background.append(wakeups.run())
         async with _running(background), _listening(settings, tls, parts.entrance(), parts.stopping) as port:
@@ -129,7 +135,8 @@ class Parts:
         self._wakeups = wakeups
         self._token = token
         self.stopping = asyncio.Event()
-        self.limits = RateLimits(settings.limits, levels, secret.limit_name_key)
+        self.grants = GrantBook(database)
+        self.limits = RateLimits(settings.limits, levels, secret.limit_name_key, self.grants.find)
         # All requests are counted in this process: who floods one relay shall not cost a call to Redis each time.
         self.requests = RateLimits(settings.limits, here, secret.limit_name_key)
         self.authentication = Authentication(database, now)
@@ -150,6 +157,8 @@ class Parts:
             settings.max_attachment,
             settings.attachment_lifetime,
         )
+        self.profiles = ProfileService(database, self.attachments, self.limits, now)
+        self.usernames = UsernameService(database, self.limits, now)
         self.parking = ParkingService(database, wakeups, now)
         self.mailboxes = Mailboxes(database, wakeups, now, settings.envelope_lifetime)
 
@@ -164,6 +173,9 @@ class Parts:
             *registration_routes(self.registration, self.certificates, who),
             *account_routes(self.accounts, who),
             *device_routes(self.accounts, self.linking, who),
+            *username_routes(self.usernames, who),
+            *profile_routes(self.profiles, who, lambda: self.public_url),
+            *config_routes(self._settings.remote_config, self.limits, who),
             *attachment_routes(self.attachments, who, lambda: self.public_url),
             *verification_routes(self.verification),
             *assistant_routes(AssistantService(self.registration, self._token)),

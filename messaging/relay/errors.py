@@ -216,6 +216,18 @@ class Conflict(RelayError):
     code = "conflict"
 
 
+class Gone(RelayError):
+    """What was asked for belongs to somebody else by now."""
+
+    code = "gone"
+
+
+class NotSupported(RelayError):
+    """The contract has this, and this relay does not: its documentation says why."""
+
+    code = "not_supported"
+
+
 class PreconditionFailed(RelayError):
     """The request speaks another version of the upload protocol."""
 
@@ -336,6 +348,7 @@ STATUS: dict[type[RelayError], int] = {
     ManyMismatched: 409,
     KeysDiffer: 409,
     Conflict: 409,
+    Gone: 410,
     DevicesStale: 410,
     ManyStale: 410,
     TooManyDevices: 411,
@@ -350,5 +363,6 @@ STATUS: dict[type[RelayError], int] = {
     VerificationRateLimited: 429,
     CodeNotDelivered: 440,
     Internal: 500,
+    NotSupported: 501,
     Unavailable: 503,
 }

@@ -39,6 +39,15 @@ class Limit(StrEnum):
     INBOUND_MESSAGE_BYTES = "inboundMessageBytes"  # receiving account
     STORIES = "stories"  # receiving account
     SPAM_REPORT = "spamReport"  # reporting account
+    PROFILE = "profile"  # fetching account, or network address
+    PROFILE_AVATAR_BYTES = "profileAvatarBytes"  # account
+    BATCH_IDENTITY_CHECK = "batchIdentityCheck"  # network address
+    USERNAME_LOOKUP = "usernameLookup"  # network address
+    USERNAME_SET = "usernameSet"  # account
+    USERNAME_RESERVE = "usernameReserve"  # account
+    USERNAME_LINK_OPERATION = "usernameLinkOperation"  # account
+    USERNAME_LINK_LOOKUP = "usernameLinkLookupPerIp"  # network address
+    CHECK_ACCOUNT_EXISTENCE = "checkAccountExistence"  # network address
     ATTACHMENT = "attachmentCreate"  # uploading account
     ATTACHMENT_BYTES = "attachmentCreateBytes"  # uploading account
 
@@ -70,6 +79,15 @@ DEFAULTS: Mapping[Limit, Bucket] = {
     Limit.INBOUND_MESSAGE_BYTES: Bucket(128 * 1024 * 1024, 0.0005, fail_open=True),
     Limit.STORIES: Bucket(5000, 8, fail_open=True),
     Limit.SPAM_REPORT: Bucket(100, 60, fail_open=True),
+    Limit.PROFILE: Bucket(4320, 20, fail_open=True),
+    Limit.PROFILE_AVATAR_BYTES: Bucket(100 * 1024 * 1024, 0.000_01, fail_open=True),
+    Limit.BATCH_IDENTITY_CHECK: Bucket(100, 60, fail_open=True),
+    Limit.USERNAME_LOOKUP: Bucket(100, 900, fail_open=True),
+    Limit.USERNAME_SET: Bucket(100, 900),
+    Limit.USERNAME_RESERVE: Bucket(100, 900),
+    Limit.USERNAME_LINK_OPERATION: Bucket(10, 60),
+    Limit.USERNAME_LINK_LOOKUP: Bucket(100, 15, fail_open=True),
+    Limit.CHECK_ACCOUNT_EXISTENCE: Bucket(1000, 4, fail_open=True),
     Limit.ATTACHMENT: Bucket(50, 1.2, fail_open=True),
     Limit.ATTACHMENT_BYTES: Bucket(1_000_000_000, 0.000_001, fail_open=True),
 }
@@ -82,6 +100,10 @@ OF_ACCOUNT = (
     Limit.SPAM_REPORT,
     Limit.ATTACHMENT,
     Limit.ATTACHMENT_BYTES,
+    Limit.PROFILE_AVATAR_BYTES,
+    Limit.USERNAME_SET,
+    Limit.USERNAME_RESERVE,
+    Limit.USERNAME_LINK_OPERATION,
 )
 
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from messaging.relay.limits import DEFAULTS, Bucket, Limit
+from messaging.relay.remote_config import ConfigValue
 
 DEFAULT_DATABASE = "sqlite:///var/subrosa.db"
 DEFAULT_PORT = 8443
@@ -30,6 +31,7 @@ class Settings:
     migrate: bool = True
     source_url: str = ""  # where users of this relay find its source code (AGPL, section 13)
     envelope_lifetime: timedelta = timedelta(days=30)
+    remote_config: dict[str, ConfigValue] = field(default_factory=dict)
     public_url: str | None = None  # where clients reach the relay over HTTP, if not at host and port
     attachments_url: str | None = None  # None: a folder beside the SQLite file
     attachment_lifetime: timedelta = timedelta(days=45)

@@ -121,6 +121,15 @@ def _read_bytes(value: object) -> object:
     return value
 
 
+def encode_base64url(data: bytes) -> str:
+    """Base64 for addresses, without padding."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def _read_url_bytes(value: object) -> object:
+    return decode_base64(value.replace("-", "+").replace("_", "/")) if isinstance(value, str) else value
+
+
 def _is_ec_public_key(key: bytes) -> bytes:
     if key[0] != _EC_KEY_TYPE:
         raise ValueError("an EC public key begins with 0x05")
@@ -143,4 +152,7 @@ KyberPublicKey = Annotated[
     Base64, Field(min_length=KYBER_PUBLIC_KEY, max_length=KYBER_PUBLIC_KEY), AfterValidator(_is_kyber_public_key)
 ]
 Signature = Annotated[Base64, Field(min_length=SIGNATURE, max_length=SIGNATURE)]
+Base64Url = Annotated[
+    bytes, BeforeValidator(_read_url_bytes), PlainSerializer(encode_base64url, return_type=str, when_used="json")
+]
 KeyId = Annotated[int, Field(ge=0, le=MAX_PREKEY_ID)]

@@ -133,6 +133,7 @@ def upgrade() -> None:
         sa.Column("length", sa.BigInteger(), nullable=False),
         sa.Column("received", sa.BigInteger(), nullable=False),
         sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.Column("lasting", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("key_hash", name=op.f("pk_attachments")),
     )
     op.create_table(
@@ -144,6 +145,51 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("key_hash", "start", name=op.f("pk_attachment_pieces")),
         sa.UniqueConstraint("name", name=op.f("uq_attachment_pieces_name")),
     )
+    op.create_table(
+        "profiles",
+        sa.Column("account_id", ROW_ID, nullable=False),
+        sa.Column("version", sa.String(64), nullable=False),
+        sa.Column("changed_at", sa.BigInteger(), nullable=False),
+        sa.Column("commitment", sa.LargeBinary(), nullable=False),
+        sa.Column("name", sa.LargeBinary(), nullable=True),
+        sa.Column("about", sa.LargeBinary(), nullable=True),
+        sa.Column("about_emoji", sa.LargeBinary(), nullable=True),
+        sa.Column("payment_address", sa.LargeBinary(), nullable=True),
+        sa.Column("phone_number_sharing", sa.LargeBinary(), nullable=True),
+        sa.Column("avatar", sa.String(64), nullable=True),
+        sa.Column("avatar_hash", sa.LargeBinary(), nullable=True),
+        sa.PrimaryKeyConstraint("account_id", "version", name=op.f("pk_profiles")),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["accounts.id"], name=op.f("fk_profiles_account_id_accounts"), ondelete="CASCADE"
+        ),
+    )
+    op.create_index(op.f("ix_profiles_avatar_hash"), "profiles", ["avatar_hash"])
+    op.create_table(
+        "usernames",
+        sa.Column("username_hash", sa.LargeBinary(), nullable=False),
+        sa.Column("account_id", ROW_ID, nullable=False),
+        sa.Column("confirmed", sa.Boolean(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=True),
+        sa.Column("link_handle", sa.Uuid(), nullable=True),
+        sa.Column("encrypted_username", sa.LargeBinary(), nullable=True),
+        sa.PrimaryKeyConstraint("username_hash", name=op.f("pk_usernames")),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["accounts.id"], name=op.f("fk_usernames_account_id_accounts"), ondelete="CASCADE"
+        ),
+        sa.UniqueConstraint("link_handle", name=op.f("uq_usernames_link_handle")),
+    )
+    op.create_index(op.f("ix_usernames_account_id"), "usernames", ["account_id"])
+    op.create_table(
+        "grants",
+        sa.Column("account_id", ROW_ID, nullable=False),
+        sa.Column("limit_name", sa.String(64), nullable=False),
+        sa.Column("size", sa.Float(), nullable=False),
+        sa.Column("refill", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("account_id", "limit_name", name=op.f("pk_grants")),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["accounts.id"], name=op.f("fk_grants_account_id_accounts"), ondelete="CASCADE"
+        ),
+    )
     for table in EXPIRING:
         op.create_index(op.f(f"ix_{table}_expires_at"), table, ["expires_at"])
 
@@ -151,7 +197,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Go back. What only the new version knows is lost; parked envelopes are delivered again, messages to many are not."""
     op.execute("DELETE FROM envelopes WHERE payload_id IS NOT NULL")
-    for table in ("generations", "attachment_pieces", *reversed(EXPIRING), "gaps"):
+    for table in ("grants", "usernames", "profiles", "generations", "attachment_pieces", *reversed(EXPIRING), "gaps"):
         op.drop_table(table)
     op.drop_index(op.f("ix_envelopes_payload_id"), "envelopes")
     for table, columns in added_columns():

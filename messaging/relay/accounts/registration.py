@@ -27,6 +27,7 @@ from messaging.relay.accounts.tables import (
     mailbox_ids,
     update_account,
 )
+from messaging.relay.accounts.usernames import release_username
 from messaging.relay.database import Database
 from messaging.relay.delivery.wakeups import CredentialsReplaced, Wakeups
 from messaging.relay.errors import Forbidden, InvalidRequest, MalformedRequest, NotAuthenticated, NotFound
@@ -36,6 +37,7 @@ from messaging.relay.keys.signatures import check_identity_key, check_prekeys
 from messaging.relay.keys.tables import KeyOwner
 from messaging.relay.limits import Limit, RateLimits
 from messaging.relay.messages.tables import create_mailbox, delete_mailboxes, lock_mailboxes
+from messaging.relay.profiles.tables import delete_profiles
 from messaging.relay.server_secret import ServerSecret
 from messaging.wire.accounts import AccountCreationResponse, RegistrationRequest, is_e164
 from messaging.wire.identifiers import PRIMARY_DEVICE, IdentityKind
@@ -147,6 +149,8 @@ class RegistrationService:
                 await self._check_proofs(db, existing, request)
                 aci, pni, account_id = existing.aci, existing.pni, existing.id
                 await update_account(db, account_id, _account_columns(request))
+                await delete_profiles(db, account_id)  # encrypted under keys that the new registration need not have
+                await release_username(db, account_id, now=self.now())
                 replaced = await _remove_devices(db, account_id)
             await _add_primary_device(db, account_id, request, password, today=day_of(self.now()))
         return Enrolled(aci, pni, existing is not None, replaced)

@@ -8,9 +8,9 @@ import base64
 import hmac
 import secrets
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from hashlib import blake2b, sha256
+from hashlib import sha256
 
 from sqlalchemy.exc import IntegrityError
 
@@ -24,6 +24,7 @@ from messaging.relay.attachments.tables import (
     delete_pieces,
     expired_pieces,
     find_attachment,
+    hash_key,
     insert_attachment,
     known_names,
     pieces_of,
@@ -37,6 +38,7 @@ KEY_BYTES = 18
 PIECE_BYTES = 4 * 1024 * 1024  # kept in memory while it is received or sent
 MAX_PIECES = 2000  # of one attachment: who sends a byte at a time does not get far
 UPLOAD_LIFETIME = timedelta(days=1)  # of a permission, and of an upload on which nothing happens
+LASTING = timedelta(days=36_500)
 ORPHAN_AGE = timedelta(days=1)
 _SWEPT_AT_ONCE = 200
 
@@ -47,6 +49,14 @@ class Permission:
 
     key: str
     token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Permitted:
+    """An upload of at most ``length`` bytes; ``lasting`` ones do not expire."""
+
+    length: int
+    lasting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +71,17 @@ class AttachmentService:
     max_length: int
     lifetime: timedelta
 
+    async def permit_lasting(self, caller: Caller, *, max_length: int) -> Permission:
+        """Permit one upload that does not expire while a profile shows it.
+
+        Raises:
+            RateLimited: too many bytes.
+        """
+        await self.limits.take(
+            Limit.PROFILE_AVATAR_BYTES, caller.account_id, amount=max_length, account=caller.account_id
+        )
+        return self._permission(min(max_length, self.max_length), lasting=True)
+
     async def permit(self, caller: Caller, length: int | None) -> Permission:
         """Permit one upload of at most ``length`` bytes, by default of the largest.
 
@@ -72,15 +93,16 @@ class AttachmentService:
             raise TooLarge
         await self.limits.take(Limit.ATTACHMENT, caller.account_id, account=caller.account_id)
         if length is not None:
-            await self.limits.take(
-                Limit.ATTACHMENT_BYTES, caller.account_id, amount=length, account=caller.account_id
-            )
+            await self.limits.take(Limit.ATTACHMENT_BYTES, caller.account_id, amount=length, account=caller.account_id)
+        return self._permission(length or self.max_length, lasting=False)
+
+    def _permission(self, length: int, *, lasting: bool) -> Permission:
         key = base64.urlsafe_b64encode(secrets.token_bytes(KEY_BYTES)).decode()
-        claims = f"{length or self.max_length}.{self.now() + UPLOAD_LIFETIME // timedelta(milliseconds=1)}"
+        claims = f"{length}.{self._upload_ends()}.{int(lasting)}"
         return Permission(key, f"{claims}.{self._mac(key, claims)}")
 
-    def check(self, key: str, token: str) -> int:
-        """The length that ``token`` permits for ``key``.
+    def check(self, key: str, token: str) -> "Permitted":
+        """What ``token`` permits for ``key``.
 
         Raises:
             NotAuthenticated: it permits nothing, or not any more.
@@ -88,27 +110,28 @@ class AttachmentService:
         claims, dot, mac = token.rpartition(".")
         if not dot or not hmac.compare_digest(mac.encode(), self._mac(key, claims).encode()):
             raise NotAuthenticated
-        length, _, expires_at = claims.partition(".")
-        if self.now() >= int(expires_at):
+        length, expires_at, lasting = map(int, claims.split("."))
+        if self.now() >= expires_at:
             raise NotAuthenticated
-        return int(length)
+        return Permitted(length, lasting=bool(lasting))
 
-    async def begin(self, key: str, length: int, *, permitted: int) -> Attachment:
+    async def begin(self, key: str, length: int, permitted: "Permitted") -> Attachment:
         """Begin an upload.
 
         Raises:
             TooLarge: more than was permitted.
             Conflict: it was begun before.
         """
-        if length > permitted:
+        if length > permitted.length:
             raise TooLarge
-        expires_at = self._upload_ends() if length else self._attachment_ends()
+        begun = Attachment(length, 0, self._upload_ends(), permitted.lasting)
+        begun = begun if length else replace(begun, expires_at=self._attachment_ends(begun))
         try:
             async with self.database.begin() as db:
-                await insert_attachment(db, hash_key(key), length=length, expires_at=expires_at)
+                await insert_attachment(db, hash_key(key), begun)
         except IntegrityError:
             raise Conflict from None
-        return Attachment(length, 0, expires_at)
+        return begun
 
     async def find(self, key: str) -> Attachment:
         """An attachment, whole or not.
@@ -188,7 +211,7 @@ class AttachmentService:
     async def _keep(self, key: str, upload: Attachment, data: bytes) -> Attachment:
         name = f"{hash_key(key).hex()}/{upload.received:012}-{secrets.token_hex(8)}"
         received = upload.received + len(data)
-        expires_at = self._attachment_ends() if received == upload.length else self._upload_ends()
+        expires_at = self._attachment_ends(upload) if received == upload.length else self._upload_ends()
         await self.storage.put(name, data)
         piece = Piece(upload.received, len(data), name)
         async with self.database.begin() as db:
@@ -198,19 +221,15 @@ class AttachmentService:
         if not kept:
             await self.storage.delete(name)
             raise Conflict
-        return Attachment(upload.length, received, expires_at)
+        return replace(upload, received=received, expires_at=expires_at)
 
     def _upload_ends(self) -> int:
         return self.now() + UPLOAD_LIFETIME // timedelta(milliseconds=1)
 
-    def _attachment_ends(self) -> int:
-        return self.now() + self.lifetime // timedelta(milliseconds=1)
+    def _attachment_ends(self, attachment: Attachment) -> int:
+        lifetime = LASTING if attachment.lasting else self.lifetime
+        return self.now() + lifetime // timedelta(milliseconds=1)
 
     def _mac(self, key: str, claims: str) -> str:
         message = f"{key}\x00{claims}".encode()
         return base64.urlsafe_b64encode(hmac.digest(self.key, message, sha256)).rstrip(b"=").decode()
-
-
-def hash_key(key: str) -> bytes:
-    """What is stored of a key, which whoever holds it may download by."""
-    return blake2b(key.encode(), digest_size=20).digest()

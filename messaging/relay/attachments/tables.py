@@ -1,12 +1,18 @@
 """Tables of attachments and of their pieces. Whose an attachment is, is not stored; nor is its key, only a hash of it."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
 
 from sqlalchemy import BigInteger, LargeBinary, String, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import Mapped, mapped_column
 
 from messaging.relay.database import Base
+
+
+def hash_key(key: str) -> bytes:
+    """What is stored of a key, which whoever holds it may download by."""
+    return blake2b(key.encode(), digest_size=20).digest()
 
 
 class AttachmentRow(Base):
@@ -17,6 +23,7 @@ class AttachmentRow(Base):
     length: Mapped[int] = mapped_column(BigInteger)
     received: Mapped[int] = mapped_column(BigInteger)
     expires_at: Mapped[int] = mapped_column(BigInteger, index=True)
+    lasting: Mapped[bool]  # an avatar: it stays until its owner replaces it
 
 
 class PieceRow(Base):
@@ -36,6 +43,7 @@ class Attachment:
     length: int
     received: int
     expires_at: int
+    lasting: bool = False
 
     @property
     def whole(self) -> bool:
@@ -55,15 +63,16 @@ class Piece:
 async def find_attachment(db: AsyncConnection, key_hash: bytes, *, now: int) -> Attachment | None:
     """An attachment that has not expired."""
     row = AttachmentRow
-    query = select(row.length, row.received, row.expires_at).where(row.key_hash == key_hash, row.expires_at > now)
+    query = select(row.length, row.received, row.expires_at, row.lasting).where(
+        row.key_hash == key_hash, row.expires_at > now
+    )
     found = (await db.execute(query)).one_or_none()
     return None if found is None else Attachment(*found)
 
 
-async def insert_attachment(db: AsyncConnection, key_hash: bytes, *, length: int, expires_at: int) -> None:
+async def insert_attachment(db: AsyncConnection, key_hash: bytes, attachment: Attachment) -> None:
     """Begin an attachment; raises ``IntegrityError`` if it was begun before."""
-    values = {"key_hash": key_hash, "length": length, "received": 0, "expires_at": expires_at}
-    await db.execute(insert(AttachmentRow).values(values))
+    await db.execute(insert(AttachmentRow).values(key_hash=key_hash, **asdict(attachment)))
 
 
 async def append_piece(db: AsyncConnection, key_hash: bytes, piece: Piece, *, expires_at: int) -> bool:

@@ -17,8 +17,8 @@ from aiohttp import web
 
 from messaging.relay.attachments.handlers import UPLOADS_PATH
 from messaging.relay.attachments.ranges import Unsatisfiable, range_of
-from messaging.relay.attachments.service import AttachmentService, hash_key
-from messaging.relay.attachments.tables import Attachment
+from messaging.relay.attachments.service import AttachmentService
+from messaging.relay.attachments.tables import Attachment, hash_key
 from messaging.relay.errors import (
     MalformedRequest,
     MethodNotAllowed,
@@ -101,7 +101,7 @@ class Transfers:
         key = _key_in(request.headers.get("Upload-Metadata", ""))
         permitted = self.attachments.check(key, _token(request.headers))
         length = _whole_number(request.headers.get("Upload-Length"))
-        upload = await self.attachments.begin(key, length, permitted=permitted)
+        upload = await self.attachments.begin(key, length, permitted)
         if request.headers.get("Content-Type") == OFFSET_TYPE:
             upload = await self.attachments.append(key, 0, _body(request))
         return _tus(201, {"Location": f"{UPLOADS_PATH}/{key}"} | _progress(upload))

@@ -9,11 +9,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging.relay.accounts.linking_tables import delete_expired_links
 from messaging.relay.accounts.tables import delete_expired_tombstones, delete_expired_verifications
+from messaging.relay.accounts.usernames import delete_expired_usernames
 from messaging.relay.database import Database
 from messaging.relay.logs import get_logger
 from messaging.relay.messages.idempotency import delete_expired_sends
 from messaging.relay.messages.reports import delete_expired_reports
 from messaging.relay.messages.tables import delete_expired, delete_unused_payloads, mailboxes_behind
+from messaging.relay.profiles.tables import expire_unshown_avatars
 
 SWEEP_SECONDS = 60 * 60
 _SWEPT_AT_ONCE = 500
@@ -26,13 +28,15 @@ class Forget(Protocol):
         """Forget them."""
 
 
-# Payloads come last: what pointed at them is gone by then.
+# Payloads come last: what pointed at them is gone by then. Avatars come before the sweep of attachments.
 EVERYTHING: Sequence[Forget] = (
     delete_expired_verifications,
     delete_expired_tombstones,
     delete_expired_links,
+    delete_expired_usernames,
     delete_expired_sends,
     delete_expired_reports,
+    expire_unshown_avatars,
     delete_unused_payloads,
 )
 

@@ -16,8 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import DataObject, binary, data, integers, lists
 
 from messaging.relay.attachments import service as module
-from messaging.relay.attachments.service import AttachmentService, hash_key
+from messaging.relay.attachments.service import AttachmentService, Permitted
 from messaging.relay.attachments.storage import open_storage
+from messaging.relay.attachments.tables import hash_key
 from messaging.relay.database import Database
 from messaging.relay.errors import StartupError
 from messaging.relay.limits import Bucket, Limit
@@ -118,6 +119,7 @@ async def test_a_broken_line_keeps_what_has_arrived(uploader: Device) -> None:
     headers = {**upload.form["headers"], **TUS, **BYTES, "Upload-Offset": "0", "Content-Length": "1000000"}
     with pytest.raises((aiohttp.ClientError, ConnectionError)):
         await uploader.peer.http.patch(uploader.peer.relay.url + upload.path, data=half(), headers=headers)
+    offset = 0
     for _ in range(100):
         if (offset := await upload.offset()) > 0:
             break
@@ -198,9 +200,8 @@ async def test_only_the_form_permits_and_only_once(uploader: Device) -> None:
         {"Upload_Metadata": "nothing"},
         {"Upload_Metadata": "filename !"},
     ):
-        assert (
-            await (await form(uploader)).call("POST", "/upload/attachments", **{"Upload_Length": "1", **bad})
-        ).status == 400
+        headers: dict[str, Any] = {"Upload_Length": "1", **bad}
+        assert (await (await form(uploader)).call("POST", "/upload/attachments", **headers)).status == 400
 
 
 async def test_another_version_of_the_protocol_is_refused(uploader: Device) -> None:
@@ -239,7 +240,7 @@ async def test_what_has_expired_is_forgotten_bytes_and_all(database: Database, t
         yield b"x" * 10
 
     for key, length in (("whole", 10), ("half", 20)):
-        await service.begin(key, length, permitted=100)
+        await service.begin(key, length, Permitted(100))
         await service.append(key, 0, body())
     await service.storage.put("orphan/of-a-crash", b"lost")
 
