@@ -1,38 +1,17 @@
 """The official, unmodified libsignal client uses the relay over TLS, on both databases: nobody here wrote its half."""
 
-import asyncio
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from signal_protocol.node import WORKER_FOLDER, find_node
 from tests.relays import StartedRelay
-
-SCRIPT = Path(__file__).with_name("official_client.mjs")
-LIBSIGNAL = WORKER_FOLDER / "node_modules" / "@signalapp" / "libsignal-client"
+from tests.system.official.client import run_script
 
 
 @pytest.fixture
-async def seen(tls_relay: StartedRelay, tmp_path: Path) -> dict[str, Any]:
+async def seen(tls_relay: StartedRelay) -> dict[str, Any]:
     """What the official client saw."""
-    assert tls_relay.tls is not None
-    root = tmp_path / "root.der"
-    root.write_bytes(tls_relay.tls.root_der)
-    process = await asyncio.create_subprocess_exec(
-        find_node(),
-        SCRIPT,
-        LIBSIGNAL,
-        str(tls_relay.port),
-        root,
-        tls_relay.codes,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, errors = await process.communicate()
-    assert process.returncode == 0, errors.decode()[-2000:]
-    return dict(json.loads(output))
+    return await run_script("conversation.mjs", tls_relay)
 
 
 async def test_the_official_client_registers_talks_and_acknowledges(seen: dict[str, Any]) -> None:
@@ -71,6 +50,9 @@ async def test_the_official_client_registers_talks_and_acknowledges(seen: dict[s
     assert seen["unacknowledged"] == 3
     assert seen["redelivered"] == ["one", "two", "three"]
     assert seen["afterAcknowledgement"] == 0
+
+    assert set(seen["receipts"]) == {1}  # of the unsealed messages that Bob acknowledged
+    assert len(seen["receipts"]) >= 4
 
     assert seen["wrongPassword"] == "IoError"
     assert seen["unknownPath"] == 404
