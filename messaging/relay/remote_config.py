@@ -12,7 +12,7 @@ from uuid import UUID
 
 from messaging.relay.accounts.authentication import Authentication
 from messaging.relay.errors import StartupError
-from messaging.relay.http import Answer, Call, Route, answer_with
+from messaging.relay.http import Answer, Call, Doc, Route, answer_with
 from messaging.relay.limits import RateLimits
 from messaging.wire.profiles import Quota, Quotas, RemoteConfig
 
@@ -90,4 +90,14 @@ def config_routes(config: dict[str, ConfigValue], limits: RateLimits, authentica
         )
         return answer_with(Quotas(limits=quotas))
 
-    return [Route("GET", "/v2/config", get_config), Route("GET", "/v1/limits", get_limits)]
+    return [
+        Route(
+            "GET",
+            "/v2/config",
+            get_config,
+            Doc("Values that the operator sets for clients", gives=RemoteConfig, also=(304,)),
+        ),
+        Route(
+            "GET", "/v1/limits", get_limits, Doc("What is left to the calling account in its own buckets", gives=Quotas)
+        ),
+    ]

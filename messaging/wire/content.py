@@ -15,6 +15,7 @@ from messaging.wire.errors import MalformedContent, MalformedField
 from messaging.wire.identifiers import ServiceId
 from messaging.wire.limits import CONTENT_BLOCK, MASTER_KEY, MAX_CONVERSATION_MEMBERS, NONCE, REQUEST_ID
 from messaging.wire.protobuf import content_pb2 as pb
+from messaging.wire.strings import check_strings
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -205,7 +206,9 @@ def decode_content(plaintext: bytes) -> Content:
         MalformedContent: not padded, not protobuf, or a field that does not have its shape.
     """
     try:
-        return _from_protobuf(pb.Content.FromString(unpad(plaintext)))
+        content = pb.Content.FromString(unpad(plaintext))
+        check_strings(content)
+        return _from_protobuf(content)
     except (DecodeError, MalformedField):
         raise MalformedContent("content does not have its shape") from None
 

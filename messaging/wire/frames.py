@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 from google.protobuf.message import DecodeError
 
-from messaging.wire.errors import MalformedFrame
+from messaging.wire.errors import MalformedField, MalformedFrame
 from messaging.wire.limits import MAX_HEADER, MAX_HEADERS, MAX_PATH
 from messaging.wire.protobuf import websocket_pb2 as pb
+from messaging.wire.strings import check_strings
 
 NO_HEADERS: Mapping[str, str] = {}
 
@@ -71,7 +72,8 @@ def decode_frame(data: bytes) -> Frame:
     """
     try:
         frame = pb.Frame.FromString(data)
-    except DecodeError:
+        check_strings(frame)
+    except (DecodeError, MalformedField):
         raise MalformedFrame("a frame that is not protobuf") from None
     if frame.type == pb.Frame.REQUEST and frame.HasField("request"):
         return _request(frame.request)
@@ -121,6 +123,8 @@ def decode_provisioning_address(data: bytes) -> str:
         MalformedFrame: not a provisioning address.
     """
     try:
-        return str(pb.ProvisioningAddress.FromString(data).address)
-    except DecodeError:
+        address = pb.ProvisioningAddress.FromString(data)
+        check_strings(address)
+    except (DecodeError, MalformedField):
         raise MalformedFrame("a provisioning address that is not protobuf") from None
+    return address.address

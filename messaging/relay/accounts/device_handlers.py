@@ -3,11 +3,23 @@
 from messaging.relay.accounts.account import AccountService, info_of
 from messaging.relay.accounts.authentication import Authentication
 from messaging.relay.accounts.linking import LinkingService
-from messaging.relay.errors import InvalidRequest, NotAuthenticated
-from messaging.relay.http import NO_CONTENT, Answer, Call, Route, answer_with
+from messaging.relay.errors import (
+    CapabilityMissing,
+    Forbidden,
+    InvalidRequest,
+    InvalidSignedKey,
+    MalformedRequest,
+    NotAuthenticated,
+    NotFound,
+    TooManyDevices,
+)
+from messaging.relay.http import NO_CONTENT, Access, Answer, Call, Doc, Route, answer_with
 from messaging.wire.accounts import (
+    DeviceInfo,
     DeviceInfoList,
     LinkDeviceRequest,
+    LinkDeviceResponse,
+    LinkDeviceToken,
     ProvisioningMessage,
     read_capabilities,
 )
@@ -58,11 +70,62 @@ def device_routes(accounts: AccountService, linking: LinkingService, authenticat
         return NO_CONTENT
 
     return [
-        Route("GET", "/v1/devices", get_devices),
-        Route("DELETE", "/v1/devices/{device_id}", remove_device),
-        Route("PUT", "/v1/devices/capabilities", set_capabilities),
-        Route("GET", "/v1/devices/provisioning/code", get_token),
-        Route("PUT", "/v1/devices/link", link),
-        Route("GET", "/v1/devices/wait_for_linked_device/{token_identifier}", wait_for_device),
-        Route("PUT", "/v1/provisioning/{address}", leave_message),
+        Route("GET", "/v1/devices", get_devices, Doc("The devices of the calling account", gives=DeviceInfoList)),
+        Route(
+            "DELETE",
+            "/v1/devices/{device_id}",
+            remove_device,
+            Doc("Remove a linked device", status=204, raises=(Forbidden, InvalidRequest)),
+        ),
+        Route(
+            "PUT",
+            "/v1/devices/capabilities",
+            set_capabilities,
+            Doc("Replace the capabilities of the calling device", takes=dict, status=204),
+        ),
+        Route(
+            "GET",
+            "/v1/devices/provisioning/code",
+            get_token,
+            Doc(
+                "A token that links one device, for ten minutes; from the primary device",
+                gives=LinkDeviceToken,
+                raises=(TooManyDevices,),
+            ),
+        ),
+        Route(
+            "PUT",
+            "/v1/devices/link",
+            link,
+            Doc(
+                "Link a new device with a token",
+                access=Access.NEW_DEVICE,
+                takes=LinkDeviceRequest,
+                gives=LinkDeviceResponse,
+                raises=(Forbidden, CapabilityMissing, TooManyDevices, InvalidSignedKey),
+            ),
+        ),
+        Route(
+            "GET",
+            "/v1/devices/wait_for_linked_device/{token_identifier}",
+            wait_for_device,
+            Doc(
+                "Wait until a token was used; 204 if it was not",
+                gives=DeviceInfo,
+                also=(204,),
+                raises=(MalformedRequest,),
+                query={"timeout": "seconds to wait, 1 to 3600, by default 30"},
+            ),
+        ),
+        Route(
+            "PUT",
+            "/v1/provisioning/{address}",
+            leave_message,
+            Doc(
+                "Leave one message for a device that waits at a provisioning address",
+                takes=ProvisioningMessage,
+                status=204,
+                raises=(NotFound,),
+            ),
+        ),
     ]

@@ -6,12 +6,24 @@ from messaging.relay.accounts.certificates import CertificateService
 from messaging.relay.accounts.registration import RegistrationService
 from messaging.relay.accounts.report import describe
 from messaging.relay.accounts.service import VerificationService
-from messaging.relay.errors import NotAuthenticated
-from messaging.relay.http import NO_CONTENT, Answer, Call, Route, answer_with
+from messaging.relay.errors import (
+    CodeNotDelivered,
+    Forbidden,
+    InvalidRequest,
+    InvalidSignedKey,
+    MalformedRequest,
+    NotAuthenticated,
+    NotFound,
+    RegistrationLocked,
+    VerificationConflict,
+)
+from messaging.relay.http import NO_CONTENT, Access, Answer, Call, Doc, Route, answer_with
 from messaging.wire.accounts import (
     AccountAttributes,
+    AccountCreationResponse,
     AccountIdentityResponse,
     CreateVerificationSession,
+    DataReport,
     DeviceName,
     Discoverability,
     RegistrationLock,
@@ -19,8 +31,10 @@ from messaging.wire.accounts import (
     RequestVerificationCode,
     SubmitVerificationCode,
     UpdateVerificationSession,
+    VerificationSession,
 )
 from messaging.wire.identifiers import parse_device_id
+from messaging.wire.messages import DeliveryCertificate
 
 _SESSION = "/v1/verification/session/{session_id}"
 
@@ -48,11 +62,64 @@ def verification_routes(verification: VerificationService) -> list[Route]:
         return answer_with(await verification.submit_code(call.parameters["session_id"], submitted.code))
 
     return [
-        Route("POST", "/v1/verification/session", create),
-        Route("GET", _SESSION, get),
-        Route("PATCH", _SESSION, update),
-        Route("POST", f"{_SESSION}/code", request_code),
-        Route("PUT", f"{_SESSION}/code", submit_code),
+        Route(
+            "POST",
+            "/v1/verification/session",
+            create,
+            Doc(
+                "Begin to verify a number",
+                access=Access.ANYONE,
+                takes=CreateVerificationSession,
+                gives=VerificationSession,
+            ),
+        ),
+        Route(
+            "GET",
+            _SESSION,
+            get,
+            Doc(
+                "The state of a verification session",
+                access=Access.ANYONE,
+                gives=VerificationSession,
+                raises=(NotFound, InvalidRequest),
+            ),
+        ),
+        Route(
+            "PATCH",
+            _SESSION,
+            update,
+            Doc(
+                "Update a verification session; nothing is asked for, so nothing changes",
+                access=Access.ANYONE,
+                takes=UpdateVerificationSession,
+                gives=VerificationSession,
+                raises=(NotFound,),
+            ),
+        ),
+        Route(
+            "POST",
+            f"{_SESSION}/code",
+            request_code,
+            Doc(
+                "Send a code to the number",
+                access=Access.ANYONE,
+                takes=RequestVerificationCode,
+                gives=VerificationSession,
+                raises=(NotFound, VerificationConflict, CodeNotDelivered),
+            ),
+        ),
+        Route(
+            "PUT",
+            f"{_SESSION}/code",
+            submit_code,
+            Doc(
+                "Try a code; the answer says whether the number is verified now",
+                access=Access.ANYONE,
+                takes=SubmitVerificationCode,
+                gives=VerificationSession,
+                raises=(NotFound, VerificationConflict),
+            ),
+        ),
     ]
 
 
@@ -78,10 +145,28 @@ def registration_routes(
         return Answer(200)
 
     return [
-        Route("POST", "/v1/registration", register),
-        Route("GET", "/v1/accounts/whoami", whoami),
-        Route("GET", "/v1/certificate/delivery", delivery_certificate),
-        Route("GET", "/v1/keepalive", keepalive),
+        Route(
+            "POST",
+            "/v1/registration",
+            register,
+            Doc(
+                "Register the account of a verified number, or register it anew",
+                access=Access.NUMBER,
+                takes=RegistrationRequest,
+                gives=AccountCreationResponse,
+                raises=(MalformedRequest, Forbidden, RegistrationLocked, InvalidSignedKey),
+            ),
+        ),
+        Route(
+            "GET", "/v1/accounts/whoami", whoami, Doc("The ids of the calling account", gives=AccountIdentityResponse)
+        ),
+        Route(
+            "GET",
+            "/v1/certificate/delivery",
+            delivery_certificate,
+            Doc("A sender certificate for sealed sender, valid for a day", gives=DeliveryCertificate),
+        ),
+        Route("GET", "/v1/keepalive", keepalive, Doc("Nothing, so that a connection stays open", access=Access.ANYONE)),
     ]
 
 
@@ -124,11 +209,52 @@ def account_routes(accounts: AccountService, authentication: Authentication) -> 
         return answer_with(describe(await accounts.report(caller), caller))
 
     return [
-        Route("PUT", "/v1/accounts/attributes", set_attributes),
-        Route("PUT", "/v1/accounts/registration_lock", set_lock),
-        Route("DELETE", "/v1/accounts/registration_lock", remove_lock),
-        Route("PUT", "/v1/accounts/name", set_name),
-        Route("PUT", "/v2/accounts/phone_number_discoverability", set_discoverable),
-        Route("DELETE", "/v1/accounts/me", delete_account),
-        Route("GET", "/v2/accounts/data_report", data_report),
+        Route(
+            "PUT",
+            "/v1/accounts/attributes",
+            set_attributes,
+            Doc("Replace the attributes of account and device", takes=AccountAttributes, status=204),
+        ),
+        Route(
+            "PUT",
+            "/v1/accounts/registration_lock",
+            set_lock,
+            Doc("Set the registration lock; from the primary device", takes=RegistrationLock, status=204),
+        ),
+        Route(
+            "DELETE",
+            "/v1/accounts/registration_lock",
+            remove_lock,
+            Doc("Remove the registration lock; from the primary device", status=204),
+        ),
+        Route(
+            "PUT",
+            "/v1/accounts/name",
+            set_name,
+            Doc(
+                "Set the encrypted name of a device",
+                takes=DeviceName,
+                status=204,
+                raises=(Forbidden, NotFound),
+                query={"deviceId": "the device, by default the calling one"},
+            ),
+        ),
+        Route(
+            "PUT",
+            "/v2/accounts/phone_number_discoverability",
+            set_discoverable,
+            Doc("Say whether others may find the account by its number", takes=Discoverability, status=204),
+        ),
+        Route(
+            "DELETE",
+            "/v1/accounts/me",
+            delete_account,
+            Doc("Delete the account and everything in it; from the primary device", status=204),
+        ),
+        Route(
+            "GET",
+            "/v2/accounts/data_report",
+            data_report,
+            Doc("Everything that the relay holds on the calling account", gives=DataReport),
+        ),
     ]

@@ -4,8 +4,8 @@ from uuid import UUID
 
 from messaging.relay.accounts.authentication import Authentication
 from messaging.relay.accounts.usernames import UsernameService
-from messaging.relay.errors import InvalidRequest, MalformedRequest
-from messaging.relay.http import NO_CONTENT, Answer, Call, Route, answer_with
+from messaging.relay.errors import Conflict, Gone, InvalidRequest, MalformedRequest, NotFound
+from messaging.relay.http import NO_CONTENT, Access, Answer, Call, Doc, Route, answer_with
 from messaging.wire.json import decode_base64
 from messaging.wire.limits import USERNAME_HASH
 from messaging.wire.profiles import AccountIdentifier
@@ -14,6 +14,7 @@ from messaging.wire.usernames import (
     EncryptedUsername,
     ReserveUsernameHashRequest,
     ReserveUsernameHashResponse,
+    UsernameHashResponse,
     UsernameLinkHandle,
 )
 
@@ -68,14 +69,68 @@ def username_routes(usernames: UsernameService, authentication: Authentication) 
         return Answer(200)
 
     return [
-        Route("PUT", f"{_HASH}/reserve", reserve),
-        Route("PUT", f"{_HASH}/confirm", confirm),
-        Route("DELETE", _HASH, release),
-        Route("GET", f"{_HASH}/{{username_hash}}", find),
-        Route("PUT", _LINK, set_link),
-        Route("DELETE", _LINK, delete_link),
-        Route("GET", f"{_LINK}/{{handle}}", find_link),
-        Route("HEAD", "/v1/accounts/account/{service_id}", exists),
+        Route(
+            "PUT",
+            f"{_HASH}/reserve",
+            reserve,
+            Doc(
+                "Reserve the first free one of several username hashes",
+                takes=ReserveUsernameHashRequest,
+                gives=ReserveUsernameHashResponse,
+                raises=(Conflict,),
+            ),
+        ),
+        Route(
+            "PUT",
+            f"{_HASH}/confirm",
+            confirm,
+            Doc(
+                "Make a reserved hash the account's username",
+                takes=ConfirmUsernameHashRequest,
+                gives=UsernameHashResponse,
+                raises=(Conflict, Gone),
+            ),
+        ),
+        Route("DELETE", _HASH, release, Doc("Give the username up", status=204)),
+        Route(
+            "GET",
+            f"{_HASH}/{{username_hash}}",
+            find,
+            Doc(
+                "The account with a username",
+                access=Access.NOBODY_KNOWN,
+                gives=AccountIdentifier,
+                raises=(NotFound, MalformedRequest, InvalidRequest),
+            ),
+        ),
+        Route(
+            "PUT",
+            _LINK,
+            set_link,
+            Doc("Set the link of the username", takes=EncryptedUsername, gives=UsernameLinkHandle, raises=(Conflict,)),
+        ),
+        Route("DELETE", _LINK, delete_link, Doc("Remove the link of the username", status=204)),
+        Route(
+            "GET",
+            f"{_LINK}/{{handle}}",
+            find_link,
+            Doc(
+                "What a username link gives",
+                access=Access.NOBODY_KNOWN,
+                gives=EncryptedUsername,
+                raises=(NotFound, MalformedRequest, InvalidRequest),
+            ),
+        ),
+        Route(
+            "HEAD",
+            "/v1/accounts/account/{service_id}",
+            exists,
+            Doc(
+                "Whether there is an account with this identity",
+                access=Access.NOBODY_KNOWN,
+                raises=(NotFound, MalformedRequest),
+            ),
+        ),
     ]
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from messaging.relay.accounts.registration import RegistrationService
 from messaging.relay.accounts.tables import assistants
 from messaging.relay.database import Database
-from messaging.relay.errors import Forbidden, InvalidRequest, NotAuthenticated
-from messaging.relay.http import Answer, Call, Route, answer_with
-from messaging.wire.accounts import RegistrationRequest
+from messaging.relay.errors import Forbidden, InvalidRequest, InvalidSignedKey, NotAuthenticated
+from messaging.relay.http import Access, Answer, Call, Doc, Route, answer_with
+from messaging.wire.accounts import AccountCreationResponse, RegistrationRequest
 from messaging.wire.server_info import AssistantInfo, ServerInfo
 
 TOKEN_HEADER = "X-Assistant-Token"  # noqa: S105 - the name of a header
@@ -47,7 +47,20 @@ def assistant_routes(service: AssistantService) -> list[Route]:
         request = call.entity(RegistrationRequest)
         return answer_with(await service.registration.register_assistant(name, request, credentials))
 
-    return [Route("PUT", "/v1/assistants/{name}", put_assistant)]
+    return [
+        Route(
+            "PUT",
+            "/v1/assistants/{name}",
+            put_assistant,
+            Doc(
+                "Register the account of an assistant, with the operator's token",
+                access=Access.OPERATOR_TOKEN,
+                takes=RegistrationRequest,
+                gives=AccountCreationResponse,
+                raises=(Forbidden, InvalidSignedKey),
+            ),
+        )
+    ]
 
 
 def server_info_routes(database: Database, describe: Callable[[tuple[AssistantInfo, ...]], ServerInfo]) -> list[Route]:
@@ -58,4 +71,11 @@ def server_info_routes(database: Database, describe: Callable[[tuple[AssistantIn
             found = await assistants(db)
         return answer_with(describe(tuple(AssistantInfo(name=name, service_id=str(aci)) for name, aci in found)))
 
-    return [Route("GET", "/v1/server-info", get_server_info)]
+    return [
+        Route(
+            "GET",
+            "/v1/server-info",
+            get_server_info,
+            Doc("What a client must know of this relay", access=Access.ANYONE, gives=ServerInfo),
+        )
+    ]

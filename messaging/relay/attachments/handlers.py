@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 from messaging.relay.accounts.authentication import Authentication
 from messaging.relay.attachments.service import AttachmentService
-from messaging.relay.errors import MalformedRequest
-from messaging.relay.http import Answer, Call, Route, answer_with
+from messaging.relay.errors import MalformedRequest, TooLarge
+from messaging.relay.http import Answer, Call, Doc, Route, answer_with
 from messaging.wire.attachments import TUS_CDN, UploadForm
 
 UPLOADS_PATH = "/upload/attachments"
@@ -29,4 +29,16 @@ def attachment_routes(
         form = UploadForm(cdn=TUS_CDN, key=permission.key, headers=headers, signed_upload_location=location)
         return answer_with(form)
 
-    return [Route("GET", "/v4/attachments/form/upload", get_form)]
+    return [
+        Route(
+            "GET",
+            "/v4/attachments/form/upload",
+            get_form,
+            Doc(
+                "Permission to upload an attachment, with where and how",
+                gives=UploadForm,
+                raises=(MalformedRequest, TooLarge),
+                query={"uploadLength": "bytes, at most the largest attachment"},
+            ),
+        )
+    ]

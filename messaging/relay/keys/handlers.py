@@ -2,10 +2,13 @@
 
 from messaging.relay.accounts.access import access_key_of
 from messaging.relay.accounts.authentication import Authentication
-from messaging.relay.http import NO_CONTENT, Answer, Call, Route, answer_with
+from messaging.relay.errors import InvalidRequest, InvalidSignedKey, KeysDiffer, MalformedRequest, NotFound
+from messaging.relay.http import NO_CONTENT, Access, Answer, Call, Doc, Route, answer_with
 from messaging.relay.keys.service import KeyService
 from messaging.wire.identifiers import IdentityKind, parse_device_id
-from messaging.wire.keys import ALL_DEVICES, CheckKeysRequest, SetKeysRequest, SignedPreKey
+from messaging.wire.keys import ALL_DEVICES, CheckKeysRequest, PreKeyCount, PreKeyResponse, SetKeysRequest, SignedPreKey
+
+_IDENTITY = {"identity": "`aci` or `pni`, by default `aci`"}
 
 
 def key_routes(keys: KeyService, authentication: Authentication) -> list[Route]:
@@ -43,9 +46,55 @@ def key_routes(keys: KeyService, authentication: Authentication) -> list[Route]:
         return answer_with(found)
 
     return [
-        Route("PUT", "/v2/keys", put_keys),
-        Route("GET", "/v2/keys", get_count),
-        Route("PUT", "/v2/keys/signed", put_signed),
-        Route("POST", "/v2/keys/check", check),
-        Route("GET", "/v2/keys/{service_id}/{device_id}", get_bundles),
+        Route(
+            "PUT",
+            "/v2/keys",
+            put_keys,
+            Doc(
+                "Upload prekeys; what is present replaces what was stored",
+                takes=SetKeysRequest,
+                status=204,
+                raises=(MalformedRequest, InvalidSignedKey),
+                query=_IDENTITY,
+            ),
+        ),
+        Route(
+            "GET",
+            "/v2/keys",
+            get_count,
+            Doc("How many one-time prekeys are left", gives=PreKeyCount, raises=(MalformedRequest,), query=_IDENTITY),
+        ),
+        Route(
+            "PUT",
+            "/v2/keys/signed",
+            put_signed,
+            Doc(
+                "Replace the signed EC prekey",
+                takes=SignedPreKey,
+                status=204,
+                raises=(MalformedRequest, InvalidSignedKey),
+                query=_IDENTITY,
+            ),
+        ),
+        Route(
+            "POST",
+            "/v2/keys/check",
+            check,
+            Doc(
+                "Whether the relay has the same repeated-use keys as the device",
+                takes=CheckKeysRequest,
+                raises=(KeysDiffer, MalformedRequest),
+            ),
+        ),
+        Route(
+            "GET",
+            "/v2/keys/{service_id}/{device_id}",
+            get_bundles,
+            Doc(
+                "Prekey bundles of one device of an account, or of all (`*`)",
+                access=Access.DEVICE_OR_KEY,
+                gives=PreKeyResponse,
+                raises=(NotFound, InvalidRequest),
+            ),
+        ),
     ]

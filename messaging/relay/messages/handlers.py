@@ -5,14 +5,43 @@ from uuid import UUID
 from messaging.relay.accounts.access import access_key_of
 from messaging.relay.accounts.authentication import Authentication
 from messaging.relay.delivery.parking import ParkingService
-from messaging.relay.errors import MalformedRequest, NotAuthenticated, NotFound
-from messaging.relay.http import NO_CONTENT, Answer, Call, Route, answer_with
+from messaging.relay.errors import (
+    DevicesMismatched,
+    DevicesStale,
+    Forbidden,
+    IdempotencyKeyReused,
+    MalformedRequest,
+    ManyMismatched,
+    ManyStale,
+    NotAuthenticated,
+    NotFound,
+)
+from messaging.relay.http import NO_CONTENT, Access, Answer, Call, Doc, Route, answer_with
 from messaging.relay.messages.idempotency import once_of
 from messaging.relay.messages.multi_recipient import ManySending, MultiRecipientService
 from messaging.relay.messages.repair import RepairingSender
 from messaging.relay.messages.reports import SpamReports
 from messaging.relay.messages.service import Sending
-from messaging.wire.messages import GROUP_SEND_HEADER, IncomingMessageList, SpamReport
+from messaging.wire.messages import (
+    GROUP_SEND_HEADER,
+    IDEMPOTENCY_HEADER,
+    MULTI_RECIPIENT_TYPE,
+    IncomingMessageList,
+    ParkedMessages,
+    SendMessageResponse,
+    SendMultiRecipientMessageResponse,
+    SpamReport,
+)
+
+_STORY = {"story": "`true`: no access is needed, and unknown recipients are no error"}
+_ONE = {**_STORY, "bundles": "`true`: add prekey bundles to a 409 or 410, rate-limited"}
+_MANY = {
+    **_STORY,
+    "ts": "the sender's timestamp, milliseconds since 1970",
+    "online": "`true`: only for devices that are online",
+    "urgent": "`false`: wake nobody",
+}
+_ONCE = {IDEMPOTENCY_HEADER: "16 to 128 characters: a repeated send is answered as the first time and sent once"}
 
 
 def message_routes(
@@ -65,12 +94,58 @@ def message_routes(
         return NO_CONTENT
 
     return [
-        Route("PUT", "/v1/messages/multi_recipient", put_many),
-        Route("GET", "/v1/messages/parked", get_parked),
-        Route("POST", "/v1/messages/parked/{sequence}/retry", retry_parked),
-        Route("DELETE", "/v1/messages/parked/{sequence}", drop_parked),
-        Route("POST", "/v1/messages/report/{source}/{guid}", report),
-        Route("PUT", "/v1/messages/{service_id}", put_messages),
+        Route(
+            "PUT",
+            "/v1/messages/multi_recipient",
+            put_many,
+            Doc(
+                "Send one sealed message to many accounts",
+                access=Access.KEY,
+                takes=MULTI_RECIPIENT_TYPE,
+                gives=SendMultiRecipientMessageResponse,
+                raises=(NotFound, ManyMismatched, ManyStale, IdempotencyKeyReused),
+                query=_MANY,
+                headers=_ONCE,
+            ),
+        ),
+        Route(
+            "GET",
+            "/v1/messages/parked",
+            get_parked,
+            Doc("Envelopes that failed too often and wait for a decision", gives=ParkedMessages),
+        ),
+        Route(
+            "POST",
+            "/v1/messages/parked/{sequence}/retry",
+            retry_parked,
+            Doc("Queue a parked envelope again, at the end", status=204, raises=(NotFound,)),
+        ),
+        Route(
+            "DELETE",
+            "/v1/messages/parked/{sequence}",
+            drop_parked,
+            Doc("Forget a parked envelope", status=204, raises=(NotFound,)),
+        ),
+        Route(
+            "POST",
+            "/v1/messages/report/{source}/{guid}",
+            report,
+            Doc("Report the sender of an envelope", takes=SpamReport, status=202, raises=(NotFound,)),
+        ),
+        Route(
+            "PUT",
+            "/v1/messages/{service_id}",
+            put_messages,
+            Doc(
+                "Send one ciphertext to each device of an account",
+                access=Access.DEVICE_OR_KEY,
+                takes=IncomingMessageList,
+                gives=SendMessageResponse,
+                raises=(MalformedRequest, Forbidden, NotFound, DevicesMismatched, DevicesStale, IdempotencyKeyReused),
+                query=_ONE,
+                headers=_ONCE,
+            ),
+        ),
     ]
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from messaging.relay.accounts.access import access_key_of
 from messaging.relay.accounts.authentication import Authentication
 from messaging.relay.attachments.handlers import UPLOADS_PATH
-from messaging.relay.errors import NotSupported
-from messaging.relay.http import Answer, Call, Route, answer_with
+from messaging.relay.errors import NotFound, NotSupported
+from messaging.relay.http import Access, Answer, Call, Doc, Route, answer_with
 from messaging.relay.profiles.service import ProfileService
 from messaging.wire.attachments import TUS_CDN
 from messaging.wire.profiles import (
@@ -15,6 +15,7 @@ from messaging.wire.profiles import (
     BatchIdentityCheckRequest,
     BatchIdentityCheckResponse,
     CreateProfileRequest,
+    Profile,
 )
 
 
@@ -55,9 +56,58 @@ def profile_routes(
         return answer_with(BatchIdentityCheckResponse(elements=tuple(changed)))
 
     return [
-        Route("PUT", "/v1/profile", put_profile),
-        Route("GET", "/v1/profile/{service_id}", get_profile),
-        Route("GET", "/v1/profile/{service_id}/{version}", get_profile),
-        Route("GET", "/v1/profile/{service_id}/{version}/{credential_request}", get_credential),
-        Route("POST", "/v1/profile/identity_check/batch", check_identities),
+        Route(
+            "PUT",
+            "/v1/profile",
+            put_profile,
+            Doc(
+                "Set one version of the profile; a form if an avatar is to be uploaded",
+                takes=CreateProfileRequest,
+                gives=AvatarForm,
+                empty_too=True,
+            ),
+        ),
+        Route(
+            "GET",
+            "/v1/profile/{service_id}",
+            get_profile,
+            Doc(
+                "A profile, with what is encrypted under one version",
+                access=Access.DEVICE_OR_KEY,
+                gives=Profile,
+                raises=(NotFound,),
+            ),
+        ),
+        Route(
+            "GET",
+            "/v1/profile/{service_id}/{version}",
+            get_profile,
+            Doc(
+                "A profile, with what is encrypted under one version",
+                access=Access.DEVICE_OR_KEY,
+                gives=Profile,
+                raises=(NotFound,),
+            ),
+        ),
+        Route(
+            "GET",
+            "/v1/profile/{service_id}/{version}/{credential_request}",
+            get_credential,
+            Doc(
+                "Not supported: a profile key credential needs zero-knowledge group secrets",
+                access=Access.DEVICE_OR_KEY,
+                raises=(NotSupported,),
+            ),
+        ),
+        Route(
+            "POST",
+            "/v1/profile/identity_check/batch",
+            check_identities,
+            Doc(
+                "Which of these identities have another key than the caller knows",
+                access=Access.ANYONE,
+                takes=BatchIdentityCheckRequest,
+                gives=BatchIdentityCheckResponse,
+            ),
+        ),
     ]

@@ -8,9 +8,11 @@ from hypothesis.strategies import text
 from sqlalchemy.exc import OperationalError
 
 from messaging.relay.errors import MethodNotAllowed, NoSuchPath, NotAuthenticated, RelayError
-from messaging.relay.http import Answer, Call, Credentials, Dispatcher, Route, Router, outcome_of
+from messaging.relay.http import Answer, Call, Credentials, Dispatcher, Doc, Route, Router, outcome_of
 from messaging.wire.json import MalformedJson
 from tests.relays import unlimited
+
+DOC = Doc("a test")
 
 
 async def ok(_call: Call) -> Answer:
@@ -18,7 +20,9 @@ async def ok(_call: Call) -> Answer:
 
 
 def router() -> Router:
-    return Router([Route("GET", "/a/{one}", ok), Route("PUT", "/a/{one}", ok), Route("GET", "/a/b/{two}", ok)])
+    return Router(
+        [Route("GET", "/a/{one}", ok, DOC), Route("PUT", "/a/{one}", ok, DOC), Route("GET", "/a/b/{two}", ok, DOC)]
+    )
 
 
 def test_a_path_gives_its_parameters() -> None:
@@ -81,7 +85,9 @@ async def test_whatever_is_raised_becomes_an_answer(
     async def fail(_call: Call) -> Answer:
         raise error
 
-    answer = await Dispatcher([Route("GET", "/", fail)], lambda: 7, unlimited()).answer(Call("GET", "/?CANARY"))
+    answer = await Dispatcher([Route("GET", "/", fail, Doc("fails"))], lambda: 7, unlimited()).answer(
+        Call("GET", "/?CANARY")
+    )
     assert (answer.status, answer.headers["X-Signal-Timestamp"]) == (status, "7")
     assert b"CANARY" not in answer.body
     captured = capsys.readouterr()

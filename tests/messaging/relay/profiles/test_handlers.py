@@ -121,7 +121,7 @@ async def test_shapes_are_checked(alice: Device) -> None:
         {"commitment": None},
     ):
         assert await alice.set("PUT", "/v1/profile", {**profile(a_version()), **bad}) == 422
-    assert await alice.set("GET", f"/v1/profile/{alice.aci}/{a_version()}/00?credentialType=expiringProfileKey") == 501
+    assert await alice.set("GET", f"/v1/profile/{alice.aci}/{a_version()}/00?credentialType=expiringProfileKey") == 404
 
 
 async def test_changed_identity_keys_are_told_and_nothing_of_strangers(alice: Device, bob: Device) -> None:

@@ -1,0 +1,38 @@
+"""Strings that are not UTF-8, which the parser lets pass as bytes, are refused wherever they stand."""
+
+import pytest
+
+from messaging.wire.content import DataMessage, decode_content, encode_content, pad, unpad
+from messaging.wire.errors import MalformedContent, MalformedField, MalformedFrame
+from messaging.wire.frames import Request, decode_frame, decode_provisioning_address, encode_frame
+from messaging.wire.protobuf import websocket_pb2 as pb
+from messaging.wire.strings import check_strings
+
+BROKEN = b"\xff\xfe"
+
+
+def broken(data: bytes, text: str) -> bytes:
+    """``data`` with two bytes that are no UTF-8 in the place of ``text``."""
+    assert data.count(text.encode()) == 1
+    return data.replace(text.encode(), BROKEN)
+
+
+@pytest.mark.parametrize("text", ["GE", "/q", "x:"])
+def test_in_a_frame(text: str) -> None:
+    frame = encode_frame(Request(1, "GET", "/q", {"x": "y"}))
+    with pytest.raises(MalformedFrame):
+        decode_frame(broken(frame, text))
+
+
+def test_in_an_address_and_in_content() -> None:
+    with pytest.raises(MalformedFrame):
+        decode_provisioning_address(b"\x0a\x02" + BROKEN)
+    content = unpad(encode_content(DataMessage("no", 1)))
+    with pytest.raises(MalformedContent):
+        decode_content(pad(broken(content, "no")))
+
+
+def test_text_passes_and_the_field_is_named() -> None:
+    check_strings(pb.Frame(request=pb.Request(verb="GET", headers=["a:ä"])))
+    with pytest.raises(MalformedField, match="malformed verb"):
+        check_strings(pb.Request.FromString(b"\x0a\x01\xff"))
