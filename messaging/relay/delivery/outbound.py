@@ -129,9 +129,12 @@ class Outbound:
         self._do(Answered(response.id, accepted=200 <= response.status < 300))
 
     def abandoned(self) -> None:
-        """The device went away. If it answered nothing, the first envelope may be what it dies of: that counts as a failure."""
+        """The device went away. If it answered nothing, the first envelope may be what it dies of: that counts as a failure.
+
+        Only for a device that hears of gaps: for another one a bad line would look the same, and what is parked be lost.
+        """
         oldest = self._stream.oldest_unacknowledged
-        if oldest is not None and not self._stream.progressed:
+        if self._wishes.gaps and oldest is not None and not self._stream.progressed:
             self._unfinished.start(self._fail(oldest))
 
     async def mark(self, marker: str) -> None:

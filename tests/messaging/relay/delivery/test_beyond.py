@@ -21,9 +21,9 @@ async def refuse_next(device: Device) -> None:
         await asyncio.sleep(SOON)
 
 
-async def drop_at_next(device: Device) -> None:
+async def drop_at_next(device: Device, notices: str = "gaps") -> None:
     """Receive an envelope and go without a word, as a program that crashed."""
-    async with device.socket() as socket:
+    async with device.socket(x_subrosa_notices=notices) as socket:
         await socket.envelope()
     await asyncio.sleep(SOON)
 
@@ -88,6 +88,14 @@ async def test_what_a_device_dies_of_five_times_is_parked_too(alice: Device, bob
     await asyncio.sleep(SOON)
     async with bob.socket(x_subrosa_notices="gaps") as socket:
         await only_queue_empty(socket)  # told once
+
+
+async def test_a_device_that_hears_of_no_gaps_loses_nothing_by_a_bad_line(alice: Device, bob: Device) -> None:
+    await alice.send(bob, b"patience")
+    for _ in range(MAX_DELIVERIES + 2):
+        await drop_at_next(bob, notices="")
+    async with bob.socket() as socket:
+        assert await socket.receive(1) == [b"patience"]
 
 
 async def test_a_parked_message_is_tried_again_or_dropped(alice: Device, bob: Device) -> None:
