@@ -6,6 +6,7 @@ import os
 from alembic import context
 from sqlalchemy import Connection
 
+import messaging.relay.accounts.invite_tables
 import messaging.relay.accounts.tables
 import messaging.relay.keys.tables
 import messaging.relay.messages.tables  # noqa: F401 - the imports define the tables

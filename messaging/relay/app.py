@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from sqlalchemy.engine import URL
 
 from messaging.relay.accounts.authentication import Authentication
 from messaging.relay.accounts.certificates import CertificateService
 from messaging.relay.accounts.handlers import account_routes, verification_routes
-from messaging.relay.accounts.providers import provider_of
+from messaging.relay.accounts.invite_service import InviteService
+from messaging.relay.accounts.providers import CodeProvider, ConsoleProvider, FileProvider
 from messaging.relay.accounts.registration import RegistrationService
 from messaging.relay.accounts.service import VerificationService
+from messaging.relay.accounts.webhook import WebhookProvider, parse_url, read_webhook_secret
 from messaging.relay.assistants.handlers import AssistantService, assistant_routes, server_info_routes
 from messaging.relay.database import Database, normalise_url, open_database, sqlite_path
 from messaging.relay.delivery.mailbox import Mailboxes, sweep_regularly
@@ -37,7 +38,7 @@ from messaging.relay.messages.handlers import message_routes
 from messaging.relay.messages.service import MessageService
 from messaging.relay.migrate import migrate, require_current
 from messaging.relay.server import Entrance, HttpServer, is_loopback, tls_context
-from messaging.relay.server_secret import ServerSecret, read_secret
+from messaging.relay.server_secret import ServerSecret, secret_of
 from messaging.relay.settings import Settings
 from messaging.wire.limits import MAX_CONTENT, MAX_DEVICES, MAX_FRAME, MAX_PREKEYS, MAX_UNACKNOWLEDGED
 from messaging.wire.server_info import AssistantInfo, ServerInfo, ServerLimits
@@ -65,12 +66,12 @@ async def open_relay(settings: Settings) -> AsyncIterator[RunningRelay]:
     """
     tls = _tls_of(settings)
     url = normalise_url(settings.database_url)
-    secret = _secret_of(settings, url)
+    secret = secret_of(settings.secret_file, sqlite_path(url), create=True)
     token = None if settings.assistant_token_file is None else _read_token(settings.assistant_token_file)
-    provider = provider_of(settings.verification)
+    database, local = open_database(url), LocalWakeups()
+    provider = _provider_of(settings, database, secret)
     await (migrate(url) if settings.migrate else require_current(url))
 
-    database, local = open_database(url), LocalWakeups()
     redis = None if settings.redis_url is None else _redis(settings.redis_url, local)
     wakeups: Wakeups = local if redis is None else redis
     limits = RateLimits(settings.limits, time.monotonic)
@@ -182,13 +183,21 @@ def _tls_of(settings: Settings) -> ssl.SSLContext | None:
             raise StartupError("--tls-cert and --tls-key go together")
 
 
-def _secret_of(settings: Settings, url: URL) -> ServerSecret:
-    database = sqlite_path(url)
-    if settings.secret_file is not None:
-        return read_secret(settings.secret_file, create=False)
-    if database is None:
-        raise StartupError("with PostgreSQL, --secret-file must name a file with 32 random bytes")
-    return read_secret(database.with_name(f"{database.name}.secret"), create=True)
+def _provider_of(settings: Settings, database: Database, secret: ServerSecret) -> CodeProvider | InviteService:
+    kind, _, rest = settings.verification.partition(":")
+    match kind, rest, settings.webhook_secret_file:
+        case "console", "", _:
+            return ConsoleProvider()
+        case "invite", "", _:
+            return InviteService(database, secret, now_milliseconds)
+        case "file", path, _ if path:
+            return FileProvider(Path(path))
+        case "webhook", url, Path() as file if url:
+            return WebhookProvider(parse_url(url), read_webhook_secret(file), now_milliseconds)
+        case "webhook", url, None if url:
+            raise StartupError("--verification webhook:URL needs --webhook-secret-file")
+        case _:
+            raise StartupError("verification must be console, file:PATH, invite or webhook:URL")
 
 
 def _read_token(path: Path) -> bytes:

@@ -29,4 +29,6 @@ KYBER_PUBLIC_KEY = 1569  # a type byte 0x08 and a Kyber-1024 key (libsignal)
 SIGNATURE = 64  # XEdDSA
 MAX_DEVICE_NAME = 225  # encrypted name of a device (Signal-Server)
 MAX_PASSWORD = 256  # a device's password, in characters
+MAX_VERIFICATION_CODE = 32  # a code as it is typed, an invite's with its dashes
+MAX_CLIENT_NAME = 64  # what a client calls itself when it asks for a code
 MAX_CAPABILITIES = 64  # capabilities that one device may name

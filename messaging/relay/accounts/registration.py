@@ -22,6 +22,7 @@ from messaging.relay.accounts.tables import (
     mailbox_ids,
     update_account,
 )
+from messaging.relay.accounts.verification import Verification
 from messaging.relay.database import Database
 from messaging.relay.delivery.wakeups import CredentialsReplaced, Wakeups
 from messaging.relay.errors import Forbidden, InvalidRequest, MalformedRequest, NotAuthenticated, NotFound
@@ -66,7 +67,7 @@ class RegistrationService:
             InvalidSignedKey: a prekey that the identity key did not sign.
             Forbidden: a recovery password: this relay keeps none.
             RateLimited: too many registrations of this number.
-            NotAuthenticated: the session does not exist or is not verified.
+            NotAuthenticated: the session does not exist, is not verified, or does not prove enough for an account that exists.
             MalformedRequest: the session is another number's.
         """
         number = credentials.username
@@ -77,7 +78,6 @@ class RegistrationService:
         check_registration_keys(request)
         number_hash = self.secret.number_hash(number)
         self.limits.take(Limit.REGISTRATION, number_hash)
-        await self._check_session(request, number_hash)
         enrolled = await self.enrol(request, credentials.password, number_hash=number_hash)
         return AccountCreationResponse(
             uuid=enrolled.aci, number=number, pni=enrolled.pni, reregistration=enrolled.reregistration
@@ -123,32 +123,37 @@ class RegistrationService:
 
     async def _enrol(self, request: RegistrationRequest, password: str, owner: dict[str, Any]) -> Enrolled:
         async with self.database.begin() as db:
+            proof = None if owner["number_hash"] is None else await self._proof(db, request, owner["number_hash"])
             existing = await lock_account(db, **owner)
+            if proof is not None and not proof.may_register(None if existing is None else existing.id):
+                raise NotAuthenticated
+            columns = {**_account_columns(request), **_role(proof)}
             if existing is None:
                 aci, pni = self.new_uuid(), self.new_uuid() if request.pni_identity_key else None
-                account_id = await insert_account(db, {"aci": aci, "pni": pni, **owner, **_account_columns(request)})
+                account_id = await insert_account(db, {"aci": aci, "pni": pni, **owner, **columns})
                 replaced: tuple[int, ...] = ()
             else:
                 aci, pni, account_id = existing.aci, existing.pni, existing.id
-                await update_account(db, account_id, _account_columns(request))
+                await update_account(db, account_id, columns)
                 replaced = await _remove_devices(db, account_id)
+            if proof is not None:
+                await self.verification.note_account(db, proof, account_id)
             await _add_primary_device(db, account_id, request, password)
         return Enrolled(aci, pni, existing is not None, replaced)
 
-    async def _check_session(self, request: RegistrationRequest, number_hash: bytes) -> None:
+    async def _proof(self, db: AsyncConnection, request: RegistrationRequest, number_hash: bytes) -> Verification:
+        """The session that the request names, locked."""
         if request.recovery_password is not None:
             raise Forbidden
         if not request.session_id:
             raise InvalidRequest("sessionId")
         try:
-            async with self.database.read() as db:
-                found = await self.verification.find(db, request.session_id)
+            found = await self.verification.find(db, request.session_id)
         except NotFound:
             raise NotAuthenticated from None
         if found.number_hash != number_hash:
             raise MalformedRequest
-        if not found.state.verified:
-            raise NotAuthenticated
+        return found.state
 
 
 def check_registration_keys(request: RegistrationRequest) -> None:
@@ -199,6 +204,11 @@ async def _add_primary_device(
     )
     await store_keys(db, KeyOwner(account_id, PRIMARY_DEVICE, IdentityKind.ACI), aci_keys)
     await store_keys(db, KeyOwner(account_id, PRIMARY_DEVICE, IdentityKind.PNI), pni_keys)
+
+
+def _role(proof: Verification | None) -> dict[str, str]:
+    # Without an invite nothing is said of the role: an account has the default one, or keeps what it has.
+    return {} if proof is None or proof.role is None else {"role": proof.role}
 
 
 def _account_columns(request: RegistrationRequest) -> dict[str, Any]:
