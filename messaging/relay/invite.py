@@ -22,6 +22,8 @@ from messaging.relay.migrate import require_current
 from messaging.relay.server_secret import secret_of
 from messaging.relay.settings import DEFAULT_DATABASE
 
+MAX_ID = 2**63 - 1  # what a database can number
+
 DESCRIPTION = """\
 Invites to a relay that runs with --verification invite: nobody registers without one, and no code is sent to anybody.
 
@@ -103,7 +105,7 @@ async def _list(service: InviteService, arguments: argparse.Namespace, _terms: N
 
 
 async def _revoke(service: InviteService, arguments: argparse.Namespace, _terms: None) -> str:
-    if not await service.revoke(arguments.id):
+    if not 0 < arguments.id <= MAX_ID or not await service.revoke(arguments.id):
         raise StartupError("there is no invite with this id")
     return json.dumps({"revoked": arguments.id}) if arguments.json else "Revoked. Who has registered with it stays."
 
