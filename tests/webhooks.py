@@ -16,7 +16,7 @@ from aiohttp import web
 
 TOLERANCE_SECONDS = 300  # what the libraries of Standard Webhooks allow
 
-Reaction = Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse]]
+Reaction = Callable[[web.BaseRequest, dict[str, Any]], Awaitable[web.StreamResponse]]
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Receiver:
             for version, _, signature in given
         )
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         headers, data = {name.lower(): value for name, value in request.headers.items()}, await request.read()
         if request.method != "POST" or not self.verifies(headers, data):
             self.refused += 1

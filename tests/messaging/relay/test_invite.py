@@ -35,6 +35,7 @@ def operator(settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch
     monkeypatch.setenv("SUBROSA_SECRET_FILE", str(settings.secret_file))
 
     async def types(*words: str) -> tuple[int, str, str]:
+        capsys.readouterr()  # what a relay in this process has logged
         code = await asyncio.to_thread(subrosa, ["invite", *words])  # a thread: the command runs a loop of its own
         out, err = capsys.readouterr()
         return code, out, err

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
 from sqlalchemy import text
 
 from messaging.relay.__main__ import main
@@ -110,8 +109,10 @@ async def test_a_signal_ends_it_in_order_and_the_log_tells_nothing(
 
 async def test_of_a_webhook_that_refuses_nothing_is_told(relays: Relays, peer_of: MakePeer, tmp_path: Path) -> None:
     async with receiving(429, 422) as receiver:
-        webhook = {"verification": f"webhook:{receiver.url}", "webhook_secret_file": receiver.secret_file(tmp_path)}
-        async with relay_process(await relays.settings("sqlite", **webhook)) as relay:
+        settings = await relays.settings(
+            "sqlite", verification=f"webhook:{receiver.url}", webhook_secret_file=receiver.secret_file(tmp_path)
+        )
+        async with relay_process(settings) as relay:
             peer, number = peer_of(relay.started), a_number()
             path = f"{SESSIONS}/{(await peer.call('POST', SESSIONS, {'number': number})).json()['id']}/code"
             replies = [await peer.call("POST", path, {"transport": "sms", "client": "CANARY"}) for _ in range(2)]

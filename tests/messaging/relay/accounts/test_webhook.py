@@ -185,7 +185,7 @@ async def test_after_three_attempts_it_is_given_up_for_now() -> None:
 
 @pytest.mark.parametrize("status", [302, 307, 400, 408, 429])
 async def test_an_answer_is_not_asked_for_twice_and_a_redirect_not_followed(status: int) -> None:
-    async def elsewhere(_request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
+    async def elsewhere(_request: web.BaseRequest, _body: dict[str, Any]) -> web.StreamResponse:
         return web.Response(status=status, headers={"Location": "/elsewhere"})
 
     async with receiving(elsewhere) as receiver:
@@ -194,7 +194,7 @@ async def test_an_answer_is_not_asked_for_twice_and_a_redirect_not_followed(stat
 
 
 async def test_a_sender_that_does_not_answer_in_time_is_given_up_for_now() -> None:
-    async def never(_request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
+    async def never(_request: web.BaseRequest, _body: dict[str, Any]) -> web.StreamResponse:
         await asyncio.sleep(60)
         raise AssertionError
 
@@ -206,7 +206,7 @@ async def test_a_sender_that_does_not_answer_in_time_is_given_up_for_now() -> No
 
 
 async def test_the_body_of_an_answer_is_not_read() -> None:
-    async def endless(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
+    async def endless(request: web.BaseRequest, _body: dict[str, Any]) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
         while True:
@@ -268,7 +268,7 @@ async def test_a_number_that_the_sender_refuses_gets_no_other_code(
 async def test_a_code_that_arrived_before_the_sender_failed_still_counts(
     relays: Relays, peer_of: MakePeer, tmp_path: Path
 ) -> None:
-    async def submit_and_fail(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+    async def submit_and_fail(_request: web.BaseRequest, body: dict[str, Any]) -> web.StreamResponse:
         assert (await peer.call("PUT", path, {"code": body["code"]})).json()["verified"] is True
         return web.Response(status=429)
 
