@@ -60,6 +60,7 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
         database_url=arguments.database_url,
         redis_url=arguments.redis_url,
         verification=arguments.verification,
+        webhook_secret_file=arguments.webhook_secret_file,
         secret_file=arguments.secret_file,
         generation_file=arguments.generation_file,
         assistant_token_file=arguments.assistant_token_file,
@@ -124,8 +125,14 @@ def _parser(environment: Mapping[str, str] = os.environ) -> argparse.ArgumentPar
     option("--redis-url", "Redis or Valkey that wakes the sockets of other relays; holds no message")
     option(
         "--verification",
-        "how codes reach the owner of a number: console prints them, file:PATH appends JSON lines",
+        "how a number is verified: console prints codes, file:PATH appends them as JSON lines, webhook:URL posts them, "
+        "signed, to a sender of your own, invite sends none and takes the codes of 'subrosa invite'",
         default="console",
+    )
+    option(
+        "--webhook-secret-file",
+        "what posts to webhook:URL are signed with: whsec_ and base64 of 24 to 64 bytes",
+        kind=Path,
     )
     option(
         "--secret-file",

@@ -19,12 +19,14 @@ from messaging.relay.accounts.authentication import Authentication
 from messaging.relay.accounts.certificates import CertificateService
 from messaging.relay.accounts.device_handlers import device_routes
 from messaging.relay.accounts.handlers import account_routes, registration_routes, verification_routes
+from messaging.relay.accounts.invite_service import InviteService
 from messaging.relay.accounts.linking import LinkingService
-from messaging.relay.accounts.providers import CodeProvider, provider_of
+from messaging.relay.accounts.providers import CodeProvider, ConsoleProvider, FileProvider
 from messaging.relay.accounts.registration import RegistrationService
 from messaging.relay.accounts.service import VerificationService
 from messaging.relay.accounts.username_handlers import username_routes
 from messaging.relay.accounts.usernames import UsernameService
+from messaging.relay.accounts.webhook import WebhookProvider, parse_url, read_webhook_secret
 from messaging.relay.assistants.handlers import AssistantService, assistant_routes, server_info_routes
 from messaging.relay.attachments.handlers import attachment_routes
 from messaging.relay.attachments.service import AttachmentService
@@ -59,7 +61,7 @@ from messaging.relay.profiles.handlers import profile_routes
 from messaging.relay.profiles.service import ProfileService
 from messaging.relay.remote_config import config_routes
 from messaging.relay.server import Entrance, HttpServer, is_loopback, tls_context
-from messaging.relay.server_secret import ServerSecret, read_secret
+from messaging.relay.server_secret import ServerSecret, secret_of
 from messaging.relay.settings import Settings
 from messaging.wire.limits import MAX_CONTENT, MAX_DEVICES, MAX_FRAME, MAX_PREKEYS, MAX_UNACKNOWLEDGED
 from messaging.wire.server_info import AssistantInfo, ServerInfo, ServerLimits
@@ -87,13 +89,13 @@ async def open_relay(settings: Settings) -> AsyncIterator[RunningRelay]:
     """
     tls = _tls_of(settings)
     url = normalise_url(settings.database_url)
-    secret = _secret_of(settings, url)
+    secret = secret_of(settings.secret_file, sqlite_path(url), create=True)
     token = None if settings.assistant_token_file is None else _read_token(settings.assistant_token_file)
-    provider = provider_of(settings.verification)
     storage = open_storage(_attachments_url(settings, url))
+    database, local = open_database(url), LocalWakeups()
+    provider = _provider_of(settings, database, secret)
     await (migrate(url) if settings.migrate else require_current(url))
 
-    database, local = open_database(url), LocalWakeups()
     wakeups = local if settings.redis_url is None else _redis(settings.redis_url, local)
     here = LocalBuckets(time.monotonic)
     levels = here if settings.redis_url is None else RedisBuckets(settings.redis_url)
@@ -125,7 +127,7 @@ class Parts:
         levels: Buckets,
         secret: ServerSecret,
         generation: Generation,
-        provider: CodeProvider,
+        provider: CodeProvider | InviteService,
         token: bytes | None,
         storage: Storage,
     ) -> None:
@@ -275,13 +277,21 @@ def _tls_of(settings: Settings) -> ssl.SSLContext | None:
             raise StartupError("--tls-cert and --tls-key go together")
 
 
-def _secret_of(settings: Settings, url: URL) -> ServerSecret:
-    database = sqlite_path(url)
-    if settings.secret_file is not None:
-        return read_secret(settings.secret_file, create=False)
-    if database is None:
-        raise StartupError("with PostgreSQL, --secret-file must name a file with 32 random bytes")
-    return read_secret(database.with_name(f"{database.name}.secret"), create=True)
+def _provider_of(settings: Settings, database: Database, secret: ServerSecret) -> CodeProvider | InviteService:
+    kind, _, rest = settings.verification.partition(":")
+    match kind, rest, settings.webhook_secret_file:
+        case "console", "", _:
+            return ConsoleProvider()
+        case "invite", "", _:
+            return InviteService(database, secret, now_milliseconds)
+        case "file", path, _ if path:
+            return FileProvider(Path(path))
+        case "webhook", url, Path() as file if url:
+            return WebhookProvider(parse_url(url), read_webhook_secret(file), now_milliseconds)
+        case "webhook", url, None if url:
+            raise StartupError("--verification webhook:URL needs --webhook-secret-file")
+        case _:
+            raise StartupError("verification must be console, file:PATH, invite or webhook:URL")
 
 
 def _generation_file(settings: Settings, url: URL) -> Path:

@@ -309,12 +309,17 @@ class VerificationRateLimited(RateLimited):
 
 
 class CodeNotDelivered(RelayError):
-    """The provider could not deliver the code now."""
+    """The provider could not deliver the code now, or, if ``permanent``, never will."""
 
     code = "code_not_delivered"
 
+    def __init__(self, *, permanent: bool) -> None:
+        super().__init__(self.code)
+        self.permanent = permanent
+
     def body(self) -> bytes:
-        return json_body({"reason": "providerUnavailable", "permanentFailure": False})
+        reason = "providerRejected" if self.permanent else "providerUnavailable"
+        return json_body({"reason": reason, "permanentFailure": self.permanent})
 
 
 class Unavailable(RelayError):

@@ -32,6 +32,7 @@ class ServerSecret:
     report_key: bytes = field(repr=False)
     link_token_key: bytes = field(repr=False)
     upload_key: bytes = field(repr=False)
+    invite_key: bytes = field(repr=False)
 
     @classmethod
     def derive(cls, secret: bytes) -> "ServerSecret":
@@ -46,6 +47,7 @@ class ServerSecret:
             report_key=_derive(secret, "spam report tokens"),
             link_token_key=_derive(secret, "device linking tokens"),
             upload_key=_derive(secret, "attachment upload permissions"),
+            invite_key=_derive(secret, "invite"),
         )
 
     def number_hash(self, number: str) -> bytes:
@@ -55,6 +57,19 @@ class ServerSecret:
 
 def _derive(secret: bytes, label: str) -> bytes:
     return HKDF(SHA256(), 32, salt=None, info=f"subrosa relay 1: {label}".encode()).derive(secret)
+
+
+def secret_of(given: Path | None, database: Path | None, *, create: bool) -> ServerSecret:
+    """The secret of the relays on one database: in the file ``given``, or beside the SQLite file ``database``.
+
+    Raises:
+        StartupError: neither is named, or see :func:`read_secret`. ``create`` is for the second case only.
+    """
+    if given is not None:
+        return read_secret(given, create=False)
+    if database is None:
+        raise StartupError("with PostgreSQL, --secret-file must name a file with 32 random bytes")
+    return read_secret(database.with_name(f"{database.name}.secret"), create=create)
 
 
 def read_secret(path: Path, *, create: bool) -> ServerSecret:

@@ -23,7 +23,8 @@ class Settings:
     plain_http_behind_a_proxy: bool = False
     database_url: str = field(default=DEFAULT_DATABASE, repr=False)  # may carry a password
     redis_url: str | None = field(default=None, repr=False)  # may carry a password
-    verification: str = "console"
+    verification: str = field(default="console", repr=False)  # a webhook's URL may carry a secret
+    webhook_secret_file: Path | None = None
     secret_file: Path | None = None
     generation_file: Path | None = None
     assistant_token_file: Path | None = None

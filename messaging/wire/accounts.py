@@ -15,9 +15,11 @@ from messaging.wire.keys import KyberPreKey, SignedPreKey
 from messaging.wire.limits import (
     ACCESS_KEY,
     MAX_CAPABILITIES,
+    MAX_CLIENT_NAME,
     MAX_DEVICE_NAME,
     MAX_PROVISIONING_MESSAGE,
     MAX_REGISTRATION_ID,
+    MAX_VERIFICATION_CODE,
     RECOVERY_PASSWORD,
     REGISTRATION_LOCK,
 )
@@ -69,13 +71,13 @@ class RequestVerificationCode(Entity):
     """``POST /v1/verification/session/{id}/code``: send a code."""
 
     transport: Literal["sms", "voice"]
-    client: str
+    client: Annotated[str, Field(max_length=MAX_CLIENT_NAME, repr=False)]
 
 
 class SubmitVerificationCode(Entity):
     """``PUT /v1/verification/session/{id}/code``; ``verified`` in the answer says whether it was right."""
 
-    code: Annotated[str, Field(min_length=1, max_length=32, repr=False)]
+    code: Annotated[str, Field(min_length=1, max_length=MAX_VERIFICATION_CODE, repr=False)]
 
 
 def _lock(value: str) -> str:

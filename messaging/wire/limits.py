@@ -44,4 +44,6 @@ USERNAME_HASH = 32
 MAX_USERNAME_PROOF = 256
 MAX_ENCRYPTED_USERNAME = 128  # Signal-Server
 PROFILE_COMMITMENT = 97  # profile key commitment (libsignal, zkgroup)
+MAX_VERIFICATION_CODE = 32  # a code as it is typed, an invite's with its dashes
+MAX_CLIENT_NAME = 64  # what a client calls itself when it asks for a code
 MAX_CAPABILITIES = 64  # capabilities that one device may name

@@ -34,6 +34,7 @@ def added_columns() -> list[tuple[str, list[sa.Column[Any]]]]:
                 sa.Column("lock_hash", sa.LargeBinary(), nullable=True),
                 sa.Column("recovery_salt", sa.LargeBinary(), nullable=True),
                 sa.Column("recovery_hash", sa.LargeBinary(), nullable=True),
+                sa.Column("role", sa.String(16), nullable=True, server_default="member"),
             ],
         ),
         (
@@ -41,6 +42,14 @@ def added_columns() -> list[tuple[str, list[sa.Column[Any]]]]:
             [
                 sa.Column("created_on", sa.BigInteger(), server_default="0", nullable=False),
                 sa.Column("seen_on", sa.BigInteger(), server_default="0", nullable=False),
+            ],
+        ),
+        (
+            "verification_sessions",
+            [
+                sa.Column("role", sa.String(16), nullable=True),
+                sa.Column("new_account_only", sa.Boolean(), nullable=False, server_default=sa.false()),
+                sa.Column("account_id", sa.BigInteger(), nullable=True),
             ],
         ),
         (
@@ -180,6 +189,20 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_usernames_account_id"), "usernames", ["account_id"])
     op.create_table(
+        "invites",
+        sa.Column("id", ROW_ID, nullable=False),
+        sa.Column("code_hash", sa.LargeBinary(), nullable=False),
+        sa.Column("role", sa.String(16), nullable=False),
+        sa.Column("uses_left", sa.Integer(), nullable=False),
+        sa.Column("expires_at", sa.BigInteger(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("number_hash", sa.LargeBinary(), nullable=True),
+        sa.Column("revoked", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_invites")),
+        sa.UniqueConstraint("code_hash", name=op.f("uq_invites_code_hash")),
+        sqlite_autoincrement=True,
+    )
+    op.create_table(
         "grants",
         sa.Column("account_id", ROW_ID, nullable=False),
         sa.Column("limit_name", sa.String(64), nullable=False),
@@ -197,7 +220,16 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Go back. What only the new version knows is lost; parked envelopes are delivered again, messages to many are not."""
     op.execute("DELETE FROM envelopes WHERE payload_id IS NOT NULL")
-    for table in ("grants", "usernames", "profiles", "generations", "attachment_pieces", *reversed(EXPIRING), "gaps"):
+    for table in (
+        "grants",
+        "invites",
+        "usernames",
+        "profiles",
+        "generations",
+        "attachment_pieces",
+        *reversed(EXPIRING),
+        "gaps",
+    ):
         op.drop_table(table)
     op.drop_index(op.f("ix_envelopes_payload_id"), "envelopes")
     for table, columns in added_columns():

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, Uuid, bindparam, inspect, text
 from sqlalchemy.engine import URL
 
 import messaging.relay.app  # noqa: F401 - defines all tables
@@ -55,6 +56,23 @@ async def test_every_step_goes_back_and_forward_again(empty: URL) -> None:
         await database.close()
     await migrate(empty)
     await require_current(empty)
+
+
+async def test_accounts_from_before_there_were_roles_are_members_and_survive_the_way_back(empty: URL) -> None:
+    await migrate(empty, revision="0001")
+    database = open_database(empty)
+    add = "INSERT INTO accounts (aci, aci_identity_key, unrestricted_access) VALUES (:aci, :key, :no)"
+    async with database.begin() as db:
+        await db.execute(
+            text(add).bindparams(bindparam("aci", type_=Uuid())), {"aci": uuid4(), "key": b"k", "no": False}
+        )
+    await migrate(empty)
+    async with database.begin() as db:
+        assert (await db.execute(text("SELECT role FROM accounts"))).scalars().all() == ["member"]
+    await migrate(empty, revision="0001")
+    async with database.begin() as db:
+        assert (await db.execute(text("SELECT id FROM accounts"))).scalars().all() == [1]
+    await database.close()
 
 
 async def test_two_that_start_at_once_do_not_meet(empty: URL) -> None:

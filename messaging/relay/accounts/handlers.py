@@ -54,8 +54,8 @@ def verification_routes(verification: VerificationService) -> list[Route]:
         return answer_with(await verification.get(call.parameters["session_id"]))
 
     async def request_code(call: Call) -> Answer:
-        call.entity(RequestVerificationCode)
-        return answer_with(await verification.request_code(call.parameters["session_id"]))
+        wanted = call.entity(RequestVerificationCode)
+        return answer_with(await verification.request_code(call.parameters["session_id"], wanted))
 
     async def submit_code(call: Call) -> Answer:
         submitted = call.entity(SubmitVerificationCode)

@@ -28,6 +28,7 @@ from messaging.relay.accounts.tables import (
     update_account,
 )
 from messaging.relay.accounts.usernames import release_username
+from messaging.relay.accounts.verification import Verification
 from messaging.relay.database import Database
 from messaging.relay.delivery.wakeups import CredentialsReplaced, Wakeups
 from messaging.relay.errors import Forbidden, InvalidRequest, MalformedRequest, NotAuthenticated, NotFound
@@ -75,7 +76,7 @@ class RegistrationService:
             Forbidden: the recovery password is not the account's.
             RegistrationLocked: the account has a registration lock, and it was not given.
             RateLimited: too many registrations of this number, or locks and passwords tried.
-            NotAuthenticated: the session does not exist or is not verified.
+            NotAuthenticated: the session does not exist, is not verified, or does not prove enough for an account that exists.
             MalformedRequest: the session is another number's.
         """
         number = credentials.username
@@ -88,9 +89,7 @@ class RegistrationService:
         await self.limits.take(Limit.REGISTRATION, number_hash)
         if request.recovery_password or request.account_attributes.registration_lock:
             await self.limits.take(Limit.PIN, number_hash)
-        if request.recovery_password is None:
-            await self._check_session(request, number_hash)
-        elif request.session_id is not None:
+        if request.recovery_password is not None and request.session_id is not None:
             raise InvalidRequest("sessionId", "recoveryPassword")
         enrolled = await self.enrol(request, credentials.password, number_hash=number_hash)
         return AccountCreationResponse(
@@ -137,21 +136,27 @@ class RegistrationService:
 
     async def _enrol(self, request: RegistrationRequest, password: str, owner: dict[str, Any]) -> Enrolled:
         async with self.database.begin() as db:
+            proof = None if owner["number_hash"] is None else await self._proof(db, request, owner["number_hash"])
             existing = await lock_account(db, **owner)
+            if proof is not None and not proof.may_register(None if existing is None else existing.id):
+                raise NotAuthenticated
+            columns = {**_account_columns(request), **_role(proof)}
             replaced: tuple[int, ...] = ()
             if existing is None:
                 if request.recovery_password is not None:
                     raise Forbidden
                 aci, pni = await self._new_identifiers(db, request, owner["number_hash"])
-                values = {"aci": aci, "pni": pni, **owner, **_account_columns(request)}
+                values = {"aci": aci, "pni": pni, **owner, **columns}
                 account_id = await insert_account(db, {**values, "created_on": day_of(self.now())})
             else:
                 await self._check_proofs(db, existing, request)
                 aci, pni, account_id = existing.aci, existing.pni, existing.id
-                await update_account(db, account_id, _account_columns(request))
+                await update_account(db, account_id, columns)
                 await delete_profiles(db, account_id)  # encrypted under keys that the new registration need not have
                 await release_username(db, account_id, now=self.now())
                 replaced = await _remove_devices(db, account_id)
+            if proof is not None:
+                await self.verification.note_account(db, proof, account_id)
             await _add_primary_device(db, account_id, request, password, today=day_of(self.now()))
         return Enrolled(aci, pni, existing is not None, replaced)
 
@@ -171,18 +176,21 @@ class RegistrationService:
             check_recovery_password(details, request.recovery_password)
         check_lock(details, request.account_attributes.registration_lock, self.now())
 
-    async def _check_session(self, request: RegistrationRequest, number_hash: bytes) -> None:
+    async def _proof(
+        self, db: AsyncConnection, request: RegistrationRequest, number_hash: bytes
+    ) -> Verification | None:
+        """The session that the request names, locked; ``None`` where the recovery password takes its place."""
+        if request.recovery_password is not None:
+            return None
         if not request.session_id:
             raise InvalidRequest("sessionId")
         try:
-            async with self.database.read() as db:
-                found = await self.verification.find(db, request.session_id)
+            found = await self.verification.find(db, request.session_id)
         except NotFound:
             raise NotAuthenticated from None
         if found.number_hash != number_hash:
             raise MalformedRequest
-        if not found.state.verified:
-            raise NotAuthenticated
+        return found.state
 
 
 def check_registration_keys(request: RegistrationRequest) -> None:
@@ -235,6 +243,11 @@ async def _add_primary_device(
     )
     await store_keys(db, KeyOwner(account_id, PRIMARY_DEVICE, IdentityKind.ACI), aci_keys)
     await store_keys(db, KeyOwner(account_id, PRIMARY_DEVICE, IdentityKind.PNI), pni_keys)
+
+
+def _role(proof: Verification | None) -> dict[str, str]:
+    # Without an invite nothing is said of the role: an account has the default one, or keeps what it has.
+    return {} if proof is None or proof.role is None else {"role": proof.role}
 
 
 def _account_columns(request: RegistrationRequest) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Verification of numbers: sessions in the database, codes through a provider.
+"""Verification of numbers: sessions in the database, codes through a provider, or invites in their place.
 
 What a session may do is decided in ``accounts.verification``; what a verified session is good for in
 ``accounts.registration``.
@@ -7,30 +7,34 @@ What a session may do is decided in ``accounts.verification``; what a verified s
 import base64
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any
 
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from messaging.relay.accounts.providers import CodeProvider
+from messaging.relay.accounts.invite_service import InviteService
+from messaging.relay.accounts.providers import CodeMessage, CodeProvider, DeliveryFailed
 from messaging.relay.accounts.tables import insert_verification, lock_verification, update_verification
 from messaging.relay.accounts.verification import (
     CODE_DIGITS,
     Verification,
     begin,
+    check_may_submit,
     code_mac,
     code_was_not_delivered,
+    code_was_refused,
     request_code,
     submit_code,
+    submit_invite,
 )
 from messaging.relay.database import Database
 from messaging.relay.errors import CodeNotDelivered, InvalidRequest, NotFound
 from messaging.relay.limits import Limit, RateLimits
 from messaging.relay.logs import get_logger
 from messaging.relay.server_secret import ServerSecret
-from messaging.wire.accounts import VerificationSession
+from messaging.wire.accounts import RequestVerificationCode, VerificationSession
 from messaging.wire.json import decode_base64
 
 _ID_BYTES = 32
@@ -48,10 +52,10 @@ class FoundVerification:
 
 @dataclass(frozen=True, slots=True)
 class VerificationService:
-    """Proves that a caller can read what is sent to a number. ``now`` gives milliseconds since 1970."""
+    """Proves that a caller can read what is sent to a number, or was invited. ``now`` gives milliseconds since 1970."""
 
     database: Database
-    provider: CodeProvider
+    provider: CodeProvider | InviteService
     secret: ServerSecret
     limits: RateLimits
     now: Callable[[], int]
@@ -85,28 +89,42 @@ class VerificationService:
         async with self.database.read() as db:
             return (await self.find(db, session_id)).state.describe(self.now())
 
-    async def request_code(self, session_id: str) -> VerificationSession:
-        """Send a code to the session's number.
+    async def request_code(self, session_id: str, wanted: RequestVerificationCode) -> VerificationSession:
+        """Send a code to the session's number; where invites prove, send nothing and await one.
 
         Raises:
             NotFound, VerificationConflict, VerificationRateLimited: see ``accounts.verification``.
             CodeNotDelivered: the provider failed.
         """
+        if isinstance(self.provider, InviteService):
+            state, _ = await self._await_code(session_id, None)
+            return state.describe(self.now())
         code = f"{secrets.randbelow(10**CODE_DIGITS):0{CODE_DIGITS}}"
         mac = code_mac(self.secret.verification_key, session_id, code)
+        state, number = await self._await_code(session_id, mac)
+        # After the commit: a code that arrives must be one that counts.
+        try:
+            await self.provider.deliver(CodeMessage(number, code, wanted.transport, wanted.client))
+        except DeliveryFailed as failure:
+            get_logger().error("code_not_delivered", error=failure.error, status=failure.status)
+            await self._forget(session_id, mac, permanent=failure.permanent)
+            raise CodeNotDelivered(permanent=failure.permanent) from None
+        return state.describe(self.now())
+
+    async def _await_code(self, session_id: str, mac: bytes | None) -> tuple[Verification, str]:
         async with self.database.begin() as db:
             found = await self.find(db, session_id)
             state = request_code(found.state, mac, self.now())
             await self._store(db, state)
-        # After the commit: a code that arrives must be one that counts.
-        try:
-            await self.provider.deliver(self._unseal(session_id, found.sealed_number), code)
-        except OSError as error:
-            get_logger().error("code_not_delivered", error=type(error).__name__)
-            async with self.database.begin() as db:
-                await self._store(db, code_was_not_delivered(state, self.now()))
-            raise CodeNotDelivered from None
-        return state.describe(self.now())
+        return state, self._unseal(session_id, found.sealed_number)
+
+    async def _forget(self, session_id: str, mac: bytes, *, permanent: bool) -> None:
+        async with self.database.begin() as db:
+            state = (await self.find(db, session_id)).state
+            # Meanwhile the code may have arrived all the same and have been submitted, or another been requested.
+            if state.code_mac == mac:
+                forget = code_was_refused if permanent else code_was_not_delivered
+                await self._store(db, forget(state, self.now()))
 
     async def submit_code(self, session_id: str, code: str) -> VerificationSession:
         """Try a code; the answer says whether the session is verified now.
@@ -115,13 +133,20 @@ class VerificationService:
             NotFound, VerificationConflict, VerificationRateLimited: see ``accounts.verification``.
             RateLimited: too many attempts for this number, over all of its sessions.
         """
-        mac = code_mac(self.secret.verification_key, session_id, code)
         async with self.database.begin() as db:
             found = await self.find(db, session_id)
             await self.limits.take(Limit.VERIFICATION_CODE, found.number_hash)
-            state = submit_code(found.state, mac, self.now())
+            state = await self._try(db, found, code)
             await self._store(db, state)
         return state.describe(self.now())
+
+    async def _try(self, db: AsyncConnection, found: FoundVerification, code: str) -> Verification:
+        if not isinstance(self.provider, InviteService):
+            mac = code_mac(self.secret.verification_key, found.state.id, code)
+            return submit_code(found.state, mac, self.now())
+        now = self.now()
+        check_may_submit(found.state, now)  # before a use is taken
+        return submit_invite(found.state, await self.provider.redeem(db, code, found.number_hash), now)
 
     async def find(self, db: AsyncConnection, session_id: str) -> FoundVerification:
         """The session; in a writing transaction, locked.
@@ -139,6 +164,10 @@ class VerificationService:
             raise NotFound
         number_hash, sealed_number = columns.pop("number_hash"), columns.pop("sealed_number")
         return FoundVerification(Verification(session_id, **columns), number_hash, sealed_number)
+
+    async def note_account(self, db: AsyncConnection, state: Verification, account_id: int) -> None:
+        """Remember which account a session has registered: it may register that one again."""
+        await self._store(db, replace(state, account_id=account_id))
 
     async def _store(self, db: AsyncConnection, state: Verification) -> None:
         await update_verification(db, hash_session_id(state.id), _columns(state))
@@ -167,4 +196,7 @@ def _columns(state: Verification) -> dict[str, Any]:
         "code_mac": state.code_mac,
         "code_expires_at": state.code_expires_at,
         "attempts": state.attempts,
+        "role": state.role,
+        "new_account_only": state.new_account_only,
+        "account_id": state.account_id,
     }

@@ -18,6 +18,8 @@ from sqlalchemy import (
     String,
     Uuid,
     delete,
+    exists,
+    false,
     func,
     insert,
     select,
@@ -55,6 +57,7 @@ class AccountRow(Base):
     lock_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
     recovery_salt: Mapped[bytes | None] = mapped_column(LargeBinary)
     recovery_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
+    role: Mapped[str | None] = mapped_column(String(16), server_default="member")  # accounts.invites.Role
 
 
 class DeviceRow(Base):
@@ -98,6 +101,9 @@ class VerificationSessionRow(Base):
     code_mac: Mapped[bytes | None] = mapped_column(LargeBinary)
     code_expires_at: Mapped[int] = mapped_column(BigInteger)
     attempts: Mapped[int] = mapped_column(SmallInteger)
+    role: Mapped[str | None] = mapped_column(String(16))
+    new_account_only: Mapped[bool] = mapped_column(server_default=false())
+    account_id: Mapped[int | None] = mapped_column(BigInteger)  # the one that the session has registered
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +182,11 @@ async def lock_account(db: AsyncConnection, *, number_hash: bytes | None, assist
     )
     found = (await db.execute(select(*_ACCOUNT).where(owner).with_for_update())).one_or_none()
     return None if found is None else Account(*found)
+
+
+async def number_has_account(db: AsyncConnection, number_hash: bytes) -> bool:
+    """Whether an account with this number exists."""
+    return bool((await db.execute(select(exists().where(AccountRow.number_hash == number_hash)))).scalar_one())
 
 
 async def insert_account(db: AsyncConnection, values: dict[str, Any]) -> int:
@@ -398,6 +409,9 @@ _SESSION = (
     VerificationSessionRow.code_mac,
     VerificationSessionRow.code_expires_at,
     VerificationSessionRow.attempts,
+    VerificationSessionRow.role,
+    VerificationSessionRow.new_account_only,
+    VerificationSessionRow.account_id,
 )
 
 

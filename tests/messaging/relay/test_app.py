@@ -121,6 +121,14 @@ async def test_settings_that_cannot_work_are_a_sentence(relays: Relays, tmp_path
         ("needs --tls-cert", {"host": "0.0.0.0"}),  # noqa: S104 - the subject of the test
         ("go together", {"tls_key": relays.tls.key}),
         ("verification must be", {"verification": "pigeon"}),
+        ("verification must be", {"verification": "file:"}),
+        ("verification must be", {"verification": "webhook:"}),
+        ("verification must be", {"verification": "invite:x"}),
+        ("needs --webhook-secret-file", {"verification": "webhook:https://localhost/"}),
+        (
+            "cannot read the webhook",
+            {"verification": "webhook:https://localhost/", "webhook_secret_file": Path("none")},
+        ),
         ("must name a file", {"database_url": "postgresql://host/name", "secret_file": None}),
         ("secret file", {"secret_file": tmp_path / "missing"}),
         ("assistant token", {"assistant_token_file": tmp_path / "missing"}),

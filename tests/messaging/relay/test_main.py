@@ -11,13 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from messaging.relay.__main__ import main
-from messaging.relay.app import RunningRelay
+from messaging.relay.accounts.invite_service import InviteService
+from messaging.relay.accounts.invites import Role, Terms
+from messaging.relay.app import RunningRelay, now_milliseconds
+from messaging.relay.database import normalise_url, open_database
+from messaging.relay.server_secret import read_secret
 from messaging.relay.settings import Settings
-from tests.devices import Device, MakePeer
+from tests.devices import Device, MakePeer, Reply, a_number
 from tests.relays import Relays, StartedRelay
+from tests.webhooks import receiving
 
+SESSIONS = "/v1/verification/session"
 READY_SECONDS = 15
 
 
@@ -37,6 +44,7 @@ def arguments_of(settings: Settings) -> list[str]:
         "--verification": settings.verification,
         "--secret-file": settings.secret_file,
         "--assistant-token-file": settings.assistant_token_file,
+        "--webhook-secret-file": settings.webhook_secret_file,
     }
     return [str(word) for name, value in given.items() if value is not None for word in (name, value)]
 
@@ -97,6 +105,54 @@ async def test_a_signal_ends_it_in_order_and_the_log_tells_nothing(
     assert {json.loads(line)["event"] for line in log.splitlines()} <= {"call", "swept"}
     for canary in (alice.known.number, alice.known.password, str(alice.aci), "127.0.0.1", str(tmp_path)):
         assert canary not in log
+
+
+async def test_of_a_webhook_that_refuses_nothing_is_told(relays: Relays, peer_of: MakePeer, tmp_path: Path) -> None:
+    async with receiving(429, 422) as receiver:
+        settings = await relays.settings(
+            "sqlite", verification=f"webhook:{receiver.url}", webhook_secret_file=receiver.secret_file(tmp_path)
+        )
+        async with relay_process(settings) as relay:
+            peer, number = peer_of(relay.started), a_number()
+            path = f"{SESSIONS}/{(await peer.call('POST', SESSIONS, {'number': number})).json()['id']}/code"
+            replies = [await peer.call("POST", path, {"transport": "sms", "client": "CANARY"}) for _ in range(2)]
+            relay.process.terminate()
+            assert relay.process.stdout is not None
+            assert relay.process.stderr is not None
+            told = (await relay.process.stdout.read() + await relay.process.stderr.read()).decode()
+    assert [reply.status for reply in replies] == [440, 440]
+    assert [json.loads(line)["status"] for line in told.splitlines() if "code_not_delivered" in line] == [429, 422]
+    codes = [body["code"] for body in receiver.bodies]
+    for canary in ("CANARY", number, *codes, "/codes", "127.0.0.1", receiver.ids[0]):
+        assert canary not in told
+        assert all(canary not in reply.body.decode() for reply in replies)
+
+
+async def test_a_sudden_end_spends_no_use_that_verifies_nobody(relays: Relays, backend: str, peer_of: MakePeer) -> None:
+    """The process is killed while invites are submitted: a use is gone exactly if a session is verified."""
+    settings = await relays.settings(backend, verification="invite")
+    database = open_database(normalise_url(settings.database_url))
+    assert settings.secret_file is not None
+    invites = InviteService(database, read_secret(settings.secret_file, create=False), now_milliseconds)
+    code = (await invites.create(Terms(Role.MEMBER, 20, 60_000))).code
+    async with relay_process(settings) as relay:
+        peer, paths = peer_of(relay.started), []
+        for _ in range(12):
+            created = (await peer.call("POST", SESSIONS, {"number": a_number()})).json()
+            paths.append(f"{SESSIONS}/{created['id']}/code")
+            await peer.call("POST", paths[-1], {"transport": "sms", "client": "test"})
+        submits = [asyncio.create_task(peer.call("PUT", path, {"code": code})) for path in paths]
+        await asyncio.wait(submits, return_when=asyncio.FIRST_COMPLETED)
+        relay.process.kill()
+        answered = [
+            found for found in await asyncio.gather(*submits, return_exceptions=True) if isinstance(found, Reply)
+        ]
+    async with database.read() as db:
+        query = text("SELECT count(*) FROM verification_sessions WHERE verified")
+        verified = (await db.execute(query)).scalar_one()
+    [invite] = await invites.all()
+    await database.close()
+    assert 1 <= len(answered) <= verified == 20 - invite.uses_left
 
 
 async def run(*arguments: str, **environment: str) -> tuple[int, str, str]:

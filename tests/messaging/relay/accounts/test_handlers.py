@@ -9,7 +9,7 @@ from messaging.wire.accounts import AccountCreationResponse, RegistrationRequest
 from messaging.wire.identifiers import IdentityKind, ServiceId
 from messaging.wire.json import decode_base64
 from messaging.wire.keys import SetKeysRequest, prekeys_path
-from messaging.wire.limits import MAX_BODY
+from messaging.wire.limits import MAX_BODY, MAX_CLIENT_NAME, MAX_VERIFICATION_CODE
 from signal_protocol.public.certificates import verify_sender_certificate
 from tests.devices import (
     Device,
@@ -104,6 +104,15 @@ async def test_sessions_are_limited_for_each_number(relays: Relays, backend: str
     limited = await peer.call("POST", SESSIONS, {"number": number})
     assert (limited.status, limited.headers["retry-after"]) == (429, "100")
     assert (await peer.call("POST", SESSIONS, {"number": a_number()})).status == 200
+
+
+async def test_what_a_client_says_of_itself_is_bounded(peer: Peer) -> None:
+    path = f"{SESSIONS}/{(await peer.call('POST', SESSIONS, {'number': a_number()})).json()['id']}/code"
+    too_long = await peer.call("POST", path, {**SMS, "client": "x" * (MAX_CLIENT_NAME + 1)})
+    assert (too_long.status, too_long.json()["fields"]) == (422, ["client"])
+    assert (await peer.call("POST", path, {**SMS, "client": "x" * MAX_CLIENT_NAME})).status == 200
+    for size, status in ((0, 422), (1, 200), (MAX_VERIFICATION_CODE, 200), (MAX_VERIFICATION_CODE + 1, 422)):
+        assert (await peer.call("PUT", path, {"code": "x" * size})).status == status
 
 
 async def test_a_code_that_cannot_be_delivered_is_said_to_be(relays: Relays, peer_of: MakePeer) -> None:

@@ -1,9 +1,12 @@
 """When a code may be requested and submitted, and how often one may guess."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis.strategies import integers, lists, tuples
 
+from messaging.relay.accounts.invites import Grant, Role
 from messaging.relay.accounts.verification import (
     CODE_LIFETIME,
     CODE_PAUSE,
@@ -13,8 +16,10 @@ from messaging.relay.accounts.verification import (
     begin,
     code_mac,
     code_was_not_delivered,
+    code_was_refused,
     request_code,
     submit_code,
+    submit_invite,
 )
 from messaging.relay.errors import VerificationConflict, VerificationRateLimited
 
@@ -68,6 +73,60 @@ def test_a_code_that_was_not_delivered_may_be_requested_again_at_once() -> None:
     with pytest.raises(VerificationConflict):
         submit_code(failed, RIGHT, 1)
     assert request_code(failed, RIGHT, 1).codes_sent == 2
+
+
+def test_after_a_code_that_was_refused_there_is_no_other() -> None:
+    refused = code_was_refused(with_code(), 1)
+    assert not refused.describe(1).allowed_to_request_code
+    with pytest.raises(VerificationConflict):
+        submit_code(refused, RIGHT, 1)
+    with pytest.raises(VerificationRateLimited):
+        request_code(refused, RIGHT, CODE_PAUSE)
+
+
+def test_where_an_invite_is_awaited_no_code_is_right() -> None:
+    waiting = request_code(begin("id", 0), None, 0)
+    assert waiting.describe(0).next_verification_attempt == 0
+    assert not submit_code(waiting, RIGHT, 1).verified
+
+
+def test_a_good_invite_verifies_and_the_session_keeps_its_grant() -> None:
+    waiting = request_code(begin("id", 0), None, 0)
+    verified = submit_invite(waiting, Grant(Role.BOT, new_account_only=True), 1)
+    assert (verified.verified, verified.role, verified.new_account_only) == (True, "bot", True)
+    with pytest.raises(VerificationConflict):
+        submit_invite(verified, Grant(Role.BOT, new_account_only=True), 2)
+
+
+def test_invites_are_tried_as_often_as_codes() -> None:
+    state = request_code(begin("id", 0), None, 0)
+    for _ in range(MAX_ATTEMPTS):
+        state = submit_invite(state, None, 1)
+    assert not state.verified
+    with pytest.raises(VerificationRateLimited):
+        submit_invite(state, Grant(Role.MEMBER, new_account_only=True), 1)
+    with pytest.raises(VerificationConflict):
+        submit_invite(request_code(begin("id", 0), None, 0), None, CODE_LIFETIME)
+
+
+@pytest.mark.parametrize(
+    ("new_account_only", "made", "account", "may"),
+    [
+        (False, None, None, True),
+        (False, None, 7, True),
+        (True, None, None, True),
+        (True, None, 7, False),
+        (True, 7, 7, True),
+        (True, 7, 8, False),
+    ],
+)
+def test_which_account_a_verified_session_may_register(
+    new_account_only: bool, made: int | None, account: int | None, may: bool
+) -> None:
+    grant = Grant(Role.MEMBER, new_account_only=new_account_only)
+    verified = submit_invite(request_code(begin("id", 0), None, 0), grant, 1)
+    assert replace(verified, account_id=made).may_register(account) is may
+    assert not replace(verified, account_id=made, verified=False).may_register(account)
 
 
 def test_after_the_last_code_no_wait_helps() -> None:
