@@ -45,6 +45,10 @@ def added_columns() -> list[tuple[str, list[sa.Column[Any]]]]:
             ],
         ),
         (
+            "mailboxes",
+            [sa.Column("connections", sa.BigInteger(), server_default="0", nullable=False)],
+        ),
+        (
             "verification_sessions",
             [
                 sa.Column("role", sa.String(16), nullable=True),

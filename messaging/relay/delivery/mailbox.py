@@ -12,6 +12,7 @@ from messaging.relay.http import Caller
 from messaging.relay.messages.tables import (
     StoredEnvelope,
     StoredGap,
+    count_connection,
     count_failure,
     delete_envelopes,
     delete_expired,
@@ -31,6 +32,7 @@ GAPS_AT_ONCE = 100
 class Opened:
     """A mailbox as it is when its device connects."""
 
+    connection: int  # its number: of two connections the later one has the greater
     last_sequence: int
     gaps: list[StoredGap]
 
@@ -51,16 +53,17 @@ class Mailboxes:
         too, and its gaps are told to a device that wants to hear of gaps.
         """
         async with self.database.begin() as db:
-            last = await last_sequences(db, [mailbox_id])
-            if mailbox_id not in last:
+            counted = await count_connection(db, mailbox_id)
+            if counted is None:
                 return None
+            connection, last_sequence = counted
             if resume_after is not None:
                 await delete_up_to(db, mailbox_id, resume_after)
             await delete_expired(db, first=mailbox_id, last=mailbox_id, now=self.now())
             if not wants_gaps:
                 await delete_gaps(db, mailbox_id)  # nobody will ever hear of them
             gaps = await read_gaps(db, mailbox_id, limit=GAPS_AT_ONCE) if wants_gaps else []
-        return Opened(last[mailbox_id], gaps)
+        return Opened(connection, last_sequence, gaps)
 
     async def read_page(self, mailbox_id: int, page: ReadPage) -> list[StoredEnvelope]:
         """The envelopes that ``page`` asks for."""

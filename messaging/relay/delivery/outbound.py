@@ -95,7 +95,10 @@ class Unfinished:
 
 
 class Outbound:
-    """The delivery side of one socket. ``send`` writes a frame, and waits while the device does not read."""
+    """The delivery side of one socket.
+
+    ``send`` writes a frame, and waits while the device does not read; ``connected`` hears the connection's number.
+    """
 
     def __init__(
         self,
@@ -103,6 +106,7 @@ class Outbound:
         wishes: Wishes,
         mailboxes: Mailboxes,
         send: Callable[[frames.Request], Awaitable[None]],
+        connected: Callable[[int], None],
         unfinished: Unfinished,
         now: Callable[[], int],
     ) -> None:
@@ -110,6 +114,7 @@ class Outbound:
         self._wishes = wishes
         self._mailboxes = mailboxes
         self._send = send
+        self._connected = connected
         self._unfinished = unfinished
         self._now = now
         self._stream = DeliveryStream()
@@ -159,6 +164,7 @@ class Outbound:
         )
         if opened is None:
             raise MailboxGone
+        self._connected(opened.connection)
         self._do(GapsFound(opened.gaps))
         self._do(Started(opened.last_sequence, resume_after or 0))
         while True:

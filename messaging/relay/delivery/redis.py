@@ -51,7 +51,7 @@ def encode_notice(notice: Notice) -> bytes:
         case MailArrived(sequence):
             return b"m%d" % sequence
         case ConnectedElsewhere(connection):
-            return b"c" + connection
+            return b"c%d" % connection
         case CredentialsReplaced():
             return b"r"
         case PrekeysRunLow():
@@ -63,8 +63,8 @@ def decode_notice(data: bytes) -> Notice | None:
     match data[:1], data[1:]:
         case b"m", number if number.isdigit():
             return MailArrived(int(number))
-        case b"c", connection:
-            return ConnectedElsewhere(connection)
+        case b"c", number if number.isdigit():
+            return ConnectedElsewhere(int(number))
         case b"r", b"":
             return CredentialsReplaced()
         case b"k", b"":

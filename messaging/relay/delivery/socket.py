@@ -5,7 +5,6 @@ frame is read. Requests run in tasks that a closing socket does not cancel. What
 """
 
 import asyncio
-import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -114,13 +113,16 @@ class ChatSocket:
         self._caller = caller
         self._remote = remote
         self._wants_prekeys = wishes.prekeys
-        self._connection = secrets.token_bytes(16)
+        self._connection: int | None = None  # its number, once it is known
+        self._latest = 0  # the greatest number of a connection of this device that was heard of
         self._requests = asyncio.Semaphore(MAX_RUNNING_REQUESTS)
         self._reading = asyncio.create_task(self._read_frames())
         self._code = CloseCode.NORMAL
         self._outbound: Outbound | None = None
         if caller is not None:
-            self._outbound = Outbound(caller, wishes, sockets.mailboxes, self._send, sockets.unfinished, sockets.now)
+            self._outbound = Outbound(
+                caller, wishes, sockets.mailboxes, self._send, self._connected, sockets.unfinished, sockets.now
+            )
 
     async def run(self) -> None:
         """Serve the peer until one side closes."""
@@ -137,7 +139,6 @@ class ChatSocket:
 
     async def _run_with_delivery(self, mailbox_id: int, outbound: Outbound) -> None:
         async with self._sockets.wakeups.listen(mailbox_id, self._notice):
-            self._sockets.wakeups.announce(mailbox_id, ConnectedElsewhere(self._connection))
             delivery = asyncio.create_task(self._deliver(outbound))
             self._tell_of_prekeys()
             try:
@@ -217,12 +218,24 @@ class ChatSocket:
             get_logger().error("delivery_failed", error=type(error).__name__)
             self.close(CloseCode.FAULT)
 
+    def _connected(self, connection: int) -> None:
+        self._connection = connection
+        if self._caller is not None:
+            self._sockets.wakeups.announce(self._caller.mailbox_id, ConnectedElsewhere(connection))
+        self._give_way()
+
+    def _give_way(self) -> None:
+        # A notice of an earlier connection may come late: it must not end a later one.
+        if self._connection is not None and self._connection < self._latest:
+            self.close(CloseCode.CONNECTED_ELSEWHERE)
+
     def _notice(self, notice: Notice) -> None:
         match notice:
             case MailArrived(sequence) if self._outbound is not None:
                 self._outbound.queued(sequence)
-            case ConnectedElsewhere(connection) if connection != self._connection:
-                self.close(CloseCode.CONNECTED_ELSEWHERE)
+            case ConnectedElsewhere(connection):
+                self._latest = max(self._latest, connection)
+                self._give_way()
             case PrekeysRunLow():
                 self._tell_of_prekeys()
             case CredentialsReplaced():

@@ -19,9 +19,9 @@ class MailArrived:
 
 @dataclass(frozen=True, slots=True)
 class ConnectedElsewhere:
-    """The device has opened another socket, named by 16 random bytes."""
+    """The device has opened the connection with this number; those with smaller ones are over."""
 
-    connection: bytes
+    connection: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,7 @@ class MailboxRow(Base):
     __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012 - SQLAlchemy's own idiom
     id: Mapped[int] = mapped_column(RowId, primary_key=True)
     last_sequence: Mapped[int] = mapped_column(BigInteger, default=0)
+    connections: Mapped[int] = mapped_column(BigInteger, server_default="0")  # how often its device has connected
 
 
 class EnvelopeRow(Base):
@@ -187,6 +188,14 @@ async def delete_envelopes(db: AsyncConnection, mailbox_id: int, sequences: Coll
     row = EnvelopeRow
     gone = delete(row).where(row.mailbox_id == mailbox_id, row.sequence.in_(sequences)).returning(row.sequence)
     return sorted(await db.scalars(gone))
+
+
+async def count_connection(db: AsyncConnection, mailbox_id: int) -> tuple[int, int] | None:
+    """Count a new connection; its number and the last sequence given, ``None`` if the mailbox is gone."""
+    row = MailboxRow
+    counted = update(row).where(row.id == mailbox_id).values(connections=row.connections + 1)
+    found = (await db.execute(counted.returning(row.connections, row.last_sequence))).one_or_none()
+    return None if found is None else (found[0], found[1])
 
 
 async def last_sequences(db: AsyncConnection, mailbox_ids: Collection[int]) -> dict[int, int]:

@@ -43,6 +43,7 @@ def arguments_of(settings: Settings) -> list[str]:
         "--redis-url": settings.redis_url,
         "--verification": settings.verification,
         "--secret-file": settings.secret_file,
+        "--attachments-url": settings.attachments_url,
         "--assistant-token-file": settings.assistant_token_file,
         "--webhook-secret-file": settings.webhook_secret_file,
     }

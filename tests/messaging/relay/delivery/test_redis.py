@@ -14,7 +14,7 @@ from tests.servers import Valkey, own_valkey
 
 notices = (
     builds(MailArrived, integers(0, 2**63))
-    | builds(ConnectedElsewhere, binary(max_size=16))
+    | builds(ConnectedElsewhere, integers(0, 2**63))
     | just(CredentialsReplaced())
 )
 

@@ -5,8 +5,13 @@ from collections.abc import Mapping
 
 import aiohttp
 import pytest
+from redis.asyncio import Redis
 
+from messaging.relay.accounts.tables import find_credentials
+from messaging.relay.database import normalise_url, open_database
+from messaging.relay.delivery.redis import channel_of, encode_notice
 from messaging.relay.delivery.socket import MAX_RUNNING_REQUESTS, response_frame
+from messaging.relay.delivery.wakeups import ConnectedElsewhere
 from messaging.relay.http import Answer
 from messaging.wire import frames
 from messaging.wire.accounts import AccountCreationResponse
@@ -15,7 +20,7 @@ from messaging.wire.keys import SetKeysRequest, prekeys_path
 from messaging.wire.limits import MAX_FRAME
 from messaging.wire.messages import SendMessageResponse
 from tests.devices import Device, NewDevice, Peer, basic, message_for, one_time_prekey
-from tests.relays import Relays
+from tests.relays import Relays, StartedRelay
 
 
 async def test_the_backlog_comes_in_order_and_then_the_word_that_it_is_all(alice: Device, bob: Device) -> None:
@@ -63,6 +68,26 @@ async def test_a_second_socket_of_a_device_displaces_the_first(bob: Device) -> N
             await second.queue_empty()
             assert await first.close_code() == 4409
             assert (await second.call("GET", "/v1/keepalive")).status == 200
+
+
+async def test_a_late_notice_of_an_earlier_connection_ends_no_later_one(bob: Device, relay: StartedRelay) -> None:
+    database = open_database(normalise_url(relay.settings.database_url))
+    async with bob.socket() as first:
+        await first.queue_empty()
+        async with bob.socket() as second:
+            await second.queue_empty()
+            await first.close_code()
+            async with database.read() as db:
+                stored = await find_credentials(db, bob.aci.uuid, 1)
+            assert stored is not None
+            if relay.settings.redis_url is not None:
+                redis = Redis.from_url(relay.settings.redis_url)
+                assert (
+                    await redis.publish(channel_of(stored.caller.mailbox_id), encode_notice(ConnectedElsewhere(1))) == 1
+                )
+                await redis.aclose()
+            assert await second.silent()
+    await database.close()
 
 
 @pytest.mark.parametrize("headers", [{"Authorization": basic("nobody", "x")}, {"Authorization": "Basic x"}], ids=str)
