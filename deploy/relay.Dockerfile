@@ -11,7 +11,9 @@ RUN python -m venv /opt/subrosa \
     && /opt/subrosa/bin/pip install --no-cache-dir --constraint constraints.txt .
 
 FROM python:3.11.14-slim-bookworm
-RUN useradd --system --uid 10001 --no-create-home subrosa
+RUN useradd --system --uid 10001 --no-create-home subrosa \
+    && install --directory --owner 10001 --group 10001 --mode 700 \
+        /var/lib/subrosa/attachments /var/lib/subrosa/generation
 COPY --from=build /opt/subrosa /opt/subrosa
 ENV PATH=/opt/subrosa/bin:$PATH PYTHONUNBUFFERED=1
 USER 10001:10001

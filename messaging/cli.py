@@ -9,6 +9,8 @@ from importlib.metadata import version
 VERBS = {
     "demo": ("messaging.demo.__main__", "play the first story: relay, enclave and a small cast on this machine"),
     "relay": ("messaging.relay.__main__", "run the relay, which stores and forwards what it cannot read"),
+    "migrate": ("messaging.relay.migrate_command", "bring a relay's database up to date"),
+    "grant": ("messaging.relay.grant", "give single accounts other limits"),
     "invite": ("messaging.relay.invite", "make, list and revoke the codes with which people register"),
     "enclave": ("ai_enclave.__main__", "run the assistant's enclave"),
 }

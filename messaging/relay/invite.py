@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
 from messaging.relay.accounts.invite_service import InviteService
@@ -18,9 +17,8 @@ from messaging.relay.accounts.invites import MAX_USES, InvalidTerms, Invite, Rol
 from messaging.relay.app import now_milliseconds
 from messaging.relay.database import normalise_url, open_database, sqlite_path
 from messaging.relay.errors import StartupError
-from messaging.relay.migrate import require_current
+from messaging.relay.operator import database_option, require_database
 from messaging.relay.server_secret import secret_of
-from messaging.relay.settings import DEFAULT_DATABASE
 
 MAX_ID = 2**63 - 1  # what a database can number
 
@@ -68,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 async def _run(arguments: argparse.Namespace) -> str:
     terms = _terms(arguments) if arguments.command is _create else None
     url = normalise_url(arguments.database_url)
-    await _require_database(url)
+    await require_database(url)
     database = open_database(url)
     try:
         secret = secret_of(arguments.secret_file, sqlite_path(url), create=False)
@@ -76,13 +74,6 @@ async def _run(arguments: argparse.Namespace) -> str:
         return str(await arguments.command(service, arguments, terms))
     finally:
         await database.close()
-
-
-async def _require_database(url: URL) -> None:
-    path = sqlite_path(url)
-    if path is not None and not path.is_file():
-        raise StartupError("there is no such database; start the relay once, or name its --database-url")
-    await require_current(url)
 
 
 def _terms(arguments: argparse.Namespace) -> Terms:
@@ -131,12 +122,7 @@ def _line(invite: Invite, now: int) -> str:
 
 def _parser(environment: Mapping[str, str] = os.environ) -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--database-url",
-        default=environment.get("SUBROSA_DATABASE_URL", DEFAULT_DATABASE),
-        metavar="TEXT",
-        help=f"the relay's database (default: {DEFAULT_DATABASE})",
-    )
+    database_option(common, environment)
     common.add_argument(
         "--secret-file",
         type=Path,
