@@ -15,6 +15,7 @@ from messaging.relay.limits import read_limits
 from messaging.relay.logs import configure_logs
 from messaging.relay.remote_config import read_remote_config
 from messaging.relay.settings import DEFAULT_DATABASE, DEFAULT_PORT, Settings
+from signal_protocol.public.certificates import REVOKED_KEY_IDS
 
 DESCRIPTION = """\
 The Sub Rosa relay: it stores and forwards messages that it cannot read.
@@ -67,10 +68,22 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
         limits=read_limits(arguments.limits),
         migrate=not arguments.no_migrate,
         source_url=arguments.source_url,
+        certificate_key_id=certificate_key_id(arguments.certificate_key_id),
         public_url=arguments.public_url,
         remote_config=read_remote_config(arguments.remote_config),
         attachments_url=arguments.attachments_url,
     )
+
+
+def certificate_key_id(number: int) -> int:
+    """A number that a server certificate may have.
+
+    Raises:
+        StartupError: not from 1 to 2**31 - 1, or one that libsignal has revoked.
+    """
+    if not 1 <= number < 2**31 or number in REVOKED_KEY_IDS:
+        raise StartupError("--certificate-key-id must be from 1 to 2147483647, and not one that libsignal has revoked")
+    return number
 
 
 async def _serve(settings: Settings, *, as_json: bool) -> None:
@@ -150,6 +163,12 @@ def _parser(environment: Mapping[str, str] = os.environ) -> argparse.ArgumentPar
     option("--limits", "TOML with rate limits: one table per bucket, with size and refill (seconds)", kind=Path)
     switch("--no-migrate", "do not bring the schema up to date; refuse to start if it is not")
     option("--source-url", "where users find the source code of this relay, told by /v1/server-info", default="")
+    option(
+        "--certificate-key-id",
+        "number of the sealed-sender server certificate; the next number on all relays is a new key",
+        kind=int,
+        default=1,
+    )
     option(
         "--public-url",
         "where clients reach the relay over HTTP, if that is not its host and port: https://chat.example",

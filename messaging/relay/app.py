@@ -143,7 +143,7 @@ class Parts:
         # All requests are counted in this process: who floods one relay shall not cost a call to Redis each time.
         self.requests = RateLimits(settings.limits, here, secret.limit_name_key)
         self.authentication = Authentication(database, now)
-        self.certificates = CertificateService(database, secret, now)
+        self.certificates = CertificateService(database, secret, now, settings.certificate_key_id)
         self.verification = VerificationService(database, provider, secret, self.limits, now)
         self.registration = RegistrationService(database, self.verification, wakeups, secret, self.limits, now)
         self.accounts = AccountService(database, wakeups, now)

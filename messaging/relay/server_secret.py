@@ -28,6 +28,7 @@ class ServerSecret:
     number_seal_key: bytes = field(repr=False)
     trust_root_private: bytes = field(repr=False)
     certificate_private: bytes = field(repr=False)
+    more_certificates_key: bytes = field(repr=False)
     limit_name_key: bytes = field(repr=False)
     report_key: bytes = field(repr=False)
     link_token_key: bytes = field(repr=False)
@@ -43,12 +44,17 @@ class ServerSecret:
             number_seal_key=_derive(secret, "number seal"),
             trust_root_private=_derive(secret, "sealed sender trust root"),
             certificate_private=_derive(secret, "sealed sender server certificate"),
+            more_certificates_key=_derive(secret, "further sealed sender server certificates"),
             limit_name_key=_derive(secret, "names of rate limits"),
             report_key=_derive(secret, "spam report tokens"),
             link_token_key=_derive(secret, "device linking tokens"),
             upload_key=_derive(secret, "attachment upload permissions"),
             invite_key=_derive(secret, "invite"),
         )
+
+    def certificate_key(self, key_id: int) -> bytes:
+        """The private key of the sealed sender's server certificate with this number."""
+        return self.certificate_private if key_id == 1 else _derive(self.more_certificates_key, str(key_id))
 
     def number_hash(self, number: str) -> bytes:
         """The only form in which a number is kept with an account (HMAC-SHA-256)."""

@@ -32,6 +32,7 @@ class Settings:
     migrate: bool = True
     source_url: str = ""  # where users of this relay find its source code (AGPL, section 13)
     envelope_lifetime: timedelta = timedelta(days=30)
+    certificate_key_id: int = 1
     remote_config: dict[str, ConfigValue] = field(default_factory=dict)
     public_url: str | None = None  # where clients reach the relay over HTTP, if not at host and port
     attachments_url: str | None = None  # None: a folder beside the SQLite file

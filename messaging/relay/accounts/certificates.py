@@ -18,16 +18,19 @@ from signal_protocol.public.certificates import issue_sender_certificate, issue_
 from signal_protocol.public.keys import public_key_of
 
 LIFETIME = timedelta(hours=24)
-SERVER_KEY_ID = 1
 
 
 @dataclass(frozen=True)
 class CertificateService:
-    """Issues sender certificates. ``now`` gives milliseconds since 1970."""
+    """Issues sender certificates under server certificate ``key_id``. ``now`` gives milliseconds since 1970.
+
+    Another ``key_id`` is another key: the one before signs nothing more, and what it signed is good for a day at most.
+    """
 
     database: Database
     secret: ServerSecret
     now: Callable[[], int]
+    key_id: int = 1
 
     @cached_property
     def trust_root(self) -> bytes:
@@ -38,8 +41,8 @@ class CertificateService:
     def _server_certificate(self) -> bytes:
         return issue_server_certificate(
             self.secret.trust_root_private,
-            key_id=SERVER_KEY_ID,
-            key=public_key_of(self.secret.certificate_private),
+            key_id=self.key_id,
+            key=public_key_of(self.secret.certificate_key(self.key_id)),
         )
 
     async def issue(self, caller: Caller) -> DeliveryCertificate:
@@ -54,7 +57,7 @@ class CertificateService:
             raise NotAuthenticated
         certificate = issue_sender_certificate(
             self._server_certificate,
-            self.secret.certificate_private,
+            self.secret.certificate_key(self.key_id),
             sender=str(account.aci),
             device_id=caller.device_id,
             identity_key=account.aci_identity_key,
