@@ -29,7 +29,7 @@ async def test_a_new_number_is_a_new_key_under_the_same_root(relays: Relays, pee
     assert first.running.trust_root == second.running.trust_root
     assert before[-300:-100] != after[-300:-100]
     for found in (before, after):
-        seen = verify_sender_certificate(found, [first.running.trust_root], now=int(time.time() * 1000))
+        seen = verify_sender_certificate(found, trust_roots=[first.running.trust_root], now=int(time.time() * 1000))
         assert (seen.sender, seen.identity_key) == (alice.aci.uuid, alice.known.identity.public)
 
 
