@@ -8,6 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any
 
 from messaging.relay.delivery.mailbox import Mailboxes
@@ -40,7 +41,7 @@ MESSAGE_PATH = "/api/v1/message"
 QUEUE_EMPTY_PATH = "/api/v1/queue/empty"
 GAP_PATH = "/api/v1/queue/gap"
 MARKER_PATH = "/api/v1/queue/marker"
-SEQUENCE_HEADER = "X-Subrosa-Sequence"
+CURSOR_HEADER = "X-Subrosa-Cursor"
 NOTICES_HEADER = "X-Subrosa-Notices"
 RESUME_HEADER = "X-Subrosa-Resume-After"
 STORIES_HEADER = "X-Signal-Receive-Stories"
@@ -50,29 +51,48 @@ _DELETE_RETRY_SECONDS = 1
 _Sendable = SendEnvelope | SendQueueEmpty | SendGap | SendMarker
 
 
+def cursor_of(mailbox_id: int, sequence: int) -> str:
+    """A place in a mailbox, as its device keeps it: ``TAG-SEQUENCE``."""
+    return f"{_tag(mailbox_id)}-{sequence}"
+
+
+def sequence_of(cursor: str, mailbox_id: int) -> int | None:
+    """Undo :func:`cursor_of`; ``None`` for what is no place in this mailbox.
+
+    A device that was registered anew has another mailbox: its old cursor must not make it lose what is in the new one.
+    """
+    tag, _, number = cursor.partition("-")
+    if tag != _tag(mailbox_id) or not (number.isascii() and number.isdigit() and len(number) <= 18):
+        return None
+    return int(number)
+
+
+def _tag(mailbox_id: int) -> str:
+    return blake2b(str(mailbox_id).encode(), digest_size=6, person=b"mailbox").hexdigest()
+
+
 class MailboxGone(Exception):
     """The device was registered anew before its socket was open."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What a device said when it connected. ``resume_after``: it has everything up to this sequence."""
+    """What a device said when it connected. ``resume_after`` is a cursor: it has everything up to there."""
 
     stories: bool = False
     gaps: bool = False
     prekeys: bool = False
-    resume_after: int | None = None
+    resume_after: str = ""
 
     @classmethod
     def read(cls, headers: Mapping[str, str]) -> "Wishes":
         """From the headers of the upgrade; what is not understood is not wished."""
         notices = {part.strip().lower() for part in headers.get(NOTICES_HEADER.lower(), "").split(",")}
-        resume = headers.get(RESUME_HEADER.lower(), "")
         return cls(
             stories=headers.get(STORIES_HEADER.lower(), "").lower() == "true",
             gaps="gaps" in notices,
             prekeys="prekeys" in notices,
-            resume_after=int(resume) if resume.isascii() and resume.isdigit() and len(resume) <= 18 else None,
+            resume_after=headers.get(RESUME_HEADER.lower(), ""),
         )
 
 
@@ -158,7 +178,7 @@ class Outbound:
         Raises:
             MailboxGone: the device was registered anew meanwhile.
         """
-        resume_after = self._wishes.resume_after
+        resume_after = sequence_of(self._wishes.resume_after, self._receiver.mailbox_id)
         opened = await self._mailboxes.open(
             self._receiver.mailbox_id, resume_after=resume_after, wants_gaps=self._wishes.gaps
         )
@@ -191,7 +211,7 @@ class Outbound:
         headers = {TIMESTAMP_HEADER: str(self._now())}
         match action:
             case SendEnvelope(request_id, sequence, data):
-                headers[SEQUENCE_HEADER] = str(sequence)
+                headers[CURSOR_HEADER] = cursor_of(self._receiver.mailbox_id, sequence)
                 return frames.Request(request_id, "PUT", MESSAGE_PATH, headers, data)
             case SendQueueEmpty(request_id):
                 return frames.Request(request_id, "PUT", QUEUE_EMPTY_PATH, headers)

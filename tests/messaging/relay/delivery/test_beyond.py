@@ -7,7 +7,7 @@ import json
 from messaging.wire.envelope import EnvelopeType
 from messaging.wire.keys import SetKeysRequest
 from messaging.wire.limits import MAX_DELIVERIES, MAX_MARKER
-from tests.devices import Device, MakePeer, Socket, kyber_prekey, message_for, one_time_prekey
+from tests.devices import Device, MakePeer, NewDevice, Socket, kyber_prekey, message_for, one_time_prekey
 from tests.relays import Relays
 
 SOON = 0.3  # seconds: what a device answered is written down by then, though nobody waits for it
@@ -120,20 +120,38 @@ async def test_a_device_resumes_behind_its_cursor(alice: Device, bob: Device) ->
         await alice.send(bob, b"%d" % number)
     async with bob.socket() as socket:
         frames = [(await socket.envelope())[0] for _ in range(4)]  # read, and never acknowledged
-    assert [frame.headers["x-subrosa-sequence"] for frame in frames] == ["1", "2", "3", "4"]
-    async with bob.socket(x_subrosa_resume_after="3") as socket:
+    cursors = [frame.headers["x-subrosa-cursor"] for frame in frames]
+    assert [cursor.split("-")[1] for cursor in cursors] == ["1", "2", "3", "4"]
+    async with bob.socket(x_subrosa_resume_after=cursors[2]) as socket:
         assert await socket.receive(1) == [b"3"]
         await socket.queue_empty()
     await asyncio.sleep(SOON)
-    async with bob.socket(x_subrosa_resume_after="0") as socket:
+    async with bob.socket() as socket:
         await only_queue_empty(socket)
 
 
 async def test_a_cursor_from_the_future_loses_nothing_that_comes(alice: Device, bob: Device) -> None:
-    async with bob.socket(x_subrosa_resume_after="999999") as socket:
+    await alice.send(bob, b"old")
+    async with bob.socket() as socket:
+        request, _ = await socket.envelope()
+    tag = request.headers["x-subrosa-cursor"].split("-")[0]
+    async with bob.socket(x_subrosa_resume_after=f"{tag}-999999") as socket:
         await socket.queue_empty()
         await alice.send(bob, b"new")
         assert await socket.receive(1) == [b"new"]
+
+
+async def test_a_cursor_of_another_mailbox_makes_nobody_lose_anything(alice: Device, bob: Device) -> None:
+    for number in range(3):
+        await alice.send(bob, b"%d" % number)
+    async with bob.socket() as socket:
+        cursor = [(await socket.envelope())[0] for _ in range(3)][-1].headers["x-subrosa-cursor"]
+    again = await bob.peer.register(NewDevice(number=bob.known.number))
+    await alice.send(again, b"for the new one")
+    for old in (cursor, "3", "-3", "x-3", f"{cursor}x", ""):
+        async with again.socket(x_subrosa_resume_after=old) as socket:
+            _, envelope = await socket.envelope()
+            assert envelope.content == b"for the new one"
 
 
 async def test_a_device_resumes_on_another_relay(relays: Relays, peer_of: MakePeer) -> None:
@@ -143,8 +161,9 @@ async def test_a_device_resumes_on_another_relay(relays: Relays, peer_of: MakePe
     for number in range(3):
         await alice.send(bob, b"%d" % number)
     async with bob.socket() as socket:
-        await socket.envelope()
-    async with Device(there, bob.known, bob.aci, bob.pni).socket(x_subrosa_resume_after="1") as socket:
+        request, _ = await socket.envelope()
+    cursor = request.headers["x-subrosa-cursor"]
+    async with Device(there, bob.known, bob.aci, bob.pni).socket(x_subrosa_resume_after=cursor) as socket:
         assert await socket.receive(2) == [b"1", b"2"]
 
 
