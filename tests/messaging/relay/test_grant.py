@@ -10,13 +10,15 @@ import pytest
 from messaging.cli import main as subrosa
 from messaging.relay.limits import Limit
 from tests.devices import MakePeer
+from tests.output import without_log
 from tests.relays import Relays
 
 
 async def types(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
     capsys.readouterr()
     code = await asyncio.to_thread(subrosa, list(words))
-    return (code, *capsys.readouterr())
+    out, err = capsys.readouterr()
+    return code, without_log(out), without_log(err)
 
 
 async def test_a_grant_is_set_listed_and_removed(

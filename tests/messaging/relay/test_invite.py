@@ -14,6 +14,7 @@ from messaging.relay.database import normalise_url
 from messaging.relay.migrate import migrate
 from messaging.relay.settings import Settings
 from tests.devices import MakePeer, a_number
+from tests.output import without_log
 from tests.relays import Relays
 
 SESSIONS = "/v1/verification/session"
@@ -38,7 +39,7 @@ def operator(settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch
         capsys.readouterr()  # what a relay in this process has logged
         code = await asyncio.to_thread(subrosa, ["invite", *words])  # a thread: the command runs a loop of its own
         out, err = capsys.readouterr()
-        return code, out, err
+        return code, without_log(out), without_log(err)
 
     return types
 
