@@ -27,7 +27,8 @@ Without options it serves this machine only, on plain HTTP, with an SQLite file 
 For others, over TLS, with PostgreSQL and Redis or Valkey (any number of relays on the same two):
 
   subrosa relay --host 0.0.0.0 --tls-cert chain.pem --tls-key key.pem \\
-      --database-url postgresql://relay@db/relay --redis-url redis://redis:6379 --secret-file relay.secret
+      --database-url postgresql://relay@db/relay --redis-url redis://redis:6379 --secret-file relay.secret \\
+      --attachments-url s3://bucket/attachments --public-url https://chat.example
 
 Each option is also an environment variable: --database-url is SUBROSA_DATABASE_URL, and so on.
 """
