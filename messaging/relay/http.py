@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TypeVar
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 from uuid import UUID
 
 from sqlalchemy.exc import DBAPIError
@@ -34,7 +34,7 @@ from messaging.relay.logs import get_logger, milliseconds_since
 from messaging.wire.errors import MalformedField
 from messaging.wire.identifiers import DeviceAddress, IdentityKind, ServiceId
 from messaging.wire.json import Entity, InvalidEntity, MalformedJson
-from messaging.wire.limits import MAX_PASSWORD
+from messaging.wire.limits import MAX_PASSWORD, MAX_QUERY_FIELDS
 from messaging.wire.messages import TIMESTAMP_HEADER
 
 JSON = {"Content-Type": "application/json"}  # exactly: libsignal compares the whole value
@@ -282,6 +282,14 @@ class Dispatcher:
             answer = await self._answer(call)
         return self.stamped(replace(answer, headers={**answer.headers, **headers_of(usage)}))
 
+    async def admit(self, call: Call) -> None:
+        """Count a request, or a socket that is to be opened.
+
+        Raises:
+            RateLimited: too many of this device, or from this network address.
+        """
+        await self._limits.take(Limit.REQUESTS, call.caller.mailbox_id if call.caller else call.remote)
+
     def stamped(self, answer: Answer) -> Answer:
         """``answer`` with the time, which libsignal wants on each."""
         return replace(answer, headers={**answer.headers, TIMESTAMP_HEADER: str(self._now())})
@@ -289,11 +297,11 @@ class Dispatcher:
     async def _answer(self, call: Call) -> Answer:
         started, template = time.perf_counter(), "unknown"
         try:
-            await self._limits.take(Limit.REQUESTS, call.caller.mailbox_id if call.caller else call.remote)
-            address = urlsplit(call.path)
-            route, parameters = self._router.find(call.verb, address.path)
+            await self.admit(call)
+            path, _, rest = call.path.partition("?")
+            route, parameters = self._router.find(call.verb, path)
             template = route.template
-            query = dict(parse_qsl(address.query, keep_blank_values=True, max_num_fields=32))
+            query = _query(rest.partition("#")[0])
             answer = await route.handler(replace(call, parameters=parameters, query=query))
         except Exception as error:  # noqa: BLE001 - the boundary: no fault may reach a peer or a log in its own words
             outcome = outcome_of(error)
@@ -304,6 +312,13 @@ class Dispatcher:
             "call", route=template, verb=call.verb, status=answer.status, duration_ms=milliseconds_since(started)
         )
         return answer
+
+
+def _query(text: str) -> dict[str, str]:
+    try:
+        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS))
+    except ValueError:
+        raise MalformedRequest from None
 
 
 def outcome_of(error: Exception) -> RelayError:

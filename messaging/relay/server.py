@@ -51,6 +51,7 @@ class Entrance:
                 if headers.get("upgrade", "").lower() != "websocket":
                     raise NoSuchPath
                 call = Call(request.method, path, headers, remote=self._remote(request))
+                await self.dispatcher.admit(call)
                 sockets = self.sockets if bare == SOCKET_PATH else self.provisioning
                 return await sockets.serve(request, call)
             if self.transfers.serves(bare):

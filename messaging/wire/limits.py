@@ -13,6 +13,7 @@ MAX_MARKER = 64  # characters of a sync marker
 MAX_HEADERS = 64  # headers of one tunnelled request
 MAX_HEADER = 4 * 1024  # one header of a tunnelled request, name and value
 MAX_PATH = 1024  # path and query of a tunnelled request
+MAX_QUERY_FIELDS = 32  # parameters of one query
 MAX_DEVICES = 6  # devices of one account, the primary one included (Signal-Server)
 MAX_DEVICE_ID = 127  # libsignal
 MAX_REGISTRATION_ID = 0x3FFF  # 14 bits (libsignal)

@@ -1,6 +1,7 @@
 """Setting and fetching profiles, and comparing identity keys."""
 
 import hmac
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -21,6 +22,7 @@ from messaging.wire.profiles import ChangedIdentity, CreateProfileRequest, Ident
 # Capabilities that others may see (Signal-Server, ``DeviceCapability``).
 PUBLIC_CAPABILITIES = ("spqr",)
 FINGERPRINT = 4
+_VERSION = re.compile("[0-9a-fA-F]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +71,8 @@ class ProfileService:
             if account is None:
                 raise NotFound
             devices = await device_details(db, account.id)
-            versioned = target.kind is IdentityKind.ACI and version is not None
-            found = await find_profile(db, account.id, (version or "").lower()) if versioned else None
+            versioned = target.kind is IdentityKind.ACI and _VERSION.fullmatch(version or "") is not None
+            found = await find_profile(db, account.id, str(version).lower()) if versioned else None
         capabilities = {
             name: bool(devices) and all(device.capabilities.get(name, False) for device in devices)
             for name in PUBLIC_CAPABILITIES

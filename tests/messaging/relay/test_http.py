@@ -10,6 +10,7 @@ from sqlalchemy.exc import OperationalError
 from messaging.relay.errors import MethodNotAllowed, NoSuchPath, NotAuthenticated, RelayError
 from messaging.relay.http import Answer, Call, Credentials, Dispatcher, Doc, Route, Router, outcome_of
 from messaging.wire.json import MalformedJson
+from messaging.wire.limits import MAX_QUERY_FIELDS
 from tests.relays import unlimited
 
 DOC = Doc("a test")
@@ -97,3 +98,18 @@ async def test_whatever_is_raised_becomes_an_answer(
 def test_an_outcome_stays_what_it_is() -> None:
     error = RelayError()
     assert outcome_of(error) is error
+
+
+@pytest.mark.parametrize(
+    "path", ["//[", "/a/1?" + "&".join(f"q{n}=" for n in range(MAX_QUERY_FIELDS + 1)), "/%00", "/a/%ff#?"]
+)
+async def test_no_path_is_a_fault(path: str) -> None:
+    routes = [Route("GET", "/a/{one}", ok, DOC)]
+    answer = await Dispatcher(routes, lambda: 7, unlimited()).answer(Call("GET", path))
+    assert answer.status < 500
+
+
+async def test_as_many_query_fields_as_allowed_are_read() -> None:
+    query = "&".join(f"q{n}=" for n in range(MAX_QUERY_FIELDS))
+    answer = await Dispatcher([Route("GET", "/a", ok, DOC)], lambda: 7, unlimited()).answer(Call("GET", f"/a?{query}"))
+    assert answer.status == 200

@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import aiohttp
 import pytest
 
 from messaging.relay import grants as module
@@ -114,3 +115,13 @@ async def test_an_operator_grants_more_to_one_account(
         await set_grant(db, alice.aci.uuid, Limit.MESSAGES, None)
         assert await list_grants(db) == []
     await database.close()
+
+
+async def test_opening_sockets_is_counted_too(relays: Relays, peer_of: MakePeer) -> None:
+    peer = peer_of(await relays.start("sqlite", limits={**UNLIMITED, Limit.REQUESTS: Bucket(2, 60)}))
+    for path in ("/v1/websocket/", "/v1/websocket/provisioning/"):
+        async with peer.http.ws_connect(peer.relay.url + path):
+            pass
+    with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+        await peer.http.ws_connect(peer.relay.url + "/v1/websocket/")
+    assert caught.value.status == 429

@@ -54,6 +54,8 @@ async def test_a_version_is_set_and_fetched_by_who_may(alice: Device, bob: Devic
     assert (await bob.peer.call("GET", path.replace(str(alice.aci), str(uuid4())), headers=access(bob))).status == 401
     assert (await bob.call("GET", f"/v1/profile/{uuid4()}")).status == 404
     assert "name" not in (await bob.call("GET", f"/v1/profile/{alice.aci}/{a_version()}")).json()
+    for odd in ("%00", "%F0%28", version + "0", "x"):
+        assert "name" not in (await bob.call("GET", f"/v1/profile/{alice.aci}/{odd}")).json()
     by_number = (await bob.call("GET", f"/v1/profile/{alice.pni}")).json()
     assert by_number["identityKey"] == encode_base64(alice.known.pni_identity.public)
     assert "unidentifiedAccess" not in by_number
