@@ -20,7 +20,7 @@ from tests.devices import Device, Peer
 from tests.relays import Relays
 
 FIXED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-QUICK = settings(max_examples=150, deadline=None, suppress_health_check=FIXED)
+QUICK = settings(max_examples=400, deadline=None, suppress_health_check=FIXED)
 LONG = settings(max_examples=10_000, deadline=None, suppress_health_check=FIXED)
 
 # Not only noise: frames that are nearly right reach further.

@@ -49,9 +49,9 @@ def run_schemathesis(url: str, authorization: str, folder: Path, *, examples: in
     )
 
 
-async def check(relays: Relays, folder: Path, *, examples: int) -> None:
+async def check(relays: Relays, backend: str, folder: Path, *, examples: int) -> None:
     async with aiohttp.ClientSession() as http:
-        alice = await Peer(await relays.start("sqlite"), http).register()
+        alice = await Peer(await relays.start(backend), http).register()
         result = await asyncio.to_thread(
             run_schemathesis, alice.peer.relay.url, alice.authorization["Authorization"], folder, examples=examples
         )
@@ -60,10 +60,10 @@ async def check(relays: Relays, folder: Path, *, examples: int) -> None:
         assert (await alice.call("GET", "/v1/accounts/whoami")).json()["uuid"] == str(alice.aci)
 
 
-async def test_every_answer_is_documented(relays: Relays, tmp_path: Path) -> None:
-    await check(relays, tmp_path, examples=5)
+async def test_every_answer_is_documented(relays: Relays, backend: str, tmp_path: Path) -> None:
+    await check(relays, backend, tmp_path, examples=5)
 
 
 @pytest.mark.long
-async def test_every_answer_is_documented_at_length(relays: Relays, tmp_path: Path) -> None:
-    await check(relays, tmp_path, examples=60)
+async def test_every_answer_is_documented_at_length(relays: Relays, backend: str, tmp_path: Path) -> None:
+    await check(relays, backend, tmp_path, examples=60)

@@ -20,7 +20,8 @@ from messaging.relay.app import RunningRelay, now_milliseconds
 from messaging.relay.database import normalise_url, open_database
 from messaging.relay.server_secret import read_secret
 from messaging.relay.settings import Settings
-from tests.devices import Device, MakePeer, Reply, a_number
+from messaging.wire.keys import SetKeysRequest
+from tests.devices import Device, MakePeer, Reply, a_number, message_for, one_time_prekey
 from tests.relays import Relays, StartedRelay
 from tests.webhooks import receiving
 
@@ -87,6 +88,56 @@ async def test_a_message_survives_the_sudden_end_of_the_relay(relays: Relays, ba
         bob = Device(peer_of(relay.started), bob.known, bob.aci, bob.pni)
         async with bob.socket() as socket:
             assert await socket.receive(1) == [b"before the end"]
+            await socket.queue_empty()
+
+
+async def test_an_upload_goes_on_after_the_sudden_end_of_the_relay(
+    relays: Relays, backend: str, peer_of: MakePeer
+) -> None:
+    """What was said to be received is there; and the permission still holds."""
+    settings = await relays.settings(backend)
+    tus = {"Tus-Resumable": "1.0.0", "Content-Type": "application/offset+octet-stream"}
+    async with relay_process(settings) as relay:
+        alice = await peer_of(relay.started).register()
+        form = (await alice.call("GET", "/v4/attachments/form/upload?uploadLength=10")).json()
+        headers = {**form["headers"], **tus, "Upload-Length": "10"}
+        begun = await alice.peer.call("POST", "/upload/attachments", b"01234", headers)
+        assert begun.headers["upload-offset"] == "5"
+        relay.process.kill()
+        await relay.process.wait()
+    async with relay_process(settings) as relay:
+        peer = peer_of(relay.started)
+        path, headers = f"/upload/attachments/{form['key']}", {**form["headers"], **tus}
+        assert (await peer.call("HEAD", path, headers=headers)).headers["upload-offset"] == "5"
+        assert (await peer.call("PATCH", path, b"56789", {**headers, "Upload-Offset": "5"})).status == 204
+        assert (await peer.call("GET", f"/attachments/{form['key']}")).body == b"0123456789"
+
+
+async def test_keys_and_idempotent_sends_survive_the_sudden_end_of_the_relay(
+    relays: Relays, backend: str, peer_of: MakePeer
+) -> None:
+    """No one-time prekey is given twice, none is voided, and a send that is repeated is not sent twice."""
+    settings = await relays.settings(backend)
+    key = {"Idempotency-Key": "0123456789abcdef"}
+    given = []
+    async with relay_process(settings) as relay:
+        alice, bob = await peer_of(relay.started).register(), await peer_of(relay.started).register()
+        await bob.upload(SetKeysRequest(pre_keys=tuple(map(one_time_prekey, range(4)))))
+    body = message_for(bob, b"once")
+    for left in (3, 2, 1):
+        async with relay_process(settings) as relay:
+            sender = Device(peer_of(relay.started), alice.known, alice.aci, alice.pni)
+            fetched = (await sender.call("GET", f"/v2/keys/{bob.aci}/1")).json()
+            given.append(fetched["devices"][0]["preKey"]["keyId"])
+            assert (await sender.call("PUT", f"/v1/messages/{bob.aci}", body, **key)).status == 200
+            relay.process.kill()
+            await relay.process.wait()
+        assert len(set(given)) == 4 - left
+    async with relay_process(settings) as relay:
+        receiver = Device(peer_of(relay.started), bob.known, bob.aci, bob.pni)
+        assert (await receiver.call("GET", "/v2/keys")).json()["count"] == 1
+        async with receiver.socket() as socket:
+            assert await socket.receive(1) == [b"once"]
             await socket.queue_empty()
 
 
