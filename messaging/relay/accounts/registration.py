@@ -145,7 +145,7 @@ class RegistrationService:
             if existing is None:
                 if request.recovery_password is not None:
                     raise Forbidden
-                aci, pni = await self._new_identifiers(db, request, owner["number_hash"])
+                aci, pni = await self._new_identifiers(db, request, owner["number_hash"], proof)
                 values = {"aci": aci, "pni": pni, **owner, **columns}
                 account_id = await insert_account(db, {**values, "created_on": day_of(self.now())})
             else:
@@ -161,9 +161,11 @@ class RegistrationService:
         return Enrolled(aci, pni, existing is not None, replaced)
 
     async def _new_identifiers(
-        self, db: AsyncConnection, request: RegistrationRequest, number_hash: bytes | None
+        self, db: AsyncConnection, request: RegistrationRequest, number_hash: bytes | None, proof: Verification | None
     ) -> tuple[UUID, UUID | None]:
-        buried = None if number_hash is None else await exhume(db, number_hash, now=self.now())
+        # Who did not prove the number is nobody's heir: a deleted account's ids are for who has its number.
+        proved = number_hash is not None and proof is not None and not proof.new_account_only
+        buried = await exhume(db, number_hash, now=self.now()) if proved and number_hash is not None else None
         if buried is not None:
             return buried
         return self.new_uuid(), self.new_uuid() if request.pni_identity_key else None

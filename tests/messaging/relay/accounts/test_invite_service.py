@@ -22,7 +22,7 @@ from messaging.relay.errors import RelayError
 from messaging.relay.limits import Bucket, Limit
 from messaging.relay.server_secret import ServerSecret, read_secret
 from messaging.relay.settings import Settings
-from messaging.wire.accounts import RequestVerificationCode
+from messaging.wire.accounts import AccountCreationResponse, RequestVerificationCode
 from tests.devices import MakePeer, NewDevice, Peer, Reply, a_number, basic
 from tests.relays import UNLIMITED, Relays, StartedRelay, unlimited
 
@@ -205,6 +205,29 @@ async def test_an_account_can_be_registered_again_with_an_invite_for_its_number_
     again = (await register(guest, path, NewDevice(number=known.number))).json()
     assert (again["uuid"], again["reregistration"]) == (first["uuid"], True)
     assert await roles(invites.database) == ["operator"]
+
+
+async def test_a_deleted_account_is_not_left_to_whoever_has_an_invite(guest: Peer, invites: InviteService) -> None:
+    known = NewDevice()
+    first = AccountCreationResponse.from_json((await join(guest, known, await an_invite(invites))).body)
+    authorization = {"Authorization": basic(f"{first.uuid}.1", known.password)}
+    assert (await guest.call("DELETE", "/v1/accounts/me", headers=authorization)).status == 204
+    stranger = NewDevice(number=known.number)
+    second = AccountCreationResponse.from_json((await join(guest, stranger, await an_invite(invites))).body)
+    assert (second.uuid, second.pni) != (first.uuid, first.pni)
+    assert not {second.uuid, second.pni} & {first.uuid, first.pni}
+
+
+async def test_a_deleted_account_has_its_ids_again_by_an_invite_for_its_number(
+    guest: Peer, invites: InviteService
+) -> None:
+    known = NewDevice()
+    first = AccountCreationResponse.from_json((await join(guest, known, await an_invite(invites))).body)
+    authorization = {"Authorization": basic(f"{first.uuid}.1", known.password)}
+    assert (await guest.call("DELETE", "/v1/accounts/me", headers=authorization)).status == 204
+    code = await an_invite(invites, number=known.number)
+    again = AccountCreationResponse.from_json((await join(guest, known, code)).body)
+    assert (again.uuid, again.pni) == (first.uuid, first.pni)
 
 
 async def test_of_two_strangers_with_one_number_the_second_gets_no_account(guest: Peer, invites: InviteService) -> None:
