@@ -47,6 +47,7 @@ RESUME_HEADER = "X-Subrosa-Resume-After"
 STORIES_HEADER = "X-Signal-Receive-Stories"
 _DELETE_ATTEMPTS = 3
 _DELETE_RETRY_SECONDS = 1
+_SETTLE_SECONDS = 1
 
 _Sendable = SendEnvelope | SendQueueEmpty | SendGap | SendMarker
 
@@ -100,13 +101,19 @@ class Wishes:
 class Unfinished:
     """Tasks that outlive the socket that began them."""
 
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    tasks: dict[asyncio.Task[None], int | None] = field(default_factory=dict)
 
-    def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run ``work`` in a task that nobody cancels."""
+    def start(self, work: Coroutine[Any, Any, None], mailbox_id: int | None = None) -> None:
+        """Run ``work`` in a task that nobody cancels; it may change a mailbox."""
         task = asyncio.create_task(work)
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        self.tasks[task] = mailbox_id
+        task.add_done_callback(lambda done: self.tasks.pop(done, None))
+
+    async def settle(self, mailbox_id: int) -> None:
+        """Wait a moment until a mailbox is changed no more: who comes back at once need not get again what it has."""
+        changing = [task for task, changes in self.tasks.items() if changes == mailbox_id]
+        if changing:
+            await asyncio.wait(changing, timeout=_SETTLE_SECONDS)
 
     async def finish(self) -> None:
         """Wait until nothing is left."""
@@ -178,6 +185,7 @@ class Outbound:
         Raises:
             MailboxGone: the device was registered anew meanwhile.
         """
+        await self._unfinished.settle(self._receiver.mailbox_id)
         resume_after = sequence_of(self._wishes.resume_after, self._receiver.mailbox_id)
         opened = await self._mailboxes.open(
             self._receiver.mailbox_id, resume_after=resume_after, wants_gaps=self._wishes.gaps
@@ -231,7 +239,7 @@ class Outbound:
                     self._acknowledged[sequence] = self._receipts.pop(sequence, None)
                     if not self._deleting:
                         self._deleting = True
-                        self._unfinished.start(self._delete())
+                        self._unfinished.start(self._delete(), self._receiver.mailbox_id)
                 case CountFailure(sequence):
                     self._unfinished.start(self._fail(sequence))
                 case ForgetGap(first):
