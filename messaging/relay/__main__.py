@@ -2,12 +2,15 @@
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import uvloop
 
 from messaging.relay.app import RunningRelay, run_relay
 from messaging.relay.errors import StartupError
@@ -17,6 +20,7 @@ from messaging.relay.remote_config import read_remote_config
 from messaging.relay.settings import DEFAULT_DATABASE, DEFAULT_PORT, Settings
 from signal_protocol.public.certificates import REVOKED_KEY_IDS
 
+YOUNG_OBJECTS = 20_000  # that are made before the garbage collector looks at them
 DESCRIPTION = """\
 The Sub Rosa relay: it stores and forwards messages that it cannot read.
 
@@ -40,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     configure_logs()
     try:
         settings = settings_of(arguments)
-        asyncio.run(_serve(settings, as_json=arguments.json_ready))
+        uvloop.run(_serve(settings, as_json=arguments.json_ready))
     except StartupError as error:
         sys.stderr.write(f"relay: {error}\n")
         return 1
@@ -92,7 +96,19 @@ async def _serve(settings: Settings, *, as_json: bool) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await run_relay(settings, lambda relay: _say_ready(relay, settings, as_json=as_json), stop)
+
+    def ready(relay: RunningRelay) -> None:
+        leave_to_itself_what_lives_long()
+        _say_ready(relay, settings, as_json=as_json)
+
+    await run_relay(settings, ready, stop)
+
+
+def leave_to_itself_what_lives_long() -> None:
+    """Spare the garbage collector what was made at the start: looking through it again and again would stop everything."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS, 50, 100)
 
 
 def _say_ready(relay: RunningRelay, settings: Settings, *, as_json: bool) -> None:

@@ -18,6 +18,7 @@ from messaging.relay.accounts.account import AccountService
 from messaging.relay.accounts.authentication import Authentication
 from messaging.relay.accounts.certificates import CertificateService
 from messaging.relay.accounts.device_handlers import device_routes
+from messaging.relay.accounts.directory import Directory
 from messaging.relay.accounts.handlers import account_routes, registration_routes, verification_routes
 from messaging.relay.accounts.invite_service import InviteService
 from messaging.relay.accounts.linking import LinkingService
@@ -32,8 +33,9 @@ from messaging.relay.attachments.handlers import attachment_routes
 from messaging.relay.attachments.service import AttachmentService
 from messaging.relay.attachments.storage import Storage, open_storage
 from messaging.relay.attachments.transfer import Transfers
-from messaging.relay.buckets import LocalBuckets, RedisBuckets
+from messaging.relay.buckets import LocalBuckets, RedisBuckets, SettledBuckets
 from messaging.relay.database import Database, normalise_url, open_database, sqlite_path
+from messaging.relay.delivery.acknowledgements import Acknowledgements
 from messaging.relay.delivery.mailbox import Mailboxes
 from messaging.relay.delivery.parking import ParkingService
 from messaging.relay.delivery.provisioning import ProvisioningSockets
@@ -55,6 +57,7 @@ from messaging.relay.messages.multi_recipient import MultiRecipientService
 from messaging.relay.messages.repair import RepairingSender
 from messaging.relay.messages.reports import SpamReports
 from messaging.relay.messages.service import MessageService
+from messaging.relay.messages.writer import EnvelopeWriter
 from messaging.relay.migrate import migrate, require_current
 from messaging.relay.openapi import describe, openapi_route
 from messaging.relay.profiles.handlers import profile_routes
@@ -63,6 +66,7 @@ from messaging.relay.remote_config import config_routes
 from messaging.relay.server import Entrance, HttpServer, is_loopback, tls_context
 from messaging.relay.server_secret import ServerSecret, secret_of
 from messaging.relay.settings import Settings
+from messaging.relay.traffic import Traffic
 from messaging.wire.limits import MAX_CONTENT, MAX_DEVICES, MAX_FRAME, MAX_PREKEYS, MAX_UNACKNOWLEDGED
 from messaging.wire.server_info import AssistantInfo, ServerInfo, ServerLimits
 
@@ -98,21 +102,33 @@ async def open_relay(settings: Settings) -> AsyncIterator[RunningRelay]:
 
     wakeups = local if settings.redis_url is None else _redis(settings.redis_url, local)
     here = LocalBuckets(time.monotonic)
-    levels = here if settings.redis_url is None else RedisBuckets(settings.redis_url)
+    levels = here if settings.redis_url is None else SettledBuckets(RedisBuckets(settings.redis_url), here)
     async with (
         _closing(database),
         _closing(levels),
         open_generation(database, _generation_file(settings, url)) as generation,
     ):
-        parts = Parts(settings, database, wakeups, here, levels, secret, generation, provider, token, storage)
+        parts = Parts(settings, database, wakeups, local, here, levels, secret, generation, provider, token, storage)
         sweep = Sweep(database, now_milliseconds, [parts.attachments.sweep])
-        background = [sweep.run(), parts.grants.run(), MailboxWatch(parts.mailboxes, local).run()]
+        background = [
+            parts.writer.run(),
+            parts.acknowledgements.run(),
+            parts.traffic.run(),
+            sweep.run(),
+            parts.grants.run(),
+            MailboxWatch(parts.mailboxes, local).run(),
+        ]
         if isinstance(wakeups, RedisWakeups):
             background.append(wakeups.run())
-        async with _running(background), _listening(settings, tls, parts.entrance(), parts.stopping) as port:
-            url_here = _url_of(settings.host, port, tls)
-            parts.public_url = settings.public_url or url_here
-            yield RunningRelay(url_here, port, parts.certificates.trust_root)
+        if isinstance(levels, SettledBuckets):
+            background.append(levels.run())
+        async with _running(background):
+            async with _listening(settings, tls, parts.entrance(), parts.stopping) as port:
+                url_here = _url_of(settings.host, port, tls)
+                parts.public_url = settings.public_url or url_here
+                yield RunningRelay(url_here, port, parts.certificates.trust_root)
+            await parts.writer.settle()
+            await parts.acknowledgements.settle()
 
 
 class Parts:
@@ -123,6 +139,7 @@ class Parts:
         settings: Settings,
         database: Database,
         wakeups: Wakeups,
+        listeners: LocalWakeups,
         here: LocalBuckets,
         levels: Buckets,
         secret: ServerSecret,
@@ -150,7 +167,12 @@ class Parts:
         self.linking = LinkingService(database, secret, self.limits, now, self.stopping)
         self.keys = KeyService(database, self.limits, wakeups, generation)
         self.reports = SpamReports(database, secret, self.limits, now)
-        self.messages = MessageService(database, wakeups, self.limits, self.reports, now, settings.envelope_lifetime)
+        self.directory = Directory(database)
+        self.writer = EnvelopeWriter(database, wakeups, listeners)
+        self.acknowledgements = Acknowledgements(database, wakeups, now, settings.envelope_lifetime)
+        self.messages = MessageService(
+            database, self.directory, self.writer, self.limits, self.reports, now, settings.envelope_lifetime
+        )
         self.attachments = AttachmentService(
             database,
             storage,
@@ -163,7 +185,8 @@ class Parts:
         self.profiles = ProfileService(database, self.attachments, self.limits, now)
         self.usernames = UsernameService(database, self.limits, now)
         self.parking = ParkingService(database, wakeups, now)
-        self.mailboxes = Mailboxes(database, wakeups, now, settings.envelope_lifetime)
+        self.mailboxes = Mailboxes(database, now)
+        self.traffic = Traffic()
 
     def routes(self) -> list[Route]:
         """All endpoints."""
@@ -188,8 +211,10 @@ class Parts:
 
     def entrance(self) -> Entrance:
         """Where requests and sockets come in."""
-        now, dispatcher = now_milliseconds, Dispatcher(self.routes(), now_milliseconds, self.requests)
-        sockets = Sockets(self.authentication, dispatcher, self.mailboxes, self._wakeups, self.keys, now)
+        now, dispatcher = now_milliseconds, Dispatcher(self.routes(), now_milliseconds, self.requests, self.traffic)
+        sockets = Sockets(
+            self.authentication, dispatcher, self.mailboxes, self.acknowledgements, self._wakeups, self.keys, now
+        )
         provisioning = ProvisioningSockets(self.linking, now)
         transfers = Transfers(self.attachments, self.requests)
         return Entrance(dispatcher, sockets, provisioning, transfers, self._settings.plain_http_behind_a_proxy)
@@ -217,7 +242,7 @@ def version() -> str:
 
 
 @asynccontextmanager
-async def _closing(resource: Database | LocalBuckets | RedisBuckets) -> AsyncIterator[None]:
+async def _closing(resource: Database | LocalBuckets | SettledBuckets) -> AsyncIterator[None]:
     try:
         yield
     finally:

@@ -1,28 +1,39 @@
-"""Where the levels of rate limits are kept: in this process, or in Redis for all relays together."""
+"""Where the levels of rate limits are kept: in this process, or in Redis for all relays together.
 
+What guards a secret (a code, a PIN) is counted in Redis before the call goes on. What guards against load is counted here at once,
+and settled with Redis a few times a second: a send never waits for Redis, and all relays together let through little more
+than one would.
+"""
+
+import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import islice
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from messaging.relay.limits import Bucket, BucketsAway, Level
+from messaging.relay.logs import get_logger
 
 MAX_BUCKETS = 100_000  # the least recently used is forgotten: a bound on memory, not a promise to an attacker
 REDIS_TIMEOUT_SECONDS = 0.5  # a limiter that is slow is treated like one that is away
 REDIS_PAUSE_SECONDS = 1
+SETTLE_SECONDS = 0.2
+SETTLED_AT_ONCE = 500
 
 # One call, one key: safe on a cluster. The time is the server's, so that relays need not agree on it.
 _TAKE = """
-local size, refill, amount = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local size, refill, amount, spent = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1'
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 local known = redis.call('HMGET', KEYS[1], 'tokens', 'at')
 local tokens, at = tonumber(known[1]) or size, tonumber(known[2]) or now
 tokens = math.min(size, tokens + math.max(0, now - at) / refill)
 local taken = 0
-if tokens >= amount then tokens = tokens - amount; taken = 1 end
+if spent then tokens = math.max(-size, tokens - amount); taken = 1
+elseif tokens >= amount then tokens = tokens - amount; taken = 1 end
 if amount > 0 then
   redis.call('HSET', KEYS[1], 'tokens', string.format('%.9f', tokens), 'at', string.format('%.6f', now))
   redis.call('EXPIRE', KEYS[1], math.ceil((size - tokens) * refill) + 1)
@@ -54,6 +65,11 @@ class LocalBuckets:
             self._levels.popitem(last=False)
         return Level(tokens, taken)
 
+    def put(self, name: str, tokens: float) -> None:
+        """Set a level, perhaps below nothing: what others have taken counts here too."""
+        if name in self._levels:
+            self._levels[name] = (tokens, self._clock())
+
     async def close(self) -> None:
         """Nothing is open."""
 
@@ -76,14 +92,83 @@ class RedisBuckets:
         """
         if time.monotonic() < self._away_until:
             raise BucketsAway
-        key = f"subrosa:limit:{{{name}}}"
         try:
-            taken, tokens = await self._take(keys=[key], args=[bucket.size, bucket.refill, amount])
+            taken, tokens = await self._take(keys=[key_of(name)], args=[bucket.size, bucket.refill, amount, 0])
         except (RedisError, OSError):
             self._away_until = time.monotonic() + REDIS_PAUSE_SECONDS
             raise BucketsAway from None
         return Level(float(tokens), bool(taken))
 
+    async def spend(self, spent: Sequence[tuple[str, Bucket, float]]) -> list[float]:
+        """Take what has been let through already, even if there is less; returns the levels, in one round trip.
+
+        Raises:
+            BucketsAway: Redis does not answer.
+        """
+        try:
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for name, bucket, amount in spent:
+                    await self._take(keys=[key_of(name)], args=[bucket.size, bucket.refill, amount, 1], client=pipeline)
+                return [float(tokens) for _, tokens in await pipeline.execute()]
+        except (RedisError, OSError):
+            raise BucketsAway from None
+
     async def close(self) -> None:
         """Close all connections."""
         await self._redis.aclose()
+
+
+class SettledBuckets:
+    """Levels for all relays together. A bucket that fails open is counted in this process and settled with Redis by ``run``."""
+
+    def __init__(self, together: RedisBuckets, here: LocalBuckets) -> None:
+        self._together = together
+        self._here = here
+        self._spent: dict[str, tuple[Bucket, float]] = {}
+
+    async def take(self, name: str, bucket: Bucket, amount: float) -> Level:
+        """Take tokens.
+
+        Raises:
+            BucketsAway: Redis does not answer, for a bucket that does not fail open.
+        """
+        if not bucket.fail_open:
+            return await self._together.take(name, bucket, amount)
+        level = await self._here.take(name, bucket, amount)
+        if level.taken and amount > 0:
+            _, before = self._spent.get(name, (bucket, 0.0))
+            self._spent[name] = (bucket, before + amount)
+        return level
+
+    async def settle(self) -> None:
+        """Tell Redis what was taken here, and learn what all relays together have left.
+
+        Raises:
+            BucketsAway: Redis does not answer; each process goes on with what it knows.
+        """
+        spent, self._spent = self._spent, {}
+        each = ((name, bucket, amount) for name, (bucket, amount) in spent.items())
+        while some := list(islice(each, SETTLED_AT_ONCE)):
+            levels = await self._together.spend(some)
+            for (name, _, _), tokens in zip(some, levels, strict=True):
+                _, since = self._spent.get(name, (None, 0.0))
+                self._here.put(name, tokens - since)
+
+    async def run(self) -> None:
+        """Settle a few times a second, until cancelled."""
+        while True:
+            await asyncio.sleep(SETTLE_SECONDS)
+            try:
+                await self.settle()
+            except BucketsAway:
+                get_logger().warning("limits_away")
+                await asyncio.sleep(REDIS_PAUSE_SECONDS)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._together.close()
+
+
+def key_of(name: str) -> str:
+    """Where Redis keeps a level; in braces, what a cluster hashes."""
+    return f"subrosa:limit:{{{name}}}"

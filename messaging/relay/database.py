@@ -6,21 +6,28 @@ that writes runs in tasks that nobody cancels (``relay.http``, ``relay.delivery.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from asyncpg import IntegrityConstraintViolationError, InterfaceError, PostgresError
+from asyncpg.exceptions import DataError as PostgresDataError
 from sqlalchemy import BigInteger, Connection, Integer, MetaData, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
-from messaging.relay.errors import StartupError
+from messaging.relay.batching import Refused
+from messaging.relay.errors import StartupError, Unavailable
+from messaging.relay.logs import get_logger
 
 LOCK_WAIT_SECONDS = 30
+BATCH_SECONDS = 20  # then a database that is stuck is given up, and those who wait hear that it is unavailable
+_REFUSALS = (IntegrityError, DataError, PostgresDataError, IntegrityConstraintViolationError)
 _READ_ONLY = "subrosa_read_only"
 
 # SQLite numbers rows by itself only if the type is exactly INTEGER; its integers have 64 bits all the same.
@@ -42,10 +49,14 @@ class Base(DeclarativeBase):
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """Transactions on one database. On SQLite writers take turns here, in order, rather than poll for its lock."""
+    """Transactions on one database. On SQLite writers take turns here, in order, rather than poll for its lock.
+
+    What ``relaxed`` commits may be lost in a crash, as a whole: it is for what can be done again.
+    """
 
     writer: AsyncEngine
     reader: AsyncEngine
+    relaxed: AsyncEngine
     turn: asyncio.Lock | None
 
     @asynccontextmanager
@@ -63,6 +74,59 @@ class Database:
     async def close(self) -> None:
         """Close all connections."""
         await self.writer.dispose()
+        await self.relaxed.dispose()
+
+
+class Lane:
+    """The connection of one who writes batch after batch, and never two at once.
+
+    On PostgreSQL each statement commits by itself; on SQLite a batch is a transaction.
+    """
+
+    def __init__(self, database: Database, *, relaxed: bool) -> None:
+        self._database = database
+        self._engine = database.relaxed if relaxed else database.writer
+        self._open: AsyncConnection | None = None
+
+    @asynccontextmanager
+    async def batch(self) -> AsyncIterator[AsyncConnection]:
+        """The connection, for one batch.
+
+        Raises:
+            Refused: the database refuses something in the batch; nothing was written.
+            Unavailable: it cannot be reached, or did not answer in time; the outcome is unknown.
+        """
+        try:
+            if self._database.turn is None:
+                async with asyncio.timeout(BATCH_SECONDS):
+                    yield await self._connection()
+            else:
+                async with self._database.turn, self._engine.begin() as db:
+                    yield db
+        except _REFUSALS as error:
+            await self.close()
+            raise Refused from error
+        except (DBAPIError, PostgresError, InterfaceError, OSError, PoolTimeout, TimeoutError) as error:
+            get_logger().warning("batch_failed", error=type(error).__name__)
+            await self.close()
+            raise Unavailable from error
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Drop the connection; the next batch gets another."""
+        db, self._open = self._open, None
+        if db is not None:
+            with suppress(Exception):  # it is being thrown away
+                await db.invalidate()
+                await db.close()
+
+    async def _connection(self) -> AsyncConnection:
+        if self._open is None:
+            db = await self._engine.connect()
+            self._open = await db.execution_options(isolation_level="AUTOCOMMIT")
+        return self._open
 
 
 def normalise_url(text: str) -> URL:
@@ -94,21 +158,27 @@ def open_database(url: URL, *, foreign_keys: bool = True) -> Database:
     path = sqlite_path(url)
     if path is None:
         writer = create_async_engine(url, hide_parameters=True, pool_size=10, max_overflow=10)
-        return Database(writer, writer.execution_options(isolation_level="AUTOCOMMIT"), turn=None)
+        relaxed = create_async_engine(
+            url, hide_parameters=True, pool_size=1, connect_args={"server_settings": {"synchronous_commit": "off"}}
+        )
+        return Database(writer, writer.execution_options(isolation_level="AUTOCOMMIT"), relaxed, turn=None)
 
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    writer = create_async_engine(url, hide_parameters=True, connect_args={"timeout": LOCK_WAIT_SECONDS})
-    _hook_sqlite(writer, foreign_keys=foreign_keys)
-    return Database(writer, writer.execution_options(**{_READ_ONLY: True}), turn=asyncio.Lock())
+    writer, relaxed = (
+        _sqlite_engine(url, {**_PRAGMAS, "synchronous": level, "foreign_keys": "ON" if foreign_keys else "OFF"})
+        for level in ("FULL", "NORMAL")
+    )
+    return Database(writer, writer.execution_options(**{_READ_ONLY: True}), relaxed, turn=asyncio.Lock())
 
 
-def _hook_sqlite(engine: AsyncEngine, *, foreign_keys: bool) -> None:
-    pragmas = {
-        "journal_mode": "WAL",
-        "synchronous": "FULL",
-        "foreign_keys": "ON" if foreign_keys else "OFF",
-        "secure_delete": "ON",  # what was delivered is overwritten, not only unlinked
-    }
+_PRAGMAS = {
+    "journal_mode": "WAL",
+    "secure_delete": "ON",  # what was delivered is overwritten, not only unlinked
+}
+
+
+def _sqlite_engine(url: URL, pragmas: Mapping[str, str]) -> AsyncEngine:
+    engine = create_async_engine(url, hide_parameters=True, connect_args={"timeout": LOCK_WAIT_SECONDS})
 
     @event.listens_for(engine.sync_engine, "connect")
     def prepare(connection: DBAPIConnection, _record: object) -> None:
@@ -123,3 +193,5 @@ def _hook_sqlite(engine: AsyncEngine, *, foreign_keys: bool) -> None:
         # A deferred transaction that turns into a writer fails at once if another writer was faster.
         if not connection.get_execution_options().get(_READ_ONLY):
             connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine

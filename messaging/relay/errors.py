@@ -323,9 +323,12 @@ class CodeNotDelivered(RelayError):
 
 
 class Unavailable(RelayError):
-    """The database cannot be reached; nothing was changed, or the outcome is unknown."""
+    """The database cannot be reached, or too much waits for it; nothing was changed, or the outcome is unknown."""
 
     code = "unavailable"
+
+    def headers(self) -> Mapping[str, str]:
+        return {"Retry-After": "1"}
 
 
 class Internal(RelayError):

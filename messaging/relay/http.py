@@ -1,13 +1,13 @@
 """One dispatcher for all of REST: the same handlers answer HTTP and what is tunnelled through a WebSocket.
 
-A handler takes a :class:`Call` and returns an :class:`Answer`. Here outcomes become statuses, and each call becomes one
-line of the log: its route, never its path. Sockets and HTTP itself belong to ``relay.server`` and ``delivery.socket``.
+A handler takes a :class:`Call` and returns an :class:`Answer`. Here outcomes become statuses, and each call is counted
+(``relay.traffic``) under its route, never its path. Sockets and HTTP itself belong to ``relay.server`` and ``delivery.socket``.
 """
 
 import base64
 import binascii
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TypeVar
@@ -31,6 +31,7 @@ from messaging.relay.errors import (
 )
 from messaging.relay.limits import Limit, RateLimits, headers_of, usage_noted
 from messaging.relay.logs import get_logger, milliseconds_since
+from messaging.relay.traffic import Traffic
 from messaging.wire.errors import MalformedField
 from messaging.wire.identifiers import DeviceAddress, IdentityKind, ServiceId
 from messaging.wire.json import Entity, InvalidEntity, MalformedJson
@@ -223,14 +224,16 @@ class Route:
 
 
 class Router:
-    """Which handler a path means. A trailing slash is not part of a path."""
+    """Which handler a path means: a tree of segments. A trailing slash is not part of a path."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
-        by_template: dict[tuple[str, ...], dict[str, Route]] = {}
+        self._root = _Node()
         for route in routes:
-            by_template.setdefault(_segments(route.template), {})[route.verb] = route
-        # What is said literally comes before what a parameter may stand for.
-        self._by_template = dict(sorted(by_template.items(), key=lambda item: [s.startswith("{") for s in item[0]]))
+            node = self._root
+            for segment in _segments(route.template):
+                node = node.follow(segment)
+            names = tuple(segment[1:-1] for segment in _segments(route.template) if segment.startswith("{"))
+            node.by_verb[route.verb] = (route, names)
 
     def find(self, verb: str, path: str) -> tuple[Route, dict[str, str]]:
         """The route and the path's parameters.
@@ -240,47 +243,67 @@ class Router:
             MethodNotAllowed: a template matches, but not for this verb.
         """
         segments, allowed = _segments(path), set[str]()
-        for template, by_verb in self._by_template.items():
-            parameters = _match(template, segments)
-            if parameters is not None:
-                if verb in by_verb:
-                    return by_verb[verb], parameters
-                allowed |= by_verb.keys()
+        for node, values in _matching(self._root, segments, ()):
+            if verb in node.by_verb:
+                route, names = node.by_verb[verb]
+                return route, {name: unquote(value) for name, value in zip(names, values, strict=True)}
+            allowed |= node.by_verb.keys()
         if allowed:
             raise MethodNotAllowed(allowed)
         raise NoSuchPath
+
+
+@dataclass(slots=True)
+class _Node:
+    literal: "dict[str, _Node]" = field(default_factory=dict)
+    parameter: "_Node | None" = None
+    by_verb: dict[str, tuple[Route, tuple[str, ...]]] = field(default_factory=dict)  # with the names of parameters
+
+    def follow(self, segment: str) -> "_Node":
+        if not segment.startswith("{"):
+            return self.literal.setdefault(segment, _Node())
+        if self.parameter is None:
+            self.parameter = _Node()
+        return self.parameter
+
+
+def _matching(
+    node: _Node, segments: tuple[str, ...], values: tuple[str, ...]
+) -> Iterator[tuple[_Node, tuple[str, ...]]]:
+    # What is said literally comes before what a parameter may stand for.
+    if not segments:
+        if node.by_verb:
+            yield node, values
+        return
+    literal = node.literal.get(segments[0])
+    if literal is not None:
+        yield from _matching(literal, segments[1:], values)
+    if node.parameter is not None:
+        yield from _matching(node.parameter, segments[1:], (*values, segments[0]))
 
 
 def _segments(path: str) -> tuple[str, ...]:
     return tuple(path.strip("/").split("/"))
 
 
-def _match(template: tuple[str, ...], segments: tuple[str, ...]) -> dict[str, str] | None:
-    if len(template) != len(segments):
-        return None
-    parameters = {}
-    for expected, found in zip(template, segments, strict=True):
-        if expected.startswith("{"):
-            parameters[expected[1:-1]] = unquote(found)
-        elif expected != found:
-            return None
-    return parameters
-
-
 class Dispatcher:
     """Answers every call, whatever happens. ``limits`` counts all requests; ``now`` gives milliseconds since 1970."""
 
-    def __init__(self, routes: Iterable[Route], now: Callable[[], int], limits: RateLimits) -> None:
+    def __init__(
+        self, routes: Iterable[Route], now: Callable[[], int], limits: RateLimits, traffic: Traffic | None = None
+    ) -> None:
         self._router = Router(routes)
         self._now = now
         self._limits = limits
+        self._traffic = traffic or Traffic()
         self._log = get_logger()
 
     async def answer(self, call: Call) -> Answer:
         """Find the handler, run it, and turn what it raises into an answer."""
         with usage_noted() as usage:
             answer = await self._answer(call)
-        return self.stamped(replace(answer, headers={**answer.headers, **headers_of(usage)}))
+        headers = {**answer.headers, **headers_of(usage), TIMESTAMP_HEADER: str(self._now())}
+        return Answer(answer.status, answer.body, headers)
 
     async def admit(self, call: Call) -> None:
         """Count a request, or a socket that is to be opened.
@@ -301,16 +324,14 @@ class Dispatcher:
             path, _, rest = call.path.partition("?")
             route, parameters = self._router.find(call.verb, path)
             template = route.template
-            query = _query(rest.partition("#")[0])
+            query = _query(rest.partition("#")[0]) if rest else {}
             answer = await route.handler(replace(call, parameters=parameters, query=query))
         except Exception as error:  # noqa: BLE001 - the boundary: no fault may reach a peer or a log in its own words
             outcome = outcome_of(error)
             if isinstance(outcome, Internal | Unavailable):
                 self._log.error("call_failed", route=template, error=type(error).__name__)
             answer = answer_of(outcome)
-        self._log.info(
-            "call", route=template, verb=call.verb, status=answer.status, duration_ms=milliseconds_since(started)
-        )
+        self._traffic.count(template, call.verb, answer.status, milliseconds_since(started))
         return answer
 
 

@@ -43,7 +43,7 @@ class Entrance:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
-        headers = {name.lower(): value for name, value in request.headers.items()}
+        headers = request.headers  # found whatever the case of a name is
         path = request.rel_url.raw_path_qs
         try:
             bare = request.rel_url.raw_path.rstrip("/")

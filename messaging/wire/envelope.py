@@ -107,3 +107,27 @@ def decode_envelope(data: bytes) -> Envelope:
         ephemeral=message.ephemeral,
         report_token=message.report_spam_token or None,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What delivery needs to know of an envelope; ``source`` is ``None`` when the sender is sealed."""
+
+    type: int
+    story: bool
+    client_timestamp: int
+    source: ServiceId | None
+
+
+def summarise_envelope(data: bytes) -> Summary:
+    """Read what delivery needs, and no more: it does so for each envelope that it sends.
+
+    Raises:
+        MalformedField: not an envelope.
+    """
+    try:
+        message = pb.Envelope.FromString(data)
+    except DecodeError:
+        raise MalformedField("envelope") from None
+    source = ServiceId.from_bytes(message.source_service_id) if message.source_service_id else None
+    return Summary(message.type, message.story, message.client_timestamp, source)

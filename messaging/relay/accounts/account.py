@@ -11,6 +11,7 @@ from messaging.relay.accounts.tables import (
     AccountDetails,
     DeviceDetails,
     account_details,
+    account_has_changed,
     bury,
     delete_account,
     delete_device,
@@ -133,9 +134,10 @@ class AccountService:
                 raise NotAuthenticated
             devices = await devices_of(db, caller.account_id)
             gone = [device.mailbox_id for device in devices if device.device_id == device_id]
-            await lock_mailboxes(db, gone)
+            await lock_mailboxes(db, mailbox_ids(devices))
             await delete_device(db, caller.account_id, device_id)
             await delete_mailboxes(db, gone)
+            await account_has_changed(db, caller.account_id)
         self._disconnect(gone)
 
     async def delete(self, caller: Caller) -> None:
@@ -183,6 +185,7 @@ class AccountService:
                 await update_account(db, caller.account_id, account)
             if device:
                 await update_device(db, caller.account_id, caller.device_id, device)
+            await account_has_changed(db, caller.account_id)
 
     def _disconnect(self, mailboxes: list[int]) -> None:
         for mailbox_id in mailboxes:

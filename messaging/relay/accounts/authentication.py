@@ -1,7 +1,15 @@
-"""Who calls: HTTP Basic with ``uuid.deviceId:password``, or the socket that a call came through."""
+"""Who calls: HTTP Basic with ``uuid.deviceId:password``, or the socket that a call came through.
 
+For sends a login that was right a moment ago is right from memory: the transaction that stores the send checks that the sender's
+registration is still there. Nothing else rests on that memory.
+"""
+
+import secrets
+import time
+from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from hashlib import blake2b
 
 from messaging.relay.accounts.passwords import PasswordHash, hash_password, password_matches
 from messaging.relay.accounts.tables import find_credentials, mark_seen
@@ -12,6 +20,8 @@ from messaging.wire.errors import MalformedField
 from messaging.wire.identifiers import DeviceAddress, IdentityKind
 
 DAY = 24 * 60 * 60 * 1000
+MAX_LOGINS = 50_000
+LOGIN_SECONDS = 5
 _NOBODY = hash_password("nobody")  # compared with for a device that does not exist, so that both take as long
 
 
@@ -21,6 +31,23 @@ class Authentication:
 
     database: Database
     now: Callable[[], int]
+    logins: "Logins" = field(default_factory=lambda: Logins())
+
+    async def find_sender(self, call: Call) -> Caller | None:
+        """Like :meth:`find`, perhaps from memory: for what checks in its own transaction that the device is still there.
+
+        Raises:
+            NotAuthenticated: wrong credentials.
+        """
+        header = call.headers.get("authorization")
+        if call.caller is not None or header is None:
+            return call.caller
+        caller = self.logins.find(header)
+        if caller is None:
+            caller = await self.find(call)
+            if caller is not None:
+                self.logins.keep(header, caller)
+        return caller
 
     async def require(self, call: Call) -> Caller:
         """The calling device.
@@ -66,6 +93,32 @@ class Authentication:
             async with self.database.begin() as db:
                 await mark_seen(db, stored.caller, today)
         return stored.caller
+
+
+class Logins:
+    """Logins that were right a moment ago, by a keyed hash of what was sent. ``clock`` gives seconds and never goes back."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, capacity: int = MAX_LOGINS) -> None:
+        self._clock = clock
+        self._capacity = capacity
+        self._key = secrets.token_bytes(32)
+        self._callers: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
+
+    def find(self, header: str) -> Caller | None:
+        """The device with exactly these credentials, if it logged in a moment ago."""
+        found = self._callers.get(self._name(header))
+        return None if found is None or found[1] < self._clock() else found[0]
+
+    def keep(self, header: str, caller: Caller) -> None:
+        """Remember a login."""
+        name = self._name(header)
+        self._callers[name] = (caller, self._clock() + LOGIN_SECONDS)
+        self._callers.move_to_end(name)
+        if len(self._callers) > self._capacity:
+            self._callers.popitem(last=False)
+
+    def _name(self, header: str) -> bytes:
+        return blake2b(header.encode(errors="surrogateescape"), key=self._key, digest_size=16).digest()
 
 
 def day_of(now: int) -> int:

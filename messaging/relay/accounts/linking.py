@@ -31,6 +31,7 @@ from messaging.relay.accounts.passwords import hash_password
 from messaging.relay.accounts.tables import (
     Account,
     DeviceDetails,
+    account_has_changed,
     device_details,
     find_account,
     insert_device,
@@ -157,6 +158,7 @@ class LinkingService:
         ):
             keys = SetKeysRequest(signed_pre_key=signed, pq_last_resort_pre_key=last_resort)
             await store_keys(db, KeyOwner(account.id, device_id, identity), keys)
+        await account_has_changed(db, account.id)
         token_hash = hash_token(token_identifier(request.verification_code))
         await use_token(db, token_hash, account_id=account.id, device_id=device_id, expires_at=expires_at)
         return device_id

@@ -4,8 +4,9 @@ A phone number is stored as a keyed hash only; while a verification session live
 the database. Times are milliseconds since 1970.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 from uuid import UUID
 
@@ -32,6 +33,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from messaging.relay.accounts.passwords import PasswordHash
 from messaging.relay.database import Base, RowId
 from messaging.relay.http import Caller
+from messaging.relay.messages.tables import MailboxRow, change_versions
 from messaging.wire.identifiers import IdentityKind, ServiceId
 
 _AT_ONCE = 1000  # rows asked for in one statement
@@ -214,17 +216,47 @@ async def devices_of(db: AsyncConnection, account_id: int) -> list[Device]:
     return [Device(*columns) for columns in found]
 
 
-async def devices_by_account(db: AsyncConnection, account_ids: list[int]) -> dict[int, list[Device]]:
-    """All devices of several accounts."""
-    row = DeviceRow
-    query = select(
-        row.account_id, row.device_id, row.mailbox_id, row.registration_id, row.pni_registration_id
-    ).order_by(row.account_id, row.device_id)
-    devices: dict[int, list[Device]] = {account_id: [] for account_id in account_ids}
-    for start in range(0, len(account_ids), _AT_ONCE):
-        for columns in await db.execute(query.where(row.account_id.in_(account_ids[start : start + _AT_ONCE]))):
-            devices[columns[0]].append(Device(*columns[1:]))
-    return devices
+async def mailboxes_of(db: AsyncConnection, acis: Collection[UUID]) -> dict[UUID, list[int]]:
+    """The mailboxes of all devices of several accounts."""
+    found: dict[UUID, list[int]] = {}
+    ordered = sorted(acis)
+    query = select(AccountRow.aci, DeviceRow.mailbox_id).join(DeviceRow, DeviceRow.account_id == AccountRow.id)
+    for start in range(0, len(ordered), _AT_ONCE):
+        for aci, mailbox_id in await db.execute(query.where(AccountRow.aci.in_(ordered[start : start + _AT_ONCE]))):
+            found.setdefault(aci, []).append(mailbox_id)
+    return found
+
+
+async def find_listed(
+    db: AsyncConnection, service_ids: Iterable[ServiceId]
+) -> list[tuple[ServiceId, Account, tuple[Device, ...], dict[int, int]]]:
+    """The accounts that exist, with their devices and the versions of these devices' mailboxes, all of one moment."""
+    wanted, listed = list(service_ids), []
+    device, mailbox = DeviceRow, MailboxRow
+    columns = (device.device_id, device.mailbox_id, device.registration_id, device.pni_registration_id, mailbox.version)
+    for kind, column in ((IdentityKind.ACI, AccountRow.aci), (IdentityKind.PNI, AccountRow.pni)):
+        uuids = [service_id.uuid for service_id in wanted if service_id.kind is kind]
+        for start in range(0, len(uuids), _AT_ONCE):
+            query = (
+                select(column, *_ACCOUNT, *columns)
+                .outerjoin(device, device.account_id == AccountRow.id)
+                .outerjoin(mailbox, mailbox.id == device.mailbox_id)
+                .where(column.in_(uuids[start : start + _AT_ONCE]))
+                .order_by(AccountRow.id, device.device_id)
+            )
+            rows: list[tuple[Any, ...]] = [tuple(row) for row in await db.execute(query)]
+            for (uuid, *account), group in groupby(rows, key=lambda row: row[: 1 + len(_ACCOUNT)]):
+                of_account = [row[1 + len(_ACCOUNT) :] for row in group]
+                found = [each for each in of_account if each[0] is not None]
+                devices = tuple(Device(*each[:4]) for each in found)
+                versions = {each[1]: each[4] for each in found}
+                listed.append((ServiceId(UUID(str(uuid)), kind), Account(*account), devices, versions))
+    return listed
+
+
+async def account_has_changed(db: AsyncConnection, account_id: int) -> None:
+    """Tell those who plan sends from memory that what they know of an account, or of its devices, is out of date."""
+    await change_versions(db, [device.mailbox_id for device in await devices_of(db, account_id)])
 
 
 async def insert_device(db: AsyncConnection, values: dict[str, Any]) -> None:

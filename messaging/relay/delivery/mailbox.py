@@ -1,26 +1,22 @@
 """What a socket does with its mailbox: open it, read a page, forget what was acknowledged, count what failed."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from datetime import timedelta
 
 from messaging.relay.database import Database
-from messaging.relay.delivery.receipts import ReceiptDue, store_receipts
 from messaging.relay.delivery.stream import ReadPage
-from messaging.relay.delivery.wakeups import MailArrived, Wakeups
-from messaging.relay.http import Caller
 from messaging.relay.messages.tables import (
+    Progress,
     StoredEnvelope,
     StoredGap,
     count_connection,
     count_failure,
-    delete_envelopes,
     delete_expired,
     delete_gap,
     delete_gaps,
     delete_up_to,
     insert_gaps,
-    last_sequences,
+    progress_of,
     read_envelopes,
     read_gaps,
 )
@@ -42,9 +38,7 @@ class Mailboxes:
     """Reads and empties mailboxes. ``now`` gives milliseconds since 1970."""
 
     database: Database
-    wakeups: Wakeups
     now: Callable[[], int]
-    receipt_lifetime: timedelta = timedelta(days=30)
 
     async def open(self, mailbox_id: int, *, resume_after: int | None, wants_gaps: bool) -> Opened | None:
         """Begin to deliver; ``None`` if the mailbox is gone.
@@ -70,21 +64,10 @@ class Mailboxes:
         async with self.database.read() as db:
             return await read_envelopes(db, mailbox_id, after=page.after, limit=page.limit, now=self.now())
 
-    async def last_sequences(self, mailbox_ids: Collection[int]) -> dict[int, int]:
-        """The last sequence given in each mailbox that exists."""
+    async def progress(self, mailbox_ids: Collection[int]) -> dict[int, Progress]:
+        """How far each mailbox is that exists."""
         async with self.database.read() as db:
-            return await last_sequences(db, mailbox_ids)
-
-    async def acknowledge(self, receiver: Caller, acknowledged: Mapping[int, ReceiptDue | None]) -> None:
-        """Forget envelopes by sequence, and leave receipts for their senders, in one transaction."""
-        now = self.now()
-        async with self.database.begin() as db:
-            gone = await delete_envelopes(db, receiver.mailbox_id, acknowledged)
-            due = [receipt for sequence in gone if (receipt := acknowledged[sequence]) is not None]
-            expires_at = now + self.receipt_lifetime // timedelta(milliseconds=1)
-            queued = await store_receipts(db, due, receiver, now=now, expires_at=expires_at) if due else {}
-        for mailbox_id, sequence in queued.items():
-            self.wakeups.announce(mailbox_id, MailArrived(sequence))
+            return await progress_of(db, mailbox_ids)
 
     async def count_failure(self, mailbox_id: int, sequence: int) -> list[StoredGap]:
         """Count a failed delivery; the gap, if the envelope is parked now."""

@@ -1,7 +1,6 @@
 """Carries out what a ``DeliveryStream`` decides for one device: pages in, envelopes out, acknowledged ones deleted.
 
 One task writes; the next page is read when the last one is written, so that a slow device costs one page of memory.
-Deletions gather while one is running and go together; they are not cancelled when the device goes.
 """
 
 import asyncio
@@ -11,6 +10,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
+from messaging.relay.delivery.acknowledgements import Acknowledgements
 from messaging.relay.delivery.mailbox import Mailboxes
 from messaging.relay.delivery.receipts import ReceiptDue, receipt_due
 from messaging.relay.delivery.stream import (
@@ -34,7 +34,7 @@ from messaging.relay.delivery.stream import (
 from messaging.relay.http import Caller
 from messaging.relay.logs import get_logger
 from messaging.wire import frames
-from messaging.wire.envelope import decode_envelope
+from messaging.wire.envelope import summarise_envelope
 from messaging.wire.messages import TIMESTAMP_HEADER, Gap
 
 MESSAGE_PATH = "/api/v1/message"
@@ -45,9 +45,6 @@ CURSOR_HEADER = "X-Subrosa-Cursor"
 NOTICES_HEADER = "X-Subrosa-Notices"
 RESUME_HEADER = "X-Subrosa-Resume-After"
 STORIES_HEADER = "X-Signal-Receive-Stories"
-_DELETE_ATTEMPTS = 3
-_DELETE_RETRY_SECONDS = 1
-_SETTLE_SECONDS = 1
 
 _Sendable = SendEnvelope | SendQueueEmpty | SendGap | SendMarker
 
@@ -101,19 +98,13 @@ class Wishes:
 class Unfinished:
     """Tasks that outlive the socket that began them."""
 
-    tasks: dict[asyncio.Task[None], int | None] = field(default_factory=dict)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
-    def start(self, work: Coroutine[Any, Any, None], mailbox_id: int | None = None) -> None:
-        """Run ``work`` in a task that nobody cancels; it may change a mailbox."""
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run ``work`` in a task that nobody cancels."""
         task = asyncio.create_task(work)
-        self.tasks[task] = mailbox_id
-        task.add_done_callback(lambda done: self.tasks.pop(done, None))
-
-    async def settle(self, mailbox_id: int) -> None:
-        """Wait a moment until a mailbox is changed no more: who comes back at once need not get again what it has."""
-        changing = [task for task, changes in self.tasks.items() if changes == mailbox_id]
-        if changing:
-            await asyncio.wait(changing, timeout=_SETTLE_SECONDS)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
     async def finish(self) -> None:
         """Wait until nothing is left."""
@@ -132,6 +123,7 @@ class Outbound:
         receiver: Caller,
         wishes: Wishes,
         mailboxes: Mailboxes,
+        acknowledgements: Acknowledgements,
         send: Callable[[frames.Request], Awaitable[None]],
         connected: Callable[[int], None],
         unfinished: Unfinished,
@@ -140,6 +132,7 @@ class Outbound:
         self._receiver = receiver
         self._wishes = wishes
         self._mailboxes = mailboxes
+        self._acknowledgements = acknowledgements
         self._send = send
         self._connected = connected
         self._unfinished = unfinished
@@ -149,12 +142,10 @@ class Outbound:
         self._page: ReadPage | None = None
         self._work = asyncio.Event()
         self._receipts: dict[int, ReceiptDue] = {}
-        self._acknowledged: dict[int, ReceiptDue | None] = {}
-        self._deleting = False
 
-    def queued(self, sequence: int) -> None:
-        """The mailbox has given this sequence."""
-        self._do(Queued(sequence))
+    def queued(self, sequence: int, data: bytes | None = None) -> None:
+        """The mailbox has given this sequence; ``data`` is what the device gets, if that is at hand."""
+        self._do(Queued(sequence, data))
 
     def answered(self, response: frames.Response) -> None:
         """The device answered a request of ours."""
@@ -171,8 +162,8 @@ class Outbound:
 
     async def mark(self, marker: str) -> None:
         """Send ``marker`` back when everything has been sent that is queued now."""
-        last = await self._mailboxes.last_sequences([self._receiver.mailbox_id])
-        self._do(Marked(marker, last.get(self._receiver.mailbox_id, 0)))
+        found = (await self._mailboxes.progress([self._receiver.mailbox_id])).get(self._receiver.mailbox_id)
+        self._do(Marked(marker, 0 if found is None else found.last_sequence))
 
     async def note(self, path: str, body: bytes) -> None:
         """Tell the device something that is no part of the stream."""
@@ -185,7 +176,7 @@ class Outbound:
         Raises:
             MailboxGone: the device was registered anew meanwhile.
         """
-        await self._unfinished.settle(self._receiver.mailbox_id)
+        await self._acknowledgements.settle()
         resume_after = sequence_of(self._wishes.resume_after, self._receiver.mailbox_id)
         opened = await self._mailboxes.open(
             self._receiver.mailbox_id, resume_after=resume_after, wants_gaps=self._wishes.gaps
@@ -206,7 +197,7 @@ class Outbound:
 
     async def _send_one(self, action: _Sendable) -> None:
         if isinstance(action, SendEnvelope):
-            envelope = decode_envelope(action.data)
+            envelope = summarise_envelope(action.data)
             if envelope.story and not self._wishes.stories:
                 self._do(Answered(action.request_id, accepted=True))  # it does not want stories: they are dropped
                 return
@@ -236,10 +227,7 @@ class Outbound:
                     self._page = action
                     self._work.set()
                 case Delete(sequence):
-                    self._acknowledged[sequence] = self._receipts.pop(sequence, None)
-                    if not self._deleting:
-                        self._deleting = True
-                        self._unfinished.start(self._delete(), self._receiver.mailbox_id)
+                    self._acknowledgements.acknowledge(self._receiver, sequence, self._receipts.pop(sequence, None))
                 case CountFailure(sequence):
                     self._unfinished.start(self._fail(sequence))
                 case ForgetGap(first):
@@ -256,18 +244,3 @@ class Outbound:
         else:
             if gaps and self._wishes.gaps:
                 self._do(GapsFound(gaps))
-
-    async def _delete(self) -> None:
-        failures = 0
-        while self._acknowledged and failures < _DELETE_ATTEMPTS:
-            some = dict(self._acknowledged)
-            try:
-                await self._mailboxes.acknowledge(self._receiver, some)
-            except Exception as error:  # noqa: BLE001 - what cannot be deleted is delivered once more, no worse
-                get_logger().warning("delete_failed", count=len(some), error=type(error).__name__)
-                failures += 1
-                await asyncio.sleep(_DELETE_RETRY_SECONDS)
-            else:
-                for sequence in some:
-                    del self._acknowledged[sequence]
-        self._deleting = False

@@ -5,16 +5,12 @@ device that acknowledged, neither none nor two. A sealed sender is not known, an
 ``ReceiptSender``.
 """
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
-from messaging.relay.accounts.tables import devices_of, find_account
 from messaging.relay.http import Caller
-from messaging.relay.messages.tables import NewEnvelope, append_envelopes, lock_mailboxes
-from messaging.wire.envelope import Envelope, EnvelopeType, encode_envelope
+from messaging.relay.messages.tables import NewEnvelope
+from messaging.wire.envelope import Envelope, EnvelopeType, Summary, encode_envelope
 from messaging.wire.identifiers import ServiceId
 
 
@@ -26,41 +22,23 @@ class ReceiptDue:
     client_timestamp: int
 
 
-def receipt_due(envelope: Envelope, receiver: Caller) -> ReceiptDue | None:
+def receipt_due(envelope: Summary, receiver: Caller) -> ReceiptDue | None:
     """The receipt that an envelope asks for when it is acknowledged; ``None`` if none."""
-    if envelope.source is None or envelope.type is EnvelopeType.SERVER_DELIVERY_RECEIPT:
+    if envelope.source is None or envelope.type == EnvelopeType.SERVER_DELIVERY_RECEIPT:
         return None
-    sender = envelope.source.service_id.uuid
+    sender = envelope.source.uuid
     return None if sender == receiver.aci else ReceiptDue(sender, envelope.client_timestamp)
 
 
-async def store_receipts(
-    db: AsyncConnection, due: Sequence[ReceiptDue], receiver: Caller, *, now: int, expires_at: int
-) -> dict[int, int]:
-    """Queue receipts for all devices of the senders; returns the last sequence of each mailbox."""
-    mailboxes = {sender: await _mailboxes(db, sender) for sender in {each.sender for each in due}}
-    await lock_mailboxes(db, sorted({box for boxes in mailboxes.values() for box in boxes}))
-    sequences: dict[int, int] = {}
-    for receipt in due:
-        envelopes = {box: _receipt(receipt, receiver, now) for box in mailboxes[receipt.sender]}
-        if envelopes:
-            sequences |= await append_envelopes(db, envelopes, expires_at=expires_at)
-    return sequences
-
-
-async def _mailboxes(db: AsyncConnection, sender: UUID) -> Iterable[int]:
-    account = await find_account(db, ServiceId(sender))
-    return [] if account is None else [device.mailbox_id for device in await devices_of(db, account.id)]
-
-
-def _receipt(receipt: ReceiptDue, receiver: Caller, now: int) -> NewEnvelope:
+def receipt(due: ReceiptDue, receiver: Caller, now: int) -> NewEnvelope:
+    """What a sender's device gets: ``receiver`` has the envelope."""
     return NewEnvelope(
         encode_envelope(
             Envelope(
                 type=EnvelopeType.SERVER_DELIVERY_RECEIPT,
-                destination=ServiceId(receipt.sender),
+                destination=ServiceId(due.sender),
                 guid=uuid4(),
-                client_timestamp=receipt.client_timestamp,
+                client_timestamp=due.client_timestamp,
                 server_timestamp=now,
                 content=b"",
                 source=receiver.address,

@@ -14,6 +14,7 @@ from http import HTTPStatus
 from aiohttp import WSMsgType, web
 
 from messaging.relay.accounts.authentication import Authentication
+from messaging.relay.delivery.acknowledgements import Acknowledgements
 from messaging.relay.delivery.mailbox import Mailboxes
 from messaging.relay.delivery.outbound import MailboxGone, Outbound, Unfinished, Wishes
 from messaging.relay.delivery.wakeups import (
@@ -58,6 +59,7 @@ class Sockets:
     authentication: Authentication
     dispatcher: Dispatcher
     mailboxes: Mailboxes
+    acknowledgements: Acknowledgements
     wakeups: Wakeups
     keys: KeyService
     now: Callable[[], int]
@@ -121,7 +123,14 @@ class ChatSocket:
         self._outbound: Outbound | None = None
         if caller is not None:
             self._outbound = Outbound(
-                caller, wishes, sockets.mailboxes, self._send, self._connected, sockets.unfinished, sockets.now
+                caller,
+                wishes,
+                sockets.mailboxes,
+                sockets.acknowledgements,
+                self._send,
+                self._connected,
+                sockets.unfinished,
+                sockets.now,
             )
 
     async def run(self) -> None:
@@ -231,8 +240,8 @@ class ChatSocket:
 
     def _notice(self, notice: Notice) -> None:
         match notice:
-            case MailArrived(sequence) if self._outbound is not None:
-                self._outbound.queued(sequence)
+            case MailArrived(sequence, data) if self._outbound is not None:
+                self._outbound.queued(sequence, data)
             case ConnectedElsewhere(connection):
                 self._latest = max(self._latest, connection)
                 self._give_way()

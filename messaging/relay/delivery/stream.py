@@ -25,9 +25,10 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """The mailbox is known to have given this sequence."""
+    """The mailbox is known to have given this sequence; ``data`` is what the device gets, if that is at hand."""
 
     sequence: int
+    data: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,7 @@ class DeliveryStream:
         self._markers: deque[Marked] = deque()
         self._position = 0  # everything up to here was sent or has expired
         self._known = 0  # the mailbox has given sequences up to here
+        self._started = False
         self._backlog: int | None = None  # sequences given before the start; None: queue-empty has been sent
         self._reading: ReadPage | None = None
         self._known_when_asked = 0
@@ -147,9 +149,13 @@ class DeliveryStream:
         match event:
             case Started(last_sequence, after):
                 self._backlog = last_sequence
+                self._started = True
                 self._known = max(self._known, last_sequence)
                 self._position = min(after, last_sequence)
                 return [*self._read(), *self._arrived()]
+            case Queued(sequence, bytes() as data) if self._is_next(sequence):
+                self._known = self._position = sequence
+                return [self._send(StoredEnvelope(sequence, data))]
             case Queued(sequence):
                 self._known = max(self._known, sequence)
                 return self._read()
@@ -197,13 +203,25 @@ class DeliveryStream:
         sent: list[Action] = []
         for envelope in envelopes:
             sent += self._markers_before(envelope.sequence)
-            request_id = self.next_request_id()
-            self._unacknowledged[request_id] = envelope.sequence
-            sent.append(SendEnvelope(request_id, envelope.sequence, envelope.data))
+            sent.append(self._send(envelope))
         last = envelopes[-1].sequence if envelopes else self._position
         # A page that is not full was the last one: up to what was known when we asked, nothing is left to send.
         self._position = last if len(envelopes) == asked.limit else max(last, self._known_when_asked)
         return [*sent, *self._arrived(), *self._read()]
+
+    def _send(self, envelope: StoredEnvelope) -> SendEnvelope:
+        request_id = self.next_request_id()
+        self._unacknowledged[request_id] = envelope.sequence
+        return SendEnvelope(request_id, envelope.sequence, envelope.data)
+
+    def _is_next(self, sequence: int) -> bool:
+        """Whether nothing that has not been sent comes before ``sequence``, and there is room for it."""
+        return (
+            self._started
+            and self._reading is None
+            and self._position == self._known == sequence - 1
+            and len(self._unacknowledged) < self._window
+        )
 
     def _read(self) -> list[Action]:
         room = self._window - len(self._unacknowledged)

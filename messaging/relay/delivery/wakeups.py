@@ -6,15 +6,16 @@ A notice is a hint: it may be lost, doubled or late, and nothing depends on it b
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
 class MailArrived:
-    """The mailbox has an envelope with this sequence."""
+    """The mailbox has an envelope with this sequence; ``data`` is what its device gets, if it was stored in this process."""
 
     sequence: int
+    data: bytes | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

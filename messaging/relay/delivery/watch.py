@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from itertools import islice
 
 from messaging.relay.delivery.mailbox import Mailboxes
-from messaging.relay.delivery.wakeups import CredentialsReplaced, LocalWakeups, MailArrived
+from messaging.relay.delivery.wakeups import ConnectedElsewhere, CredentialsReplaced, LocalWakeups, MailArrived
 from messaging.relay.logs import get_logger
 
-WATCH_SECONDS = 5
+WATCH_SECONDS = 3  # no socket sleeps longer than 5 s, whatever happens to Redis
 _AT_ONCE = 500
 
 
@@ -23,11 +23,14 @@ class MailboxWatch:
         """Tell each listener how far its mailbox is, or that it is gone."""
         connected = iter(self.listeners.mailboxes())
         while some := list(islice(connected, _AT_ONCE)):
-            found = await self.mailboxes.last_sequences(some)
+            found = await self.mailboxes.progress(some)
             for mailbox_id in some:
-                sequence = found.get(mailbox_id)
-                notice = CredentialsReplaced() if sequence is None else MailArrived(sequence)
-                self.listeners.announce(mailbox_id, notice)
+                progress = found.get(mailbox_id)
+                if progress is None:
+                    self.listeners.announce(mailbox_id, CredentialsReplaced())
+                else:
+                    self.listeners.announce(mailbox_id, ConnectedElsewhere(progress.connection))
+                    self.listeners.announce(mailbox_id, MailArrived(progress.last_sequence))
 
     async def run(self) -> None:
         """Look every few seconds, until cancelled."""

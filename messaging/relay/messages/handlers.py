@@ -54,7 +54,7 @@ def message_routes(
     """The routes of sending, of reporting, and of what could not be delivered."""
 
     async def put_messages(call: Call) -> Answer:
-        caller = await authentication.find(call)
+        caller = await authentication.find_sender(call)
         to, story = call.service_id(), call.flag("story")
         refuse_group_send_token(call, story=story)
         scope = ("of", caller.mailbox_id) if caller else ("to", to)

@@ -9,7 +9,7 @@ import hmac
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from sqlalchemy import BigInteger, LargeBinary, delete, insert, select
+from sqlalchemy import BigInteger, LargeBinary, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -71,13 +71,6 @@ async def recall(db: AsyncConnection, once: Once | None) -> bytes | None:
         raise IdempotencyKeyReused
     answer: bytes = found[1]
     return answer
-
-
-async def remember(db: AsyncConnection, once: Once | None, answer: bytes, *, expires_at: int) -> None:
-    """Keep the answer; raises ``IntegrityError`` if another call with this key was faster."""
-    if once is not None:
-        values = {"key_hash": once.key_hash, "request_hash": once.request_hash, "answer": answer}
-        await db.execute(insert(RememberedSendRow).values(**values, expires_at=expires_at))
 
 
 async def delete_expired_sends(db: AsyncConnection, *, now: int) -> int:

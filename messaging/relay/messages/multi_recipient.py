@@ -7,15 +7,13 @@ Source: Signal-Server, ``MessageController`` and ``UnidentifiedAccessUtil``.
 """
 
 import hmac
-from collections.abc import Callable, Iterable, Mapping
+import secrets
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
-
-from messaging.relay.accounts.tables import Account, Device, devices_by_account, find_accounts
-from messaging.relay.delivery.wakeups import MailArrived
+from messaging.relay.accounts.directory import Entry
+from messaging.relay.accounts.tables import Account
 from messaging.relay.errors import (
     DevicesMismatched,
     DevicesStale,
@@ -24,19 +22,24 @@ from messaging.relay.errors import (
     ManyStale,
     NotAuthenticated,
     NotFound,
+    RelayError,
     TooLarge,
+    Unavailable,
 )
 from messaging.relay.limits import Limit
-from messaging.relay.messages.idempotency import Once, recall, remember
+from messaging.relay.messages.append import Append, Payload, Place, Remembered
+from messaging.relay.messages.idempotency import Once
 from messaging.relay.messages.matching import check_devices
-from messaging.relay.messages.service import MessageService
-from messaging.relay.messages.tables import NewEnvelope, append_envelopes, insert_payload
+from messaging.relay.messages.service import PLANS, MessageService
+from messaging.relay.messages.tables import NewEnvelope
 from messaging.wire.envelope import Envelope, EnvelopeType, encode_envelope
 from messaging.wire.identifiers import IdentityKind, ServiceId
 from messaging.wire.limits import ACCESS_KEY, MAX_CONTENT, MAX_TIMESTAMP
 from messaging.wire.messages import SendMultiRecipientMessageResponse
 from signal_protocol.public.errors import MalformedMessage
 from signal_protocol.public.sealed_v2 import Recipient, SealedUpload, split_sealed_v2
+
+PAYLOAD_ID_BITS = 62  # random: the relay need not ask the database for a number first
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,34 +79,46 @@ class MultiRecipientService:
             raise MalformedRequest
         if not sending.story and (sending.access_keys is None or any_pni(upload)):
             raise NotAuthenticated
+        answer, counted = SendMultiRecipientMessageResponse(), False
         try:
-            return await self._send(upload, sending)
-        except IntegrityError:
-            if sending.once is None:
+            for number in range(PLANS):
+                counted, stored = await self._send(upload, sending, answer, fresh=number > 0, counted=counted)
+                if stored or (sending.once is not None and await self.messages.recalled(sending.once) is not None):
+                    return answer
+        except RelayError:
+            if sending.once is None or await self.messages.recalled(sending.once) is None:
                 raise
-            return await self._send(upload, sending)  # the same send came twice at once: this one is second
+            return answer
+        raise Unavailable
 
-    async def _send(self, upload: SealedUpload, sending: ManySending) -> SendMultiRecipientMessageResponse:
-        answer = SendMultiRecipientMessageResponse()
-        async with self.messages.database.begin() as db:
-            wanted = {ServiceId.parse(recipient.service_id): recipient for recipient in upload.recipients}
-            accounts = await find_accounts(db, wanted)
+    async def _send(
+        self,
+        upload: SealedUpload,
+        sending: ManySending,
+        answer: SendMultiRecipientMessageResponse,
+        *,
+        fresh: bool,
+        counted: bool,
+    ) -> tuple[bool, bool]:
+        """Whether the limits have been met, and whether all is stored; if not, the plan may have been out of date."""
+        wanted = {ServiceId.parse(recipient.service_id): recipient for recipient in upload.recipients}
+        entries = await self.messages.directory.find_all(wanted, fresh=fresh)
+        targets = [Target(each, entries[each], wanted[each]) for each in wanted if each in entries]
+        try:
             if not sending.story:
-                if len(accounts) < len(wanted):
+                if len(targets) < len(wanted):
                     raise NotFound
-                check_combined_access(accounts.values(), sending.access_keys)
-            if await recall(db, sending.once) is not None:
-                return answer
-            devices = await devices_by_account(db, [account.id for account in accounts.values()])
-            targets = [Target(each, accounts[each], wanted[each], devices[accounts[each].id]) for each in accounts]
+                check_combined_access((target.account for target in targets), sending.access_keys)
             check_all_devices(targets)
+        except RelayError:
+            if fresh:
+                raise
+            return counted, False
+        if not counted:
             await self._take_limits(targets, upload, sending)
-            sequences = await self._store(db, targets, upload, sending)
-            kept = self.messages.expires_at(online=False)
-            await remember(db, sending.once, answer.to_json(), expires_at=kept)
-        for mailbox_id, sequence in sequences.items():
-            self.messages.wakeups.announce(mailbox_id, MailArrived(sequence))
-        return answer
+        if not any(target.recipient.devices for target in targets):
+            return True, True
+        return True, await self.messages.writer.append(self._plan(targets, upload, sending, answer)) is not None
 
     async def _take_limits(self, targets: Iterable["Target"], upload: SealedUpload, sending: ManySending) -> None:
         limits = self.messages.limits
@@ -113,28 +128,24 @@ class MultiRecipientService:
             size = len(target.recipient.devices) * (len(target.recipient.prefix) + len(upload.shared))
             await limits.take(Limit.INBOUND_MESSAGE_BYTES, target.account.id, amount=size, account=target.account.id)
 
-    async def _store(
-        self, db: AsyncConnection, targets: list["Target"], upload: SealedUpload, sending: ManySending
-    ) -> Mapping[int, int]:
-        if not any(target.recipient.devices for target in targets):
-            return {}
+    def _plan(
+        self,
+        targets: list["Target"],
+        upload: SealedUpload,
+        sending: ManySending,
+        answer: SendMultiRecipientMessageResponse,
+    ) -> Append:
         expires_at = self.messages.expires_at(online=sending.online)
-        payload_id = await insert_payload(db, upload.shared, expires_at=expires_at)
-        envelopes = {
-            target.mailbox(device_id): self._envelope(target, payload_id, sending)
+        payload = Payload(secrets.randbits(PAYLOAD_ID_BITS), upload.shared)
+        remembered = None
+        if sending.once is not None:
+            remembered = Remembered(sending.once, answer.to_json(), self.messages.expires_at(online=False))
+        envelopes = [
+            (target.place(device_id), self._envelope(target, payload.id, sending))
             for target in targets
             for device_id, _ in target.recipient.devices
-        }
-        sequences = await append_envelopes(db, envelopes, expires_at=expires_at)
-        gone = envelopes.keys() - sequences.keys()
-        stale = {
-            str(target.service_id): DevicesStale(found)
-            for target in targets
-            if (found := {each.device_id for each in target.devices if each.mailbox_id in gone})
-        }
-        if stale:
-            raise ManyStale(stale)
-        return sequences
+        ]
+        return Append(envelopes, expires_at, payload=payload, remembered=remembered)
 
     def _envelope(self, target: "Target", payload_id: int, sending: ManySending) -> NewEnvelope:
         now = self.messages.now()
@@ -154,16 +165,21 @@ class MultiRecipientService:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One recipient that exists, with the devices that it has now."""
+    """One recipient that exists, with the devices that it has as far as is known."""
 
     service_id: ServiceId
-    account: Account
+    entry: Entry
     recipient: Recipient
-    devices: list[Device]
 
-    def mailbox(self, device_id: int) -> int:
-        """The mailbox of one of its devices."""
-        return next(device.mailbox_id for device in self.devices if device.device_id == device_id)
+    @property
+    def account(self) -> Account:
+        """Whose it is."""
+        return self.entry.account
+
+    def place(self, device_id: int) -> Place:
+        """The mailbox of one of its devices, as it is known."""
+        mailbox_id = next(each.mailbox_id for each in self.entry.devices if each.device_id == device_id)
+        return Place(mailbox_id, self.entry.versions[mailbox_id])
 
 
 def read_upload(body: bytes) -> SealedUpload:
@@ -221,7 +237,7 @@ def check_all_devices(targets: Iterable[Target]) -> None:
         if not target.recipient.devices:
             continue
         named = dict(target.recipient.devices)
-        registered = {each.device_id: each.registration_id_for(target.service_id.kind) for each in target.devices}
+        registered = {each.device_id: each.registration_id_for(target.service_id.kind) for each in target.entry.devices}
         missing, extra = registered.keys() - named.keys(), named.keys() - registered.keys()
         if missing or extra:
             mismatched[str(target.service_id)] = DevicesMismatched(missing=missing, extra=extra)

@@ -1,30 +1,34 @@
-"""Sending to one recipient: check, then store one envelope for each device in one transaction, then wake."""
+"""Sending to one recipient: plan from memory, then have the writer store one envelope for each device, and only then answer.
 
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+Memory may be out of date (``accounts.directory``): what it refuses is planned again from the database, and so is what the
+writer finds to rest on something that has changed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID, uuid4
 
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from messaging.relay.accounts.access import check_access
-from messaging.relay.accounts.tables import Account, Device, devices_of, find_account
+from messaging.relay.accounts.directory import Directory, Entry
+from messaging.relay.accounts.tables import Account
 from messaging.relay.database import Database
-from messaging.relay.delivery.wakeups import MailArrived, Wakeups
-from messaging.relay.errors import DevicesStale, Forbidden, NotAuthenticated, TooLarge
+from messaging.relay.errors import Forbidden, NotAuthenticated, RateLimited, RelayError, TooLarge, Unavailable
 from messaging.relay.http import Caller
 from messaging.relay.limits import Limit, RateLimits
-from messaging.relay.messages.idempotency import Once, recall, remember
+from messaging.relay.messages.append import Append, Place, Remembered
+from messaging.relay.messages.idempotency import Once, recall
 from messaging.relay.messages.matching import check_devices
 from messaging.relay.messages.reports import SpamReports
-from messaging.relay.messages.tables import NewEnvelope, append_envelopes
+from messaging.relay.messages.tables import NewEnvelope
+from messaging.relay.messages.writer import EnvelopeWriter
 from messaging.wire.envelope import Envelope, EnvelopeType, encode_envelope
 from messaging.wire.identifiers import IdentityKind, ServiceId
 from messaging.wire.limits import MAX_CONTENT
 from messaging.wire.messages import IncomingMessage, IncomingMessageList, SendMessageResponse
 
 EPHEMERAL_LIFETIME = timedelta(seconds=10)  # of a message for devices that are online (Signal-Server)
+PLANS = 5  # after so many an account changes faster than it can be sent to
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,8 @@ class MessageService:
     """Queues messages. ``now`` gives milliseconds since 1970, ``new_guid`` the relay's name of an envelope."""
 
     database: Database
-    wakeups: Wakeups
+    directory: Directory
+    writer: EnvelopeWriter
     limits: RateLimits
     reports: SpamReports
     now: Callable[[], int]
@@ -59,79 +64,55 @@ class MessageService:
             RateLimited: too many messages from this sender to this account, or too many bytes to it.
             DevicesStale, DevicesMismatched: see ``messages.matching``.
             IdempotencyKeyReused: the key stood for another request.
+            Unavailable: the database cannot be reached, or does not keep up.
         """
         if any(len(message.content) > MAX_CONTENT for message in messages.messages):
             raise TooLarge
         sender = sending.sender
         if sender is not None and sender.is_identified_by(to) and to.kind is IdentityKind.PNI:
             raise Forbidden
+        attempt = Attempt(self, messages, to, sending)
         try:
-            return await self._send(messages, to, sending)
-        except IntegrityError:
-            if sending.once is None:
+            for number in range(PLANS):
+                answer = await attempt.make(fresh=number > 0)
+                if answer is not None:
+                    return answer
+                if sending.once is not None and (before := await self.recalled(sending.once)) is not None:
+                    return SendMessageResponse.from_json(before)
+        except RelayError:
+            # Meanwhile the account may have changed, or a bucket run out: who repeats a send is answered as the first time.
+            if sending.once is None or (before := await self.recalled(sending.once)) is None:
                 raise
-            return await self._send(messages, to, sending)  # the same send came twice at once: this one is second
+            return SendMessageResponse.from_json(before)
+        raise Unavailable
 
-    async def _send(self, messages: IncomingMessageList, to: ServiceId, sending: Sending) -> SendMessageResponse:
-        now, sender = self.now(), sending.sender
-        async with self.database.begin() as db:
-            account = await find_account(db, to)
-            if not sending.story:
-                check_access(account, to, caller=sender, access_key=sending.access_key)
-            if (before := await recall(db, sending.once)) is not None:
-                return SendMessageResponse.from_json(before)
-            if account is None:
-                return SendMessageResponse(needs_sync=False)  # of a story: no oracle for existence
-            await self._take_limits(messages, account, sending)
-            to_self = sender is not None and sender.account_id == account.id
-            devices = {device.device_id: device for device in await devices_of(db, account.id)}
-            check_devices(
-                {message.destination_device_id: message.destination_registration_id for message in messages.messages},
-                {device_id: device.registration_id_for(to.kind) for device_id, device in devices.items()},
-                without=sender.device_id if sender is not None and to_self else None,
-            )
-            needs_sync = sender is not None and await _has_other_devices(db, sender) and not to_self
-            envelopes = {
-                devices[message.destination_device_id].mailbox_id: self._envelope(
-                    message, messages, account, to, sending, now
-                )
-                for message in messages.messages
-            }
-            sequences = await append_envelopes(db, envelopes, expires_at=self.expires_at(online=messages.online))
-            _check_all_there(devices.values(), envelopes.keys() - sequences.keys())
-            answer = SendMessageResponse(needs_sync=needs_sync)
-            await remember(db, sending.once, answer.to_json(), expires_at=self.expires_at(online=False))
-        # After the commit: a device woken earlier could find its mailbox still empty.
-        for mailbox_id, sequence in sequences.items():
-            self.wakeups.announce(mailbox_id, MailArrived(sequence))
-        return answer
+    async def recalled(self, once: Once) -> bytes | None:
+        """What was answered the first time; ``None`` if this is the first time.
+
+        Raises:
+            IdempotencyKeyReused: the key stood for another request.
+        """
+        async with self.database.read() as db:
+            return await recall(db, once)
 
     def expires_at(self, *, online: bool) -> int:
         """Until when an envelope that is stored now is kept."""
         lifetime = EPHEMERAL_LIFETIME if online else self.envelope_lifetime
         return self.now() + lifetime // timedelta(milliseconds=1)
 
-    async def _take_limits(self, messages: IncomingMessageList, account: Account, sending: Sending) -> None:
-        sender = sending.sender
-        if sending.story:
-            await self.limits.take(Limit.STORIES, account.id, account=account.id)
-        elif sender is not None and sender.account_id != account.id:
-            await self.limits.take(Limit.MESSAGES, sender.account_id, account.id, account=sender.account_id)
-        total = sum(len(message.content) for message in messages.messages)
-        await self.limits.take(Limit.INBOUND_MESSAGE_BYTES, account.id, amount=total, account=account.id)
-
-    def _envelope(
+    def envelope(
         self,
         message: IncomingMessage,
         messages: IncomingMessageList,
-        account: Account,
+        target: Entry,
         to: ServiceId,
         sending: Sending,
         now: int,
     ) -> NewEnvelope:
+        """What is stored for one device."""
         sender, guid, token = sending.sender, self.new_guid(), None
-        if sender is not None and sender.account_id != account.id:
-            token = self.reports.token(sender=sender.aci, guid=guid, receiver=account.aci)
+        if sender is not None and sender.account_id != target.account.id:
+            token = self.reports.token(sender=sender.aci, guid=guid, receiver=target.account.aci)
         return NewEnvelope(
             encode_envelope(
                 Envelope(
@@ -151,13 +132,87 @@ class MessageService:
         )
 
 
-async def _has_other_devices(db: AsyncConnection, sender: Caller) -> bool:
-    devices = await devices_of(db, sender.account_id)
-    if sender.mailbox_id not in {device.mailbox_id for device in devices}:
+@dataclass(slots=True)
+class Attempt:
+    """One send, until it is stored or refused for good."""
+
+    service: MessageService
+    messages: IncomingMessageList
+    to: ServiceId
+    sending: Sending
+    counted: bool = field(default=False)  # by the rate limits, which each send meets once
+
+    async def make(self, *, fresh: bool) -> SendMessageResponse | None:
+        """Plan and store; ``None`` if what the plan rests on may be out of date.
+
+        Raises:
+            RelayError: it is refused.
+        """
+        sender, directory = self.sending.sender, self.service.directory
+        target = await directory.find(self.to, fresh=fresh)
+        own = None if sender is None else await directory.find(ServiceId(sender.aci), fresh=fresh)
+        try:
+            if not self.sending.story:
+                account = None if target is None else target.account
+                check_access(account, self.to, caller=sender, access_key=self.sending.access_key)
+            if target is None:
+                return SendMessageResponse(needs_sync=False)  # of a story: no oracle for existence
+            await self._count(target.account)
+            send, answer = self._plan(target, own)
+        except RateLimited:
+            raise
+        except RelayError:
+            if fresh:
+                raise
+            return None
+        return answer if await self.service.writer.append(send) is not None else None
+
+    async def _count(self, account: Account) -> None:
+        if self.counted:
+            return
+        sender, limits = self.sending.sender, self.service.limits
+        if self.sending.story:
+            await limits.take(Limit.STORIES, account.id, account=account.id)
+        elif sender is not None and sender.account_id != account.id:
+            await limits.take(Limit.MESSAGES, sender.account_id, account.id, account=sender.account_id)
+        total = sum(len(message.content) for message in self.messages.messages)
+        await limits.take(Limit.INBOUND_MESSAGE_BYTES, account.id, amount=total, account=account.id)
+        self.counted = True
+
+    def _plan(self, target: Entry, own: Entry | None) -> tuple[Append, SendMessageResponse]:
+        sender, messages, service = self.sending.sender, self.messages, self.service
+        to_self = sender is not None and sender.account_id == target.account.id
+        devices = {device.device_id: device for device in target.devices}
+        check_devices(
+            {message.destination_device_id: message.destination_registration_id for message in messages.messages},
+            {device_id: device.registration_id_for(self.to.kind) for device_id, device in devices.items()},
+            without=sender.device_id if sender is not None and to_self else None,
+        )
+        now = service.now()
+        places = (devices[message.destination_device_id].mailbox_id for message in messages.messages)
+        envelopes = [
+            (
+                Place(mailbox_id, target.versions[mailbox_id]),
+                service.envelope(message, messages, target, self.to, self.sending, now),
+            )
+            for mailbox_id, message in zip(places, messages.messages, strict=True)
+        ]
+        needs_sync = sender is not None and _has_other_devices(own, sender) and not to_self
+        answer = SendMessageResponse(needs_sync=needs_sync)
+        remembered = None
+        if self.sending.once is not None:
+            remembered = Remembered(self.sending.once, answer.to_json(), service.expires_at(online=False))
+        expires_at = service.expires_at(online=messages.online)
+        return Append(envelopes, expires_at, _own_place(own, sender), remembered=remembered), answer
+
+
+def _has_other_devices(own: Entry | None, sender: Caller) -> bool:
+    if own is None or sender.mailbox_id not in own.versions:
         raise NotAuthenticated  # registered anew since it authenticated
-    return len(devices) > 1
+    return len(own.devices) > 1
 
 
-def _check_all_there(devices: Iterable[Device], gone: Collection[int]) -> None:
-    if gone:
-        raise DevicesStale(device.device_id for device in devices if device.mailbox_id in gone)
+def _own_place(own: Entry | None, sender: Caller | None) -> tuple[Place, ...]:
+    if own is None or sender is None:
+        return ()
+    return (Place(sender.mailbox_id, own.versions.get(sender.mailbox_id)),)

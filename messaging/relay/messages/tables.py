@@ -6,6 +6,8 @@ the order of numbers is the order in which envelopes become visible, so a reader
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -33,10 +35,13 @@ class MailboxRow(Base):
     """The queue of one registration of one device. Ids are never used again."""
 
     __tablename__ = "mailboxes"
-    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012 - SQLAlchemy's own idiom
+    __table_args__ = {"sqlite_autoincrement": True, "postgresql_with": {"fillfactor": 50}}  # noqa: RUF012 - SQLAlchemy's own idiom
     id: Mapped[int] = mapped_column(RowId, primary_key=True)
     last_sequence: Mapped[int] = mapped_column(BigInteger, default=0)
     connections: Mapped[int] = mapped_column(BigInteger, server_default="0")  # how often its device has connected
+    version: Mapped[int] = mapped_column(
+        BigInteger, server_default="0"
+    )  # changes when what senders know of the account does
 
 
 class EnvelopeRow(Base):
@@ -122,6 +127,13 @@ async def delete_mailboxes(db: AsyncConnection, mailbox_ids: Sequence[int]) -> N
     await db.execute(delete(MailboxRow).where(MailboxRow.id.in_(mailbox_ids)))
 
 
+async def change_versions(db: AsyncConnection, mailbox_ids: Sequence[int]) -> None:
+    """What senders know of an account has changed: sends that were planned before are not stored any more."""
+    row = MailboxRow
+    await lock_mailboxes(db, mailbox_ids)
+    await db.execute(update(row).where(row.id.in_(mailbox_ids)).values(version=row.version + 1))
+
+
 async def append_envelopes(
     db: AsyncConnection, envelopes: Mapping[int, NewEnvelope], *, expires_at: int
 ) -> Mapping[int, int]:
@@ -157,20 +169,17 @@ async def read_envelopes(
         .limit(limit)
     )
     return [
-        StoredEnvelope(sequence, data if prefix is None else _whole(data, prefix, shared))
+        StoredEnvelope(sequence, whole_envelope(NewEnvelope(data, prefix), shared or b""))
         for sequence, data, prefix, shared in await db.execute(query)
     ]
 
 
-def _whole(data: bytes, prefix: bytes, shared: bytes) -> bytes:
-    return b"".join((data, content_field(len(prefix) + len(shared)), prefix, shared))
-
-
-async def insert_payload(db: AsyncConnection, data: bytes, *, expires_at: int) -> int:
-    """Store what many envelopes share; returns its id."""
-    values = {"data": data, "expires_at": expires_at}
-    added: int = (await db.execute(insert(PayloadRow).values(values).returning(PayloadRow.id))).scalar_one()
-    return added
+def whole_envelope(envelope: NewEnvelope, shared: bytes) -> bytes:
+    """What a device gets: the envelope, with its part of the content and the ``shared`` one if it was stored in parts."""
+    if envelope.prefix is None:
+        return envelope.data
+    size = len(envelope.prefix) + len(shared)
+    return b"".join((envelope.data, content_field(size), envelope.prefix, shared))
 
 
 async def delete_unused_payloads(db: AsyncConnection, *, now: int) -> int:
@@ -190,6 +199,26 @@ async def delete_envelopes(db: AsyncConnection, mailbox_id: int, sequences: Coll
     return sorted(await db.scalars(gone))
 
 
+_FORGET = """
+DELETE FROM envelopes e USING unnest($1::bigint[], $2::bigint[]) AS k(box, sequence)
+WHERE e.mailbox_id = k.box AND e.sequence = k.sequence RETURNING e.mailbox_id, e.sequence
+"""
+
+
+async def forget_envelopes(db: AsyncConnection, places: Sequence[tuple[int, int]]) -> set[tuple[int, int]]:
+    """Forget envelopes of many mailboxes, by mailbox and sequence; returns those that were there."""
+    ordered = sorted(places)
+    if db.dialect.name == "postgresql":
+        connection: Any = (await db.get_raw_connection()).driver_connection
+        columns = [box for box, _ in ordered], [sequence for _, sequence in ordered]
+        return {tuple(row) for row in await connection.fetch(_FORGET, *columns)}
+    gone: set[tuple[int, int]] = set()
+    for box, group in groupby(ordered, key=lambda place: place[0]):
+        sequences = [sequence for _, sequence in group]
+        gone |= {(box, sequence) for sequence in await delete_envelopes(db, box, sequences)}
+    return gone
+
+
 async def count_connection(db: AsyncConnection, mailbox_id: int) -> tuple[int, int] | None:
     """Count a new connection; its number and the last sequence given, ``None`` if the mailbox is gone."""
     row = MailboxRow
@@ -198,11 +227,19 @@ async def count_connection(db: AsyncConnection, mailbox_id: int) -> tuple[int, i
     return None if found is None else (found[0], found[1])
 
 
-async def last_sequences(db: AsyncConnection, mailbox_ids: Collection[int]) -> dict[int, int]:
-    """The last number given in each mailbox; a mailbox that is not there any more is not in the result."""
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a mailbox is: the last sequence given, and the number of the connection opened last."""
+
+    last_sequence: int
+    connection: int
+
+
+async def progress_of(db: AsyncConnection, mailbox_ids: Collection[int]) -> dict[int, Progress]:
+    """How far each mailbox is; one that is not there any more is not in the result."""
     row = MailboxRow
-    found = await db.execute(select(row.id, row.last_sequence).where(row.id.in_(mailbox_ids)))
-    return dict(found.all())
+    found = await db.execute(select(row.id, row.last_sequence, row.connections).where(row.id.in_(mailbox_ids)))
+    return {mailbox_id: Progress(last, connection) for mailbox_id, last, connection in found}
 
 
 async def count_envelopes(db: AsyncConnection, mailbox_ids: Collection[int]) -> dict[int, int]:

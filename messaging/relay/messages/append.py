@@ -1,0 +1,277 @@
+"""Appending many sends to many mailboxes in one transaction: each send as a whole or not at all.
+
+A send is planned from memory (``accounts.directory``) and may be out of date. Here, under the locks of its mailboxes, it is
+compared with the database: if a mailbox is gone, or what senders know of its account has changed, or the send has been
+made before under its idempotency key, then nothing of it is stored and it has no result. The other sends do not notice.
+
+On PostgreSQL the whole batch is one statement, and so one round trip and one commit. On SQLite it is a short transaction.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from messaging.relay.messages.idempotency import Once, RememberedSendRow
+from messaging.relay.messages.tables import EnvelopeRow, MailboxRow, NewEnvelope, PayloadRow
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A mailbox, with the version of it that a plan rests on; ``None`` where any will do."""
+
+    mailbox_id: int
+    version: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """What several envelopes of one send share."""
+
+    id: int
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """The answer that is kept under an idempotency key, until ``expires_at``."""
+
+    once: Once
+    answer: bytes = field(repr=False)
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """One send. ``rests_on`` are mailboxes that it does not change, the sender's own say, but that must be as they were."""
+
+    envelopes: Sequence[tuple[Place, NewEnvelope]]
+    expires_at: int
+    rests_on: Sequence[Place] = ()
+    payload: Payload | None = None
+    remembered: Remembered | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes to be stored, about."""
+        return sum(len(each.data) + len(each.prefix or b"") for _, each in self.envelopes) + (
+            len(self.payload.data) if self.payload else 0
+        )
+
+
+Sequences = Mapping[int, int]  # mailbox -> the sequence that its envelope got
+
+
+async def append(db: AsyncConnection, sends: Sequence[Append]) -> list[Sequences | None]:
+    """Append what can be appended; ``None`` for a send of which nothing was stored.
+
+    On PostgreSQL ``db`` may be in a transaction or commit each statement; on SQLite it is in a transaction.
+    """
+    first = _without_repetitions(sends)
+    append_to = _append_postgresql if db.dialect.name == "postgresql" else _append_sqlite
+    results = iter(await append_to(db, [send for send, is_first in zip(sends, first, strict=True) if is_first]))
+    return [next(results) if is_first else None for is_first in first]
+
+
+def _without_repetitions(sends: Sequence[Append]) -> list[bool]:
+    """Which sends are the first ones under their idempotency keys."""
+    seen: set[bytes] = set()
+    first = []
+    for send in sends:
+        key = None if send.remembered is None else send.remembered.once.key_hash
+        first.append(key is None or key not in seen)
+        if key is not None:
+            seen.add(key)
+    return first
+
+
+# Sends are numbered by their place in the batch. Mailboxes are locked in the order of their ids, so that no two batches wait
+# for each other. A version of -1 stands for any.
+_POSTGRESQL = """
+WITH entry AS MATERIALIZED (
+    SELECT place, send, box, version FROM unnest($1::int[], $2::bigint[], $3::bigint[])
+        WITH ORDINALITY AS e(send, box, version, place)
+), locked AS MATERIALIZED (
+    SELECT id, last_sequence, version FROM mailboxes WHERE id = ANY($4::bigint[]) ORDER BY id FOR UPDATE
+), stale AS MATERIALIZED (
+    SELECT e.send FROM entry e LEFT JOIN locked l ON l.id = e.box AND e.version IN (-1, l.version) WHERE l.id IS NULL
+    UNION ALL
+    SELECT r.send FROM unnest($5::int[], $6::bigint[], $7::bigint[]) AS r(send, box, version)
+        LEFT JOIN mailboxes m ON m.id = r.box AND r.version IN (-1, m.version) WHERE m.id IS NULL
+), kept AS (
+    INSERT INTO remembered_sends (key_hash, request_hash, answer, expires_at)
+        SELECT k.key_hash, k.request_hash, k.answer, k.expires_at
+        FROM unnest($8::int[], $9::bytea[], $10::bytea[], $11::bytea[], $12::bigint[])
+            AS k(send, key_hash, request_hash, answer, expires_at)
+        WHERE k.send NOT IN (SELECT send FROM stale)
+        ON CONFLICT DO NOTHING RETURNING key_hash
+), refused AS MATERIALIZED (
+    SELECT send FROM stale
+    UNION ALL
+    SELECT k.send FROM unnest($8::int[], $9::bytea[]) AS k(send, key_hash)
+        WHERE k.key_hash NOT IN (SELECT key_hash FROM kept)
+), placed AS MATERIALIZED (
+    SELECT e.place, e.send, e.box, l.last_sequence + row_number() OVER (PARTITION BY e.box ORDER BY e.place) AS sequence
+    FROM entry e JOIN locked l ON l.id = e.box WHERE e.send NOT IN (SELECT send FROM refused)
+), numbered AS (
+    UPDATE mailboxes m SET last_sequence = p.last
+    FROM (SELECT box, max(sequence) AS last FROM placed GROUP BY box) p WHERE m.id = p.box
+), shared AS (
+    INSERT INTO payloads (id, expires_at, data)
+        SELECT s.id, s.expires_at, s.data FROM unnest($13::int[], $14::bigint[], $15::bigint[], $16::bytea[])
+            AS s(send, id, expires_at, data)
+        WHERE s.send NOT IN (SELECT send FROM refused)
+), stored AS (
+    INSERT INTO envelopes (mailbox_id, sequence, expires_at, data, prefix, payload_id)
+        SELECT p.box, p.sequence, d.expires_at, d.data, d.prefix, d.payload_id
+        FROM unnest($17::bigint[], $18::bytea[], $19::bytea[], $20::bigint[])
+            WITH ORDINALITY AS d(expires_at, data, prefix, payload_id, place)
+        JOIN placed p ON p.place = d.place
+)
+SELECT a.send, p.box, p.sequence
+FROM generate_series(0, $21::int - 1) AS a(send) LEFT JOIN placed p ON p.send = a.send
+WHERE a.send NOT IN (SELECT send FROM refused)
+"""
+
+
+async def _append_postgresql(db: AsyncConnection, sends: Sequence[Append]) -> list[Sequences | None]:
+    numbers, boxes, versions, expiries, data, prefixes, payload_ids = [], [], [], [], [], [], []
+    resting: tuple[list[int], list[int], list[int]] = ([], [], [])
+    keys: tuple[list[int], list[bytes], list[bytes], list[bytes], list[int]] = ([], [], [], [], [])
+    payloads: tuple[list[int], list[int], list[int], list[bytes]] = ([], [], [], [])
+    for number, send in enumerate(sends):
+        for place, envelope in send.envelopes:
+            numbers.append(number)
+            boxes.append(place.mailbox_id)
+            versions.append(-1 if place.version is None else place.version)
+            expiries.append(send.expires_at)
+            data.append(envelope.data)
+            prefixes.append(envelope.prefix)
+            payload_ids.append(envelope.payload_id)
+        for place in send.rests_on:
+            _add(resting, number, place.mailbox_id, -1 if place.version is None else place.version)
+        if send.remembered is not None:
+            kept = send.remembered
+            _add(keys, number, kept.once.key_hash, kept.once.request_hash, kept.answer, kept.expires_at)
+        if send.payload is not None:
+            _add(payloads, number, send.payload.id, send.expires_at, send.payload.data)
+    connection: Any = (await db.get_raw_connection()).driver_connection
+    rows = await connection.fetch(
+        _POSTGRESQL,
+        numbers,
+        boxes,
+        versions,
+        sorted(set(boxes)),
+        *resting,
+        *keys,
+        *payloads,
+        expiries,
+        data,
+        prefixes,
+        payload_ids,
+        len(sends),
+    )
+    results: list[dict[int, int] | None] = [None] * len(sends)
+    for number, box, sequence in rows:
+        given = results[number]
+        if given is None:
+            given = results[number] = {}
+        if box is not None:
+            given[box] = sequence
+    return list(results)
+
+
+def _add(columns: tuple[list[Any], ...], *values: object) -> None:
+    for column, value in zip(columns, values, strict=True):
+        column.append(value)
+
+
+async def _append_sqlite(db: AsyncConnection, sends: Sequence[Append]) -> list[Sequences | None]:
+    mailboxes = await _mailboxes(db, sends)
+    results: list[Sequences | None] = []
+    for send in sends:
+        places = [*(place for place, _ in send.envelopes), *send.rests_on]
+        if all(_is_as_it_was(place, mailboxes) for place in places) and await _remember(db, send.remembered):
+            given = {}
+            for place, _ in send.envelopes:
+                mailbox = mailboxes[place.mailbox_id]
+                mailbox.last_sequence += 1
+                given[place.mailbox_id] = mailbox.last_sequence
+            results.append(given)
+        else:
+            results.append(None)
+    await _store(db, sends, results)
+    changed = [{"box": box, "last": mailbox.last_sequence} for box, mailbox in mailboxes.items() if mailbox.has_changed]
+    if changed:
+        row = MailboxRow
+        number = update(row).where(row.id == bindparam("box")).values(last_sequence=bindparam("last"))
+        await db.execute(number.execution_options(synchronize_session=False), changed)
+    return results
+
+
+@dataclass(slots=True)
+class _Mailbox:
+    version: int
+    was: int
+    last_sequence: int
+
+    @property
+    def has_changed(self) -> bool:
+        return self.last_sequence != self.was
+
+
+async def _mailboxes(db: AsyncConnection, sends: Sequence[Append]) -> dict[int, _Mailbox]:
+    wanted = {place.mailbox_id for send in sends for place, _ in send.envelopes}
+    wanted |= {place.mailbox_id for send in sends for place in send.rests_on}
+    found: dict[int, _Mailbox] = {}
+    ordered = sorted(wanted)
+    for start in range(0, len(ordered), _AT_ONCE):
+        row = MailboxRow
+        some = row.id.in_(ordered[start : start + _AT_ONCE])
+        for box, version, last in await db.execute(select(row.id, row.version, row.last_sequence).where(some)):
+            found[box] = _Mailbox(version, last, last)
+    return found
+
+
+_AT_ONCE = 1000
+
+
+def _is_as_it_was(place: Place, mailboxes: Mapping[int, _Mailbox]) -> bool:
+    mailbox = mailboxes.get(place.mailbox_id)
+    return mailbox is not None and place.version in (None, mailbox.version)
+
+
+async def _remember(db: AsyncConnection, remembered: Remembered | None) -> bool:
+    if remembered is None:
+        return True
+    once, row = remembered.once, RememberedSendRow
+    values = {"key_hash": once.key_hash, "request_hash": once.request_hash, "answer": remembered.answer}
+    kept = sqlite_insert(row).values(**values, expires_at=remembered.expires_at).on_conflict_do_nothing()
+    return (await db.execute(kept)).rowcount > 0
+
+
+async def _store(db: AsyncConnection, sends: Sequence[Append], results: Sequence[Sequences | None]) -> None:
+    payloads, rows = [], []
+    for send, given in zip(sends, results, strict=True):
+        if given is None:
+            continue
+        if send.payload is not None:
+            payloads.append({"id": send.payload.id, "expires_at": send.expires_at, "data": send.payload.data})
+        for place, new in send.envelopes:
+            rows.append(
+                {
+                    "mailbox_id": place.mailbox_id,
+                    "sequence": given[place.mailbox_id],
+                    "expires_at": send.expires_at,
+                    "data": new.data,
+                    "prefix": new.prefix,
+                    "payload_id": new.payload_id,
+                }
+            )
+    if payloads:
+        await db.execute(insert(PayloadRow), payloads)
+    if rows:
+        await db.execute(insert(EnvelopeRow), rows)
