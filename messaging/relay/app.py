@@ -50,7 +50,7 @@ from messaging.relay.http import Dispatcher, Route
 from messaging.relay.keys.generation import Generation, open_generation
 from messaging.relay.keys.handlers import key_routes
 from messaging.relay.keys.service import KeyService
-from messaging.relay.limits import Buckets, RateLimits
+from messaging.relay.limits import BucketNames, Buckets, RateLimits
 from messaging.relay.logs import get_logger
 from messaging.relay.messages.handlers import message_routes
 from messaging.relay.messages.multi_recipient import MultiRecipientService
@@ -102,7 +102,7 @@ async def open_relay(settings: Settings) -> AsyncIterator[RunningRelay]:
 
     wakeups = local if settings.redis_url is None else _redis(settings.redis_url, local)
     here = LocalBuckets(time.monotonic)
-    levels = here if settings.redis_url is None else SettledBuckets(RedisBuckets(settings.redis_url), here)
+    levels = here if settings.redis_url is None else _settled(settings.redis_url, secret, here)
     async with (
         _closing(database),
         _closing(levels),
@@ -156,9 +156,9 @@ class Parts:
         self._token = token
         self.stopping = asyncio.Event()
         self.grants = GrantBook(database)
-        self.limits = RateLimits(settings.limits, levels, secret.limit_name_key, self.grants.find)
+        self.limits = RateLimits(settings.limits, levels, self.grants.find)
         # All requests are counted in this process: who floods one relay shall not cost a call to Redis each time.
-        self.requests = RateLimits(settings.limits, here, secret.limit_name_key)
+        self.requests = RateLimits(settings.limits, here)
         self.authentication = Authentication(database, now)
         self.certificates = CertificateService(database, secret, now, settings.certificate_key_id)
         self.verification = VerificationService(database, provider, secret, self.limits, now)
@@ -353,6 +353,10 @@ def _redis(url: str, local: LocalWakeups) -> RedisWakeups:
         return RedisWakeups(url, local)
     except ValueError:
         raise StartupError("the Redis URL must be redis://, rediss:// or unix://") from None
+
+
+def _settled(url: str, secret: ServerSecret, here: LocalBuckets) -> SettledBuckets:
+    return SettledBuckets(RedisBuckets(url, BucketNames(secret.limit_name_key)), here)
 
 
 def _describe(trust_root: bytes, settings: Settings) -> Callable[[tuple[AssistantInfo, ...]], ServerInfo]:

@@ -39,10 +39,12 @@ class GroupCommit(Generic[Item, Result]):
     def __init__(self, write: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]], bounds: Bounds) -> None:
         self._write = write
         self._bounds = bounds
-        self._waiting: deque[tuple[Item, int, asyncio.Future[Result]]] = deque()
+        self._waiting: deque[_Waiting[Item, Result]] = deque()
         self._waiting_bytes = 0
         self._arrived = asyncio.Event()
-        self._last: asyncio.Future[Result] | None = None
+        self._submitted = 0
+        self._done = 0
+        self._settling: list[tuple[int, asyncio.Event]] = []
         self._ended = False
 
     def submit(self, item: Item, size: int = 0) -> "asyncio.Future[Result]":
@@ -51,22 +53,24 @@ class GroupCommit(Generic[Item, Result]):
         Raises:
             Unavailable: too much waits already, or this process is about to end.
         """
-        full = len(self._waiting) >= self._bounds.waiting_items or (
-            self._waiting and self._waiting_bytes + size > self._bounds.waiting_bytes
-        )
-        if full or self._ended:
-            raise Unavailable
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, size, future))
-        self._waiting_bytes += size
-        self._last = future
-        self._arrived.set()
+        self._add(item, size, future)
         return future
+
+    def post(self, item: Item, size: int = 0) -> None:
+        """Have ``item`` written, and do not wait for it.
+
+        Raises:
+            Unavailable: too much waits already, or this process is about to end.
+        """
+        self._add(item, size, None)
 
     async def settle(self) -> None:
         """Wait until all is written, or has failed, that has been submitted so far."""
-        if self._last is not None and not self._last.done():
-            await asyncio.wait([self._last])
+        if self._done < self._submitted:
+            done = asyncio.Event()
+            self._settling.append((self._submitted, done))
+            await done.wait()
 
     async def run(self) -> None:
         """Write until cancelled."""
@@ -80,46 +84,65 @@ class GroupCommit(Generic[Item, Result]):
             self._ended = True
             self._refuse_waiting()
 
-    def _take(self) -> list[tuple[Item, "asyncio.Future[Result]"]]:
-        batch: list[tuple[Item, asyncio.Future[Result]]] = []
+    def _add(self, item: Item, size: int, future: "asyncio.Future[Result] | None") -> None:
+        waiting = self._waiting
+        full = len(waiting) >= self._bounds.waiting_items
+        if full or (waiting and self._waiting_bytes + size > self._bounds.waiting_bytes) or self._ended:
+            raise Unavailable
+        waiting.append((item, size, future))
+        self._waiting_bytes += size
+        self._submitted += 1
+        self._arrived.set()
+
+    def _take(self) -> "list[_Waiting[Item, Result]]":
+        batch: list[_Waiting[Item, Result]] = []
         total = 0
         while self._waiting and len(batch) < self._bounds.batch_items:
-            item, size, future = self._waiting[0]
+            size = self._waiting[0][1]
             if batch and total + size > self._bounds.batch_bytes:
                 break
-            self._waiting.popleft()
+            batch.append(self._waiting.popleft())
             self._waiting_bytes -= size
             total += size
-            batch.append((item, future))
         return batch
 
-    async def _write_batch(self, batch: Sequence[tuple[Item, "asyncio.Future[Result]"]]) -> None:
+    async def _write_batch(self, batch: "Sequence[_Waiting[Item, Result]]") -> None:
         try:
-            results = await self._write([item for item, _ in batch])
+            results = await self._write([item for item, _, _ in batch])
         except Refused as error:
-            if len(batch) == 1:
-                _fail(batch, error.__cause__ or error)
+            if len(batch) > 1:
+                for each in batch:
+                    await self._write_batch([each])
                 return
-            for each in batch:
-                await self._write_batch([each])
+            self._fail(batch, error.__cause__ or error)
         except Exception as error:  # noqa: BLE001 - whatever it is: those who wait hear of it, and the next batch is tried
-            _fail(batch, error)
+            self._fail(batch, error)
         except BaseException:
-            _fail(batch, Unavailable())
+            self._fail(batch, Unavailable())
             raise
         else:
-            for (_, future), result in zip(batch, results, strict=True):
-                if not future.done():
+            for (_, _, future), result in zip(batch, results, strict=True):
+                if future is not None and not future.done():
                     future.set_result(result)
+            self._count(len(batch))
+
+    def _fail(self, batch: "Sequence[_Waiting[Item, Result]]", error: BaseException) -> None:
+        for _, _, future in batch:
+            if future is not None and not future.done():
+                future.set_exception(error)
+                future.exception()  # who has stopped waiting need not be told that nobody looked
+        self._count(len(batch))
+
+    def _count(self, done: int) -> None:
+        self._done += done
+        while self._settling and self._settling[0][0] <= self._done:
+            self._settling.pop(0)[1].set()
 
     def _refuse_waiting(self) -> None:
-        _fail([(item, future) for item, _, future in self._waiting], Unavailable())
+        waiting = list(self._waiting)
         self._waiting.clear()
         self._waiting_bytes = 0
+        self._fail(waiting, Unavailable())
 
 
-def _fail(batch: Sequence[tuple[Item, "asyncio.Future[Result]"]], error: BaseException) -> None:
-    for _, future in batch:
-        if not future.done():
-            future.set_exception(error)
-            future.exception()  # who has stopped waiting need not be told that nobody looked
+_Waiting = tuple[Item, int, "asyncio.Future[Result] | None"]

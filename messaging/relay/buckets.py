@@ -14,7 +14,7 @@ from itertools import islice
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from messaging.relay.limits import Bucket, BucketsAway, Level
+from messaging.relay.limits import Bucket, BucketKey, BucketNames, BucketsAway, Level
 from messaging.relay.logs import get_logger
 
 MAX_BUCKETS = 100_000  # the least recently used is forgotten: a bound on memory, not a promise to an attacker
@@ -51,24 +51,28 @@ class LocalBuckets:
     def __init__(self, clock: Callable[[], float], capacity: int = MAX_BUCKETS) -> None:
         self._clock = clock
         self._capacity = capacity
-        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._levels: OrderedDict[BucketKey, tuple[float, float]] = OrderedDict()
 
-    async def take(self, name: str, bucket: Bucket, amount: float) -> Level:
+    async def take(self, key: BucketKey, bucket: Bucket, amount: float) -> Level:
         """Take tokens; never away."""
+        return self.take_now(key, bucket, amount)
+
+    def take_now(self, key: BucketKey, bucket: Bucket, amount: float) -> Level:
+        """The same, without waiting."""
         now = self._clock()
-        tokens, since = self._levels.pop(name, (bucket.size, now))
+        tokens, since = self._levels.pop(key, (bucket.size, now))
         tokens = min(bucket.size, tokens + (now - since) / bucket.refill)
         taken = tokens >= amount
         tokens -= amount if taken else 0
-        self._levels[name] = (tokens, now)
+        self._levels[key] = (tokens, now)
         if len(self._levels) > self._capacity:
             self._levels.popitem(last=False)
         return Level(tokens, taken)
 
-    def put(self, name: str, tokens: float) -> None:
+    def put(self, key: BucketKey, tokens: float) -> None:
         """Set a level, perhaps below nothing: what others have taken counts here too."""
-        if name in self._levels:
-            self._levels[name] = (tokens, self._clock())
+        if key in self._levels:
+            self._levels[key] = (tokens, self._clock())
 
     async def close(self) -> None:
         """Nothing is open."""
@@ -77,14 +81,15 @@ class LocalBuckets:
 class RedisBuckets:
     """Levels in Redis or Valkey, shared by all relays. A bucket that is full again is forgotten."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, names: BucketNames) -> None:
+        self._names = names
         self._redis = Redis.from_url(
             url, socket_timeout=REDIS_TIMEOUT_SECONDS, socket_connect_timeout=REDIS_TIMEOUT_SECONDS
         )
         self._take = self._redis.register_script(_TAKE)
         self._away_until = 0.0
 
-    async def take(self, name: str, bucket: Bucket, amount: float) -> Level:
+    async def take(self, key: BucketKey, bucket: Bucket, amount: float) -> Level:
         """Take tokens in one call.
 
         Raises:
@@ -93,13 +98,13 @@ class RedisBuckets:
         if time.monotonic() < self._away_until:
             raise BucketsAway
         try:
-            taken, tokens = await self._take(keys=[key_of(name)], args=[bucket.size, bucket.refill, amount, 0])
+            taken, tokens = await self._take(keys=[self._place_of(key)], args=[bucket.size, bucket.refill, amount, 0])
         except (RedisError, OSError):
             self._away_until = time.monotonic() + REDIS_PAUSE_SECONDS
             raise BucketsAway from None
         return Level(float(tokens), bool(taken))
 
-    async def spend(self, spent: Sequence[tuple[str, Bucket, float]]) -> list[float]:
+    async def spend(self, spent: Sequence[tuple[BucketKey, Bucket, float]]) -> list[float]:
         """Take what has been let through already, even if there is less; returns the levels, in one round trip.
 
         Raises:
@@ -107,8 +112,9 @@ class RedisBuckets:
         """
         try:
             async with self._redis.pipeline(transaction=False) as pipeline:
-                for name, bucket, amount in spent:
-                    await self._take(keys=[key_of(name)], args=[bucket.size, bucket.refill, amount, 1], client=pipeline)
+                for key, bucket, amount in spent:
+                    place = self._place_of(key)
+                    await self._take(keys=[place], args=[bucket.size, bucket.refill, amount, 1], client=pipeline)
                 return [float(tokens) for _, tokens in await pipeline.execute()]
         except (RedisError, OSError):
             raise BucketsAway from None
@@ -117,6 +123,9 @@ class RedisBuckets:
         """Close all connections."""
         await self._redis.aclose()
 
+    def _place_of(self, key: BucketKey) -> str:
+        return f"subrosa:limit:{{{self._names.of(key)}}}"  # in braces: what a cluster hashes
+
 
 class SettledBuckets:
     """Levels for all relays together. A bucket that fails open is counted in this process and settled with Redis by ``run``."""
@@ -124,20 +133,20 @@ class SettledBuckets:
     def __init__(self, together: RedisBuckets, here: LocalBuckets) -> None:
         self._together = together
         self._here = here
-        self._spent: dict[str, tuple[Bucket, float]] = {}
+        self._spent: dict[BucketKey, tuple[Bucket, float]] = {}
 
-    async def take(self, name: str, bucket: Bucket, amount: float) -> Level:
+    async def take(self, key: BucketKey, bucket: Bucket, amount: float) -> Level:
         """Take tokens.
 
         Raises:
             BucketsAway: Redis does not answer, for a bucket that does not fail open.
         """
         if not bucket.fail_open:
-            return await self._together.take(name, bucket, amount)
-        level = await self._here.take(name, bucket, amount)
+            return await self._together.take(key, bucket, amount)
+        level = self._here.take_now(key, bucket, amount)
         if level.taken and amount > 0:
-            _, before = self._spent.get(name, (bucket, 0.0))
-            self._spent[name] = (bucket, before + amount)
+            before = self._spent.get(key)
+            self._spent[key] = (bucket, amount if before is None else before[1] + amount)
         return level
 
     async def settle(self) -> None:
@@ -147,12 +156,12 @@ class SettledBuckets:
             BucketsAway: Redis does not answer; each process goes on with what it knows.
         """
         spent, self._spent = self._spent, {}
-        each = ((name, bucket, amount) for name, (bucket, amount) in spent.items())
+        each = ((key, bucket, amount) for key, (bucket, amount) in spent.items())
         while some := list(islice(each, SETTLED_AT_ONCE)):
             levels = await self._together.spend(some)
-            for (name, _, _), tokens in zip(some, levels, strict=True):
-                _, since = self._spent.get(name, (None, 0.0))
-                self._here.put(name, tokens - since)
+            for (key, _, _), tokens in zip(some, levels, strict=True):
+                _, since = self._spent.get(key, (None, 0.0))
+                self._here.put(key, tokens - since)
 
     async def run(self) -> None:
         """Settle a few times a second, until cancelled."""
@@ -167,8 +176,3 @@ class SettledBuckets:
     async def close(self) -> None:
         """Close all connections."""
         await self._together.close()
-
-
-def key_of(name: str) -> str:
-    """Where Redis keeps a level; in braces, what a cluster hashes."""
-    return f"subrosa:limit:{{{name}}}"

@@ -7,7 +7,7 @@ A handler takes a :class:`Call` and returns an :class:`Answer`. Here outcomes be
 import base64
 import binascii
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TypeVar
@@ -71,11 +71,12 @@ class Credentials:
     password: str = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
-    """One request. Header names are lower case; ``remote`` is a network address, for limits only.
+    """One request. Header names are lower case, or in any case found so; ``remote`` is a network address, for limits only.
 
-    ``caller`` is the device whose socket it came through, if it came through an authenticated one.
+    ``caller`` is the device whose socket it came through, if it came through an authenticated one. ``parameters`` and ``query``
+    are the dispatcher's to fill in.
     """
 
     verb: str
@@ -224,16 +225,16 @@ class Route:
 
 
 class Router:
-    """Which handler a path means: a tree of segments. A trailing slash is not part of a path."""
+    """Which handler a path means. A trailing slash is not part of a path; a template says its first segment literally."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
-        self._root = _Node()
+        by_template: dict[tuple[str, ...], dict[str, Route]] = {}
         for route in routes:
-            node = self._root
-            for segment in _segments(route.template):
-                node = node.follow(segment)
-            names = tuple(segment[1:-1] for segment in _segments(route.template) if segment.startswith("{"))
-            node.by_verb[route.verb] = (route, names)
+            by_template.setdefault(_segments(route.template), {})[route.verb] = route
+        self._found: dict[tuple[int, str, str], list[tuple[tuple[str, ...], dict[str, Route]]]] = {}
+        # What is said literally comes before what a parameter may stand for.
+        for template, by_verb in sorted(by_template.items(), key=lambda item: [s.startswith("{") for s in item[0]]):
+            self._found.setdefault(_start(template), []).append((template, by_verb))
 
     def find(self, verb: str, path: str) -> tuple[Route, dict[str, str]]:
         """The route and the path's parameters.
@@ -243,43 +244,34 @@ class Router:
             MethodNotAllowed: a template matches, but not for this verb.
         """
         segments, allowed = _segments(path), set[str]()
-        for node, values in _matching(self._root, segments, ()):
-            if verb in node.by_verb:
-                route, names = node.by_verb[verb]
-                return route, {name: unquote(value) for name, value in zip(names, values, strict=True)}
-            allowed |= node.by_verb.keys()
+        size, first, second = _start(segments)
+        for start in ((size, first, second), (size, first, "{")):
+            for template, by_verb in self._found.get(start, ()):
+                parameters = _match(template, segments)
+                if parameters is not None:
+                    if verb in by_verb:
+                        return by_verb[verb], parameters
+                    allowed |= by_verb.keys()
         if allowed:
             raise MethodNotAllowed(allowed)
         raise NoSuchPath
 
 
-@dataclass(slots=True)
-class _Node:
-    literal: "dict[str, _Node]" = field(default_factory=dict)
-    parameter: "_Node | None" = None
-    by_verb: dict[str, tuple[Route, tuple[str, ...]]] = field(default_factory=dict)  # with the names of parameters
-
-    def follow(self, segment: str) -> "_Node":
-        if not segment.startswith("{"):
-            return self.literal.setdefault(segment, _Node())
-        if self.parameter is None:
-            self.parameter = _Node()
-        return self.parameter
+def _start(segments: tuple[str, ...]) -> tuple[int, str, str]:
+    """How many segments, and the first two; ``{`` for a parameter."""
+    second = segments[1] if len(segments) > 1 else ""
+    return len(segments), segments[0], "{" if second.startswith("{") else second
 
 
-def _matching(
-    node: _Node, segments: tuple[str, ...], values: tuple[str, ...]
-) -> Iterator[tuple[_Node, tuple[str, ...]]]:
-    # What is said literally comes before what a parameter may stand for.
-    if not segments:
-        if node.by_verb:
-            yield node, values
-        return
-    literal = node.literal.get(segments[0])
-    if literal is not None:
-        yield from _matching(literal, segments[1:], values)
-    if node.parameter is not None:
-        yield from _matching(node.parameter, segments[1:], (*values, segments[0]))
+def _match(template: tuple[str, ...], segments: tuple[str, ...]) -> dict[str, str] | None:
+    parameters = {}
+    for expected, found in zip(template, segments, strict=True):
+        if expected == found:
+            continue
+        if expected[:1] != "{":
+            return None
+        parameters[expected[1:-1]] = unquote(found) if "%" in found else found
+    return parameters
 
 
 def _segments(path: str) -> tuple[str, ...]:
@@ -324,8 +316,9 @@ class Dispatcher:
             path, _, rest = call.path.partition("?")
             route, parameters = self._router.find(call.verb, path)
             template = route.template
-            query = _query(rest.partition("#")[0]) if rest else {}
-            answer = await route.handler(replace(call, parameters=parameters, query=query))
+            call.parameters = parameters
+            call.query = _query(rest.partition("#")[0]) if rest else {}
+            answer = await route.handler(call)
         except Exception as error:  # noqa: BLE001 - the boundary: no fault may reach a peer or a log in its own words
             outcome = outcome_of(error)
             if isinstance(outcome, Internal | Unavailable):

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Protocol
@@ -133,7 +134,7 @@ def read_limits(path: Path | None) -> dict[Limit, Bucket]:
     return buckets
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Level:
     """How full a bucket is after a call took from it, or could not (``taken``)."""
 
@@ -145,10 +146,26 @@ class BucketsAway(Exception):
     """The levels cannot be read or written now."""
 
 
+BucketKey = tuple[Hashable, ...]  # the limit, and who is counted
+
+
+@dataclass(frozen=True, slots=True)
+class BucketNames:
+    """Names of buckets outside this process, which do not tell who is counted."""
+
+    key: bytes = field(repr=False)
+
+    def of(self, bucket: BucketKey) -> str:
+        """The limit, and a keyed hash of the rest."""
+        limit, *who = bucket
+        parts = "\x1f".join(part.hex() if isinstance(part, bytes) else str(part) for part in who)
+        return f"{limit}:{blake2b(parts.encode(), key=self.key, digest_size=16).hexdigest()}"
+
+
 class Buckets(Protocol):
     """Keeps the levels of all buckets; the clock is its own."""
 
-    async def take(self, name: str, bucket: Bucket, amount: float) -> Level:
+    async def take(self, key: "BucketKey", bucket: Bucket, amount: float) -> Level:
         """Take ``amount`` tokens, or none if there are not as many; 0 only looks. One step, however many ask at once.
 
         Raises:
@@ -159,14 +176,23 @@ class Buckets(Protocol):
         """Close what is open."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Usage:
-    """What one call knows of a bucket: for headers and for quotas. ``remaining`` is tokens, ``reset`` seconds until full."""
+    """What one call knows of a bucket: for headers and for quotas."""
 
     limit: Limit
     bucket: Bucket
-    remaining: int
-    reset: int
+    tokens: float
+
+    @property
+    def remaining(self) -> int:
+        """Whole tokens that are left."""
+        return max(0, math.floor(self.tokens))
+
+    @property
+    def reset(self) -> int:
+        """Seconds until the bucket is full."""
+        return math.ceil((self.bucket.size - self.tokens) * self.bucket.refill)
 
 
 Grants = Callable[[int, Limit], Bucket | None]  # account, bucket -> what an operator has granted instead
@@ -189,21 +215,22 @@ def headers_of(usage: list[Usage]) -> dict[str, str]:
     """``RateLimit-Policy`` and ``RateLimit`` for the buckets used (draft-ietf-httpapi-ratelimit-headers-10)."""
     if not usage:
         return {}
-    policies = ", ".join(
-        f'"{each.limit}";q={math.floor(each.bucket.size)};w={math.ceil(each.bucket.size * each.bucket.refill)}'
-        for each in usage
-    )
-    levels = ", ".join(f'"{each.limit}";r={each.remaining};t={each.reset}' for each in usage)
+    policies = ", ".join([_policy_of(each.limit, each.bucket) for each in usage])
+    levels = ", ".join([f'"{each.limit.value}";r={each.remaining};t={each.reset}' for each in usage])
     return {"RateLimit-Policy": policies, "RateLimit": levels}
+
+
+@lru_cache(maxsize=1024)
+def _policy_of(limit: Limit, bucket: Bucket) -> str:
+    return f'"{limit}";q={math.floor(bucket.size)};w={math.ceil(bucket.size * bucket.refill)}'
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimits:
-    """All limits of a relay. ``name_key`` hides in the store who is counted."""
+    """All limits of a relay."""
 
     buckets: Mapping[Limit, Bucket]
     store: Buckets
-    name_key: bytes = field(repr=False)
     grants: Grants = lambda _account, _limit: None
 
     async def take(self, limit: Limit, *key: Hashable, amount: float = 1, account: int | None = None) -> None:
@@ -216,7 +243,7 @@ class RateLimits:
         bucket = self._bucket(limit, account)
         wanted = min(amount, bucket.size)  # what is larger than the bucket passes when it is full
         try:
-            level = await self.store.take(self._name(limit, key), bucket, wanted)
+            level = await self.store.take((limit, *key), bucket, wanted)
         except BucketsAway:
             get_logger().warning("limits_away")
             if bucket.fail_open:
@@ -224,7 +251,7 @@ class RateLimits:
             raise Unavailable from None
         noted = _used.get()
         if noted is not None:
-            noted.append(_usage(limit, bucket, level.tokens))
+            noted.append(Usage(limit, bucket, level.tokens))
         if not level.taken:
             raise RateLimited(math.ceil((wanted - level.tokens) * bucket.refill))
 
@@ -238,20 +265,12 @@ class RateLimits:
         for limit in OF_ACCOUNT:
             bucket = self._bucket(limit, account)
             try:
-                level = await self.store.take(self._name(limit, (account,)), bucket, 0)
+                level = await self.store.take((limit, account), bucket, 0)
             except BucketsAway:
                 raise Unavailable from None
-            usages.append(_usage(limit, bucket, level.tokens))
+            usages.append(Usage(limit, bucket, level.tokens))
         return usages
 
     def _bucket(self, limit: Limit, account: int | None) -> Bucket:
         granted = None if account is None else self.grants(account, limit)
         return granted or self.buckets[limit]
-
-    def _name(self, limit: Limit, key: tuple[Hashable, ...]) -> str:
-        parts = "\x1f".join(part.hex() if isinstance(part, bytes) else str(part) for part in key)
-        return f"{limit}:{blake2b(parts.encode(), key=self.name_key, digest_size=16).hexdigest()}"
-
-
-def _usage(limit: Limit, bucket: Bucket, tokens: float) -> Usage:
-    return Usage(limit, bucket, max(0, math.floor(tokens)), math.ceil((bucket.size - tokens) * bucket.refill))

@@ -74,6 +74,8 @@ class Entrance:
 
 async def _read(request: web.BaseRequest) -> bytes:
     try:
+        if request.content.is_eof():
+            return await request.read()  # it is all there: no need of a timer
         async with asyncio.timeout(BODY_SECONDS):
             return await request.read()
     except TimeoutError:

@@ -7,6 +7,7 @@ As text an ACI is a UUID and a PNI is ``PNI:`` and a UUID; as bytes an ACI is 16
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from uuid import UUID
 
 from messaging.wire.errors import MalformedField
@@ -31,6 +32,9 @@ class ServiceId:
 
     uuid: UUID
     kind: IdentityKind = IdentityKind.ACI
+
+    def __hash__(self) -> int:
+        return hash(self.uuid.int)  # of the two identities of one number there is one, nearly always
 
     def __str__(self) -> str:
         return str(self.uuid) if self.kind is IdentityKind.ACI else f"{_PNI_PREFIX}{self.uuid}"
@@ -59,15 +63,20 @@ class ServiceId:
         Raises:
             MalformedField: not a service id.
         """
-        kind = IdentityKind.PNI if text.startswith(_PNI_PREFIX) else IdentityKind.ACI
-        digits = text.removeprefix(_PNI_PREFIX)
-        try:
-            uuid = UUID(digits)
-        except ValueError:
-            raise MalformedField("service id") from None
-        if str(uuid) != digits.lower():
-            raise MalformedField("service id")
-        return cls(uuid, kind)
+        return _parse_service_id(text)
+
+
+@lru_cache(maxsize=16_384)
+def _parse_service_id(text: str) -> ServiceId:
+    kind = IdentityKind.PNI if text.startswith(_PNI_PREFIX) else IdentityKind.ACI
+    digits = text.removeprefix(_PNI_PREFIX)
+    try:
+        uuid = UUID(digits)
+    except ValueError:
+        raise MalformedField("service id") from None
+    if str(uuid) != digits.lower():
+        raise MalformedField("service id")
+    return ServiceId(uuid, kind)
 
 
 @dataclass(frozen=True, slots=True, order=True)

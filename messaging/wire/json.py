@@ -106,10 +106,11 @@ def decode_base64(text: str) -> bytes:
     Raises:
         ValueError: not base64.
     """
-    unpadded = text.rstrip("=") if len(text) % 4 == 0 else text
+    if len(text) % 4 == 1:
+        raise ValueError("not base64")
     try:
-        return base64.b64decode(unpadded + "=" * (-len(unpadded) % 4), validate=True)
-    except binascii.Error:
+        return binascii.a2b_base64(text + "=" * (-len(text) % 4), strict_mode=True)
+    except (binascii.Error, ValueError):
         raise ValueError("not base64") from None
 
 

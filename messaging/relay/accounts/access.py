@@ -14,6 +14,8 @@ from messaging.wire.json import decode_base64
 from messaging.wire.limits import ACCESS_KEY
 from messaging.wire.messages import ACCESS_KEY_HEADER
 
+_ACCESS_KEY = ACCESS_KEY_HEADER.lower()
+
 
 def access_key_of(call: Call) -> bytes | None:
     """The access key that a call carries, ``None`` without the header.
@@ -21,7 +23,7 @@ def access_key_of(call: Call) -> bytes | None:
     Raises:
         NotAuthenticated: the header is not base64 of 16 bytes.
     """
-    header = call.headers.get(ACCESS_KEY_HEADER.lower())
+    header = call.headers.get(_ACCESS_KEY)
     if header is None:
         return None
     try:

@@ -9,24 +9,44 @@ to hold, and none can be lost.
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 from messaging.relay.accounts.tables import Account, Device, find_listed
 from messaging.relay.database import Database
-from messaging.wire.identifiers import ServiceId
+from messaging.relay.messages.append import Place
+from messaging.wire.identifiers import IdentityKind, ServiceId
 
 MAX_ENTRIES = 50_000  # about 1 KiB each
 MAX_AGE_SECONDS = 60
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Entry:
     """An account with its devices; ``versions`` are those of their mailboxes, all read at one moment."""
 
     account: Account
     devices: tuple[Device, ...]
     versions: Mapping[int, int]
-    read_at: float = field(default=0, compare=False)
+    read_at: float = 0
+
+    def place_of(self, device_id: int) -> Place:
+        """The mailbox of a device, as it is known."""
+        return self._places[device_id]
+
+    @cached_property
+    def _places(self) -> dict[int, Place]:
+        return {each.device_id: Place(each.mailbox_id, self.versions[each.mailbox_id]) for each in self.devices}
+
+    def registered(self, kind: IdentityKind) -> Mapping[int, int]:
+        """The registration ids under one identity, by device id."""
+        return self._registered[kind]
+
+    @cached_property
+    def _registered(self) -> dict[IdentityKind, dict[int, int]]:
+        return {
+            kind: {each.device_id: each.registration_id_for(kind) for each in self.devices} for kind in IdentityKind
+        }
 
 
 class Directory:
@@ -42,7 +62,8 @@ class Directory:
 
     async def find(self, service_id: ServiceId, *, fresh: bool) -> Entry | None:
         """The account that ``service_id`` names; ``fresh``: as it is now in the database."""
-        return (await self.find_all([service_id], fresh=fresh)).get(service_id)
+        known = None if fresh else self._known(service_id)
+        return known or (await self._read([service_id])).get(service_id)
 
     async def find_all(self, service_ids: Iterable[ServiceId], *, fresh: bool) -> dict[ServiceId, Entry]:
         """Those of the accounts that exist."""

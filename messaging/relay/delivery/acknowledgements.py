@@ -78,7 +78,7 @@ class Acknowledgements:
 
     def _submit(self, item: Acknowledged) -> None:
         try:
-            self._commits.submit(item)
+            self._commits.post(item)
         except RelayError:
             get_logger().warning("acknowledgements_dropped")
 

@@ -87,8 +87,14 @@ class RedisWakeups:
         self._subscription: PubSub | None = None
 
     def announce(self, mailbox_id: int, notice: Notice) -> None:
-        """Tell this process now, the others soon; if Redis is away for long, not at all."""
+        """Tell this process now, the others soon; if Redis is away for long, not at all.
+
+        Mail for a socket of this process is no news for the others: a device has one socket, and if it has just opened another
+        one elsewhere, the one here says so (``delivery.socket``).
+        """
         self._local.announce(mailbox_id, notice)
+        if isinstance(notice, MailArrived) and self._local.count(mailbox_id):
+            return
         with suppress(asyncio.QueueFull):
             self._unpublished.put_nowait((mailbox_id, notice))
 

@@ -33,6 +33,8 @@ from messaging.wire.messages import (
     SpamReport,
 )
 
+_SENT = answer_with(SendMessageResponse(needs_sync=False))
+_SENT_AND_SYNC = answer_with(SendMessageResponse(needs_sync=True))
 _STORY = {"story": "`true`: no access is needed, and unknown recipients are no error"}
 _ONE = {**_STORY, "bundles": "`true`: add prekey bundles to a 409 or 410, rate-limited"}
 _MANY = {
@@ -60,7 +62,8 @@ def message_routes(
         scope = ("of", caller.mailbox_id) if caller else ("to", to)
         sending = Sending(caller, access_key_of(call), story, once_of(call, *scope))
         messages = call.entity(IncomingMessageList)
-        return answer_with(await sender.send(messages, to, sending, with_bundles=call.flag("bundles")))
+        answer = await sender.send(messages, to, sending, with_bundles=call.flag("bundles"))
+        return _SENT_AND_SYNC if answer.needs_sync else _SENT
 
     async def put_many(call: Call) -> Answer:
         story = call.flag("story")

@@ -27,7 +27,7 @@ from messaging.relay.errors import (
     Unavailable,
 )
 from messaging.relay.limits import Limit
-from messaging.relay.messages.append import Append, Payload, Place, Remembered
+from messaging.relay.messages.append import Append, Payload, Remembered
 from messaging.relay.messages.idempotency import Once
 from messaging.relay.messages.matching import check_devices
 from messaging.relay.messages.service import PLANS, MessageService
@@ -141,7 +141,7 @@ class MultiRecipientService:
         if sending.once is not None:
             remembered = Remembered(sending.once, answer.to_json(), self.messages.expires_at(online=False))
         envelopes = [
-            (target.place(device_id), self._envelope(target, payload.id, sending))
+            (target.entry.place_of(device_id), self._envelope(target, payload.id, sending))
             for target in targets
             for device_id, _ in target.recipient.devices
         ]
@@ -175,11 +175,6 @@ class Target:
     def account(self) -> Account:
         """Whose it is."""
         return self.entry.account
-
-    def place(self, device_id: int) -> Place:
-        """The mailbox of one of its devices, as it is known."""
-        mailbox_id = next(each.mailbox_id for each in self.entry.devices if each.device_id == device_id)
-        return Place(mailbox_id, self.entry.versions[mailbox_id])
 
 
 def read_upload(body: bytes) -> SealedUpload:
@@ -237,7 +232,7 @@ def check_all_devices(targets: Iterable[Target]) -> None:
         if not target.recipient.devices:
             continue
         named = dict(target.recipient.devices)
-        registered = {each.device_id: each.registration_id_for(target.service_id.kind) for each in target.entry.devices}
+        registered = target.entry.registered(target.service_id.kind)
         missing, extra = registered.keys() - named.keys(), named.keys() - registered.keys()
         if missing or extra:
             mismatched[str(target.service_id)] = DevicesMismatched(missing=missing, extra=extra)

@@ -7,6 +7,7 @@ writer finds to rest on something that has changed.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from uuid import UUID, uuid4
 
 from messaging.relay.accounts.access import check_access
@@ -28,6 +29,7 @@ from messaging.wire.limits import MAX_CONTENT
 from messaging.wire.messages import IncomingMessage, IncomingMessageList, SendMessageResponse
 
 EPHEMERAL_LIFETIME = timedelta(seconds=10)  # of a message for devices that are online (Signal-Server)
+_ANSWERS = {needs_sync: SendMessageResponse(needs_sync=needs_sync) for needs_sync in (False, True)}
 PLANS = 5  # after so many an account changes faster than it can be sent to
 
 
@@ -97,8 +99,7 @@ class MessageService:
 
     def expires_at(self, *, online: bool) -> int:
         """Until when an envelope that is stored now is kept."""
-        lifetime = EPHEMERAL_LIFETIME if online else self.envelope_lifetime
-        return self.now() + lifetime // timedelta(milliseconds=1)
+        return self.now() + _milliseconds(EPHEMERAL_LIFETIME if online else self.envelope_lifetime)
 
     def envelope(
         self,
@@ -156,7 +157,7 @@ class Attempt:
                 account = None if target is None else target.account
                 check_access(account, self.to, caller=sender, access_key=self.sending.access_key)
             if target is None:
-                return SendMessageResponse(needs_sync=False)  # of a story: no oracle for existence
+                return _ANSWERS[False]  # of a story: no oracle for existence
             await self._count(target.account)
             send, answer = self._plan(target, own)
         except RateLimited:
@@ -182,28 +183,31 @@ class Attempt:
     def _plan(self, target: Entry, own: Entry | None) -> tuple[Append, SendMessageResponse]:
         sender, messages, service = self.sending.sender, self.messages, self.service
         to_self = sender is not None and sender.account_id == target.account.id
-        devices = {device.device_id: device for device in target.devices}
         check_devices(
             {message.destination_device_id: message.destination_registration_id for message in messages.messages},
-            {device_id: device.registration_id_for(self.to.kind) for device_id, device in devices.items()},
+            target.registered(self.to.kind),
             without=sender.device_id if sender is not None and to_self else None,
         )
         now = service.now()
-        places = (devices[message.destination_device_id].mailbox_id for message in messages.messages)
         envelopes = [
             (
-                Place(mailbox_id, target.versions[mailbox_id]),
+                target.place_of(message.destination_device_id),
                 service.envelope(message, messages, target, self.to, self.sending, now),
             )
-            for mailbox_id, message in zip(places, messages.messages, strict=True)
+            for message in messages.messages
         ]
         needs_sync = sender is not None and _has_other_devices(own, sender) and not to_self
-        answer = SendMessageResponse(needs_sync=needs_sync)
+        answer = _ANSWERS[needs_sync]
         remembered = None
         if self.sending.once is not None:
             remembered = Remembered(self.sending.once, answer.to_json(), service.expires_at(online=False))
         expires_at = service.expires_at(online=messages.online)
         return Append(envelopes, expires_at, _own_place(own, sender), remembered=remembered), answer
+
+
+@cache
+def _milliseconds(lifetime: timedelta) -> int:
+    return lifetime // timedelta(milliseconds=1)
 
 
 def _has_other_devices(own: Entry | None, sender: Caller) -> bool:
