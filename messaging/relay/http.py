@@ -8,7 +8,7 @@ import base64
 import binascii
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeVar
 from urllib.parse import parse_qsl, unquote
@@ -294,8 +294,7 @@ class Dispatcher:
         """Find the handler, run it, and turn what it raises into an answer."""
         with usage_noted() as usage:
             answer = await self._answer(call)
-        headers = {**answer.headers, **headers_of(usage), TIMESTAMP_HEADER: str(self._now())}
-        return Answer(answer.status, answer.body, headers)
+        return Answer(answer.status, answer.body, {**answer.headers, **headers_of(usage), **self._time()})
 
     async def admit(self, call: Call) -> None:
         """Count a request, or a socket that is to be opened.
@@ -307,7 +306,10 @@ class Dispatcher:
 
     def stamped(self, answer: Answer) -> Answer:
         """``answer`` with the time, which libsignal wants on each."""
-        return replace(answer, headers={**answer.headers, TIMESTAMP_HEADER: str(self._now())})
+        return Answer(answer.status, answer.body, {**answer.headers, **self._time()})
+
+    def _time(self) -> dict[str, str]:
+        return {TIMESTAMP_HEADER: str(self._now())}
 
     async def _answer(self, call: Call) -> Answer:
         started, template = time.perf_counter(), "unknown"

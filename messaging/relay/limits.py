@@ -6,8 +6,7 @@ This module names the buckets and decides; where their levels are kept is for ``
 
 import math
 import tomllib
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -200,15 +199,18 @@ Grants = Callable[[int, Limit], Bucket | None]  # account, bucket -> what an ope
 _used: ContextVar[list[Usage] | None] = ContextVar("used", default=None)
 
 
-@contextmanager
-def usage_noted() -> Iterator[list[Usage]]:
+class usage_noted:  # noqa: N801 - a context manager, used like a function; a generator would cost more than what it does
     """Collect what is taken while the block lasts, in this task."""
-    noted: list[Usage] = []
-    token = _used.set(noted)
-    try:
-        yield noted
-    finally:
-        _used.reset(token)
+
+    __slots__ = ("_token",)
+
+    def __enter__(self) -> list[Usage]:
+        noted: list[Usage] = []
+        self._token = _used.set(noted)
+        return noted
+
+    def __exit__(self, *_error: object) -> None:
+        _used.reset(self._token)
 
 
 def headers_of(usage: list[Usage]) -> dict[str, str]:

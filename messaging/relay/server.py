@@ -44,9 +44,11 @@ class Entrance:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
         headers = request.headers  # found whatever the case of a name is
-        path = request.rel_url.raw_path_qs
+        path = request.raw_path
+        if not path.startswith("/"):
+            path = request.rel_url.raw_path_qs  # a client that speaks as to a proxy names the host too
         try:
-            bare = request.rel_url.raw_path.rstrip("/")
+            bare = path.partition("?")[0].rstrip("/")
             if bare in (SOCKET_PATH, PROVISIONING_PATH):
                 if headers.get("upgrade", "").lower() != "websocket":
                     raise NoSuchPath

@@ -22,7 +22,7 @@ from messaging.relay.errors import RelayError
 from messaging.relay.http import Caller
 from messaging.relay.logs import get_logger
 from messaging.relay.messages.append import Append, Place, append
-from messaging.relay.messages.tables import forget_envelopes
+from messaging.relay.messages.tables import forget_envelopes, take_envelopes
 
 BOUNDS = Bounds(batch_items=2000, batch_bytes=0, waiting_items=200_000, waiting_bytes=1)
 ATTEMPTS = 3
@@ -109,7 +109,7 @@ class Acknowledgements:
     async def _forget_with_receipts(
         self, db: AsyncConnection, batch: Sequence[Acknowledged], places: Sequence[tuple[int, int]]
     ) -> list[tuple[int, int]]:
-        gone = await forget_envelopes(db, places)
+        gone = await take_envelopes(db, places)
         owed = [
             (each.due, each.receiver)
             for each, place in zip(batch, places, strict=True)

@@ -137,6 +137,7 @@ class Outbound:
         self._connected = connected
         self._unfinished = unfinished
         self._now = now
+        self._tag = _tag(receiver.mailbox_id)
         self._stream = DeliveryStream()
         self._outbox: deque[_Sendable] = deque()
         self._page: ReadPage | None = None
@@ -210,7 +211,7 @@ class Outbound:
         headers = {TIMESTAMP_HEADER: str(self._now())}
         match action:
             case SendEnvelope(request_id, sequence, data):
-                headers[CURSOR_HEADER] = cursor_of(self._receiver.mailbox_id, sequence)
+                headers[CURSOR_HEADER] = f"{self._tag}-{sequence}"
                 return frames.Request(request_id, "PUT", MESSAGE_PATH, headers, data)
             case SendQueueEmpty(request_id):
                 return frames.Request(request_id, "PUT", QUEUE_EMPTY_PATH, headers)

@@ -201,17 +201,26 @@ async def delete_envelopes(db: AsyncConnection, mailbox_id: int, sequences: Coll
 
 _FORGET = """
 DELETE FROM envelopes e USING unnest($1::bigint[], $2::bigint[]) AS k(box, sequence)
-WHERE e.mailbox_id = k.box AND e.sequence = k.sequence RETURNING e.mailbox_id, e.sequence
+WHERE e.mailbox_id = k.box AND e.sequence = k.sequence
 """
 
 
-async def forget_envelopes(db: AsyncConnection, places: Sequence[tuple[int, int]]) -> set[tuple[int, int]]:
-    """Forget envelopes of many mailboxes, by mailbox and sequence; returns those that were there."""
+async def forget_envelopes(db: AsyncConnection, places: Sequence[tuple[int, int]]) -> None:
+    """Forget envelopes of many mailboxes, by mailbox and sequence."""
+    if db.dialect.name != "postgresql":
+        await take_envelopes(db, places)
+        return
+    connection: Any = (await db.get_raw_connection()).driver_connection
+    await connection.execute(_FORGET, *zip(*sorted(places), strict=True))
+
+
+async def take_envelopes(db: AsyncConnection, places: Sequence[tuple[int, int]]) -> set[tuple[int, int]]:
+    """The same; returns those that were there."""
     ordered = sorted(places)
     if db.dialect.name == "postgresql":
         connection: Any = (await db.get_raw_connection()).driver_connection
-        columns = [box for box, _ in ordered], [sequence for _, sequence in ordered]
-        return {tuple(row) for row in await connection.fetch(_FORGET, *columns)}
+        query = f"{_FORGET} RETURNING e.mailbox_id, e.sequence"
+        return {tuple(row) for row in await connection.fetch(query, *zip(*ordered, strict=True))}
     gone: set[tuple[int, int]] = set()
     for box, group in groupby(ordered, key=lambda place: place[0]):
         sequences = [sequence for _, sequence in group]
