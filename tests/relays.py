@@ -20,7 +20,7 @@ BACKENDS = ["sqlite", "postgresql"]
 
 def unlimited() -> RateLimits:
     """Limits that nobody meets, for a service without a relay."""
-    return RateLimits(UNLIMITED, LocalBuckets(lambda: 0.0), bytes(32))
+    return RateLimits(UNLIMITED, LocalBuckets(lambda: 0.0))
 
 
 @dataclass(frozen=True)

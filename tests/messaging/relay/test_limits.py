@@ -9,19 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import floats, lists
 
-from messaging.relay.buckets import LocalBuckets, RedisBuckets
+from messaging.relay.buckets import LocalBuckets, RedisBuckets, SettledBuckets
 from messaging.relay.errors import RateLimited, StartupError, Unavailable
 from messaging.relay.limits import (
     DEFAULTS,
     OF_ACCOUNT,
     Bucket,
-    Level,
+    BucketNames,
+    BucketsAway,
     Limit,
     RateLimits,
     headers_of,
     read_limits,
     usage_noted,
 )
+
+NAMES = BucketNames(bytes(32))
 
 
 @dataclass
@@ -34,7 +37,7 @@ class Clock:
 
 def limits_of(size: float, refill: float) -> tuple[RateLimits, Clock]:
     clock = Clock()
-    return RateLimits({limit: Bucket(size, refill) for limit in Limit}, LocalBuckets(clock), bytes(32)), clock
+    return RateLimits({limit: Bucket(size, refill) for limit in Limit}, LocalBuckets(clock)), clock
 
 
 async def test_a_bucket_gives_its_size_and_then_says_how_long_to_wait() -> None:
@@ -81,16 +84,16 @@ async def test_no_more_passes_than_the_size_and_what_came_back(pauses: list[floa
 async def test_the_number_of_buckets_is_bounded() -> None:
     store, bucket = LocalBuckets(Clock(), capacity=3), Bucket(1, 10)
     for name in ("first", "b", "c", "d"):
-        assert (await store.take(name, bucket, 1)).taken
-    assert not (await store.take("d", bucket, 1)).taken
-    assert (await store.take("first", bucket, 1)).taken  # forgotten: the bound on memory comes first
+        assert (await store.take((name,), bucket, 1)).taken
+    assert not (await store.take(("d",), bucket, 1)).taken
+    assert (await store.take(("first",), bucket, 1)).taken  # forgotten: the bound on memory comes first
 
 
 async def test_a_grant_stands_instead_of_the_default_for_its_account_only() -> None:
     def granted(account: int, limit: Limit) -> Bucket | None:
         return Bucket(2, 10) if (account, limit) == (7, Limit.MESSAGES) else None
 
-    limits = RateLimits({limit: Bucket(1, 10) for limit in Limit}, LocalBuckets(Clock()), bytes(32), granted)
+    limits = RateLimits({limit: Bucket(1, 10) for limit in Limit}, LocalBuckets(Clock()), granted)
     for account, allowed in ((7, 2), (8, 1)):
         for _ in range(allowed):
             await limits.take(Limit.MESSAGES, account, account=account)
@@ -118,47 +121,94 @@ async def test_quotas_tell_what_is_left_and_take_nothing() -> None:
         assert found == {limit: (2, 60) if limit is Limit.SPAM_REPORT else (3, 0) for limit in OF_ACCOUNT}
 
 
-async def test_a_name_in_the_store_does_not_tell_who_is_counted() -> None:
-    names: list[str] = []
-
-    class Listening(LocalBuckets):
-        async def take(self, name: str, bucket: Bucket, amount: float) -> Level:
-            names.append(name)
-            return await super().take(name, bucket, amount)
-
-    for key in (bytes(32), b"x" * 32):
-        await RateLimits(DEFAULTS, Listening(Clock()), key).take(Limit.REQUESTS, "203.0.113.7")
+def test_a_name_outside_this_process_does_not_tell_who_is_counted() -> None:
+    names = [BucketNames(key).of((Limit.REQUESTS, "203.0.113.7")) for key in (bytes(32), b"x" * 32)]
     assert names[0] != names[1]
     assert not any("203" in name for name in names)
 
 
 @pytest.fixture
 async def redis_buckets(valkey_url: str) -> AsyncIterator[RedisBuckets]:
-    buckets = RedisBuckets(valkey_url)
+    buckets = RedisBuckets(valkey_url, NAMES)
     yield buckets
     await buckets.close()
 
 
 async def test_relays_share_their_buckets_in_redis(valkey_url: str, redis_buckets: RedisBuckets) -> None:
-    another = RedisBuckets(valkey_url)
+    another = RedisBuckets(valkey_url, NAMES)
     bucket = Bucket(10, 1000)
     taken = await asyncio.gather(
-        *(store.take("shared", bucket, 1) for store in (redis_buckets, another) for _ in range(10))
+        *(store.take(("shared",), bucket, 1) for store in (redis_buckets, another) for _ in range(10))
     )
     assert sum(level.taken for level in taken) == 10
-    assert (await another.take("shared", bucket, 0)).tokens == pytest.approx(0, abs=0.01)
+    assert (await another.take(("shared",), bucket, 0)).tokens == pytest.approx(0, abs=0.01)
     await another.close()
 
 
 async def test_a_bucket_in_redis_fills_again(redis_buckets: RedisBuckets) -> None:
     bucket = Bucket(2, 0.05)
-    assert [(await redis_buckets.take("fills", bucket, 1)).taken for _ in range(2)] == [True, True]
+    assert [(await redis_buckets.take(("fills",), bucket, 1)).taken for _ in range(2)] == [True, True]
     await asyncio.sleep(0.06)
-    assert (await redis_buckets.take("fills", bucket, 1)).taken
+    assert (await redis_buckets.take(("fills",), bucket, 1)).taken
+
+
+@pytest.fixture
+async def two_relays(valkey_url: str) -> AsyncIterator[list[SettledBuckets]]:
+    relays = [SettledBuckets(RedisBuckets(valkey_url, NAMES), LocalBuckets(Clock())) for _ in range(2)]
+    yield relays
+    for each in relays:
+        await each.close()
+
+
+async def test_what_guards_against_load_is_counted_here_and_settled_with_the_others(
+    two_relays: list[SettledBuckets],
+) -> None:
+    bucket, key, (one, two) = Bucket(10, 1000, fail_open=True), ("settled",), two_relays
+    assert all([(await one.take(key, bucket, 3)).taken for _ in range(3)])
+    assert (await two.take(key, bucket, 1)).tokens == 9  # it has not heard of the others yet
+    await one.settle()
+    await two.settle()
+    assert not (await two.take(key, bucket, 1)).taken
+    await one.settle()
+    assert (await one.take(key, bucket, 0)).tokens == pytest.approx(
+        1, abs=0.01
+    )  # it had nothing to tell, and asks no more
+
+
+async def test_what_is_taken_while_a_settlement_is_under_way_is_not_forgotten(two_relays: list[SettledBuckets]) -> None:
+    bucket, key, one = Bucket(10, 1000, fail_open=True), ("meanwhile",), two_relays[0]
+    await one.take(key, bucket, 4)
+    settling = asyncio.create_task(one.settle())
+    await asyncio.sleep(0)
+    await one.take(key, bucket, 2)
+    await settling
+    assert (await one.take(key, bucket, 0)).tokens == pytest.approx(4, abs=0.01)
+
+
+async def test_too_much_that_went_through_is_paid_back(two_relays: list[SettledBuckets]) -> None:
+    bucket, key, (one, two) = Bucket(10, 1000, fail_open=True), ("debt",), two_relays
+    for each in (one, two):
+        await each.take(key, bucket, 8)
+        await each.settle()
+    assert (await two.take(key, bucket, 0)).tokens == pytest.approx(-6, abs=0.01)
+
+
+async def test_what_guards_a_secret_is_counted_in_redis_at_once(two_relays: list[SettledBuckets]) -> None:
+    bucket, key = Bucket(1, 1000), ("secret",)
+    assert [(await each.take(key, bucket, 1)).taken for each in two_relays] == [True, False]
+
+
+async def test_without_redis_each_process_counts_for_itself() -> None:
+    alone = SettledBuckets(RedisBuckets("redis://127.0.0.1:1", NAMES), LocalBuckets(Clock()))
+    bucket = Bucket(1, 1000, fail_open=True)
+    assert [(await alone.take(("away",), bucket, 1)).taken for _ in range(2)] == [True, False]
+    with pytest.raises(BucketsAway):
+        await alone.settle()
+    await alone.close()
 
 
 async def test_a_limiter_that_is_away_fails_open_or_closed_as_its_bucket_says() -> None:
-    away = RateLimits(DEFAULTS, RedisBuckets("redis://127.0.0.1:1"), bytes(32))
+    away = RateLimits(DEFAULTS, RedisBuckets("redis://127.0.0.1:1", NAMES))
     await away.take(Limit.MESSAGES, "a")
     with pytest.raises(Unavailable):
         await away.take(Limit.REGISTRATION, "a")

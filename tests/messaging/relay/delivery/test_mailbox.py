@@ -1,12 +1,8 @@
 """Reading and emptying a mailbox."""
 
-from uuid import UUID
-
 from messaging.relay.database import Database
 from messaging.relay.delivery.mailbox import Mailboxes
 from messaging.relay.delivery.stream import ReadPage
-from messaging.relay.delivery.wakeups import LocalWakeups
-from messaging.relay.http import Caller
 from messaging.relay.messages.tables import NewEnvelope, StoredGap, append_envelopes, create_mailbox
 
 
@@ -18,26 +14,21 @@ async def mailbox_with(database: Database, *expire_at: int) -> int:
     return box
 
 
-def caller_of(box: int) -> Caller:
-    return Caller(1, UUID(int=1), None, 1, box)
-
-
 async def sequences(mailboxes: Mailboxes, box: int) -> list[int]:
     return [envelope.sequence for envelope in await mailboxes.read_page(box, ReadPage(0, 99))]
 
 
-async def test_a_page_is_read_and_what_was_acknowledged_forgotten(database: Database) -> None:
-    mailboxes = Mailboxes(database, LocalWakeups(), lambda: 50)
+async def test_a_page_is_read_and_the_last_number_known(database: Database) -> None:
+    mailboxes = Mailboxes(database, lambda: 50)
     box = await mailbox_with(database, 50, 100, 100)
     page = await mailboxes.read_page(box, ReadPage(after=0, limit=10))
     assert [(envelope.sequence, envelope.data) for envelope in page] == [(2, b"1"), (3, b"2")]
-    await mailboxes.acknowledge(caller_of(box), {2: None})
-    assert await sequences(mailboxes, box) == [3]
-    assert await mailboxes.last_sequences([box]) == {box: 3}
+    found = await mailboxes.progress([box, 99])
+    assert {each: progress.last_sequence for each, progress in found.items()} == {box: 3}
 
 
 async def test_a_device_that_resumes_forgets_what_it_has_and_hears_what_it_missed(database: Database) -> None:
-    mailboxes = Mailboxes(database, LocalWakeups(), lambda: 50)
+    mailboxes = Mailboxes(database, lambda: 50)
     box = await mailbox_with(database, 100, 100, 50, 50, 100, 50)
     opened = await mailboxes.open(box, resume_after=1, wants_gaps=True)
     assert opened is not None
@@ -51,7 +42,7 @@ async def test_a_device_that_resumes_forgets_what_it_has_and_hears_what_it_misse
 
 
 async def test_gaps_are_not_kept_for_a_device_that_does_not_ask_for_them(database: Database) -> None:
-    mailboxes = Mailboxes(database, LocalWakeups(), lambda: 50)
+    mailboxes = Mailboxes(database, lambda: 50)
     box = await mailbox_with(database, 50)
     silent = await mailboxes.open(box, resume_after=None, wants_gaps=False)
     asking = await mailboxes.open(box, resume_after=None, wants_gaps=True)
@@ -61,11 +52,11 @@ async def test_gaps_are_not_kept_for_a_device_that_does_not_ask_for_them(databas
 
 
 async def test_a_mailbox_that_is_gone_cannot_be_opened(database: Database) -> None:
-    assert await Mailboxes(database, LocalWakeups(), lambda: 0).open(99, resume_after=5, wants_gaps=True) is None
+    assert await Mailboxes(database, lambda: 0).open(99, resume_after=5, wants_gaps=True) is None
 
 
 async def test_what_fails_five_times_is_parked_and_no_page_holds_it(database: Database) -> None:
-    mailboxes = Mailboxes(database, LocalWakeups(), lambda: 0)
+    mailboxes = Mailboxes(database, lambda: 0)
     box = await mailbox_with(database, 9, 9)
     for _ in range(4):
         assert await mailboxes.count_failure(box, 1) == []

@@ -4,13 +4,13 @@ from messaging.relay.accounts.linking_tables import insert_address, use_token
 from messaging.relay.accounts.tables import insert_verification
 from messaging.relay.database import Database
 from messaging.relay.delivery.sweep import Sweep
-from messaging.relay.messages.idempotency import Once, recall, remember
+from messaging.relay.messages.append import Append, Payload, Place, Remembered, append
+from messaging.relay.messages.idempotency import Once, recall
 from messaging.relay.messages.tables import (
     NewEnvelope,
     append_envelopes,
     create_mailbox,
     delete_envelopes,
-    insert_payload,
     read_envelopes,
 )
 
@@ -23,7 +23,8 @@ async def test_every_table_is_swept(database: Database) -> None:
             await insert_verification(db, b"%d" % expires_at, a_verification(expires_at))
             await insert_address(db, b"%d" % expires_at, expires_at=expires_at)
             await use_token(db, b"%d" % expires_at, account_id=1, device_id=2, expires_at=expires_at)
-            await remember(db, Once(b"%d" % expires_at, b""), b"{}", expires_at=expires_at)
+            kept = Remembered(Once(b"%d" % expires_at, b""), b"{}", expires_at)
+            await append(db, [Append([], expires_at, remembered=kept)])
     sweep = Sweep(database, lambda: 10)
     assert await sweep.sweep() == 4 + 4
     assert await sweep.sweep() == 0
@@ -36,8 +37,8 @@ async def test_every_table_is_swept(database: Database) -> None:
 async def test_a_payload_goes_when_no_envelope_points_at_it(database: Database) -> None:
     async with database.begin() as db:
         boxes = [await create_mailbox(db) for _ in range(2)]
-        payload = await insert_payload(db, b"shared", expires_at=99)
-        await append_envelopes(db, {box: NewEnvelope(b"", b"view ", payload) for box in boxes}, expires_at=99)
+        views = [(Place(box, None), NewEnvelope(b"", b"view ", 7)) for box in boxes]
+        await append(db, [Append(views, expires_at=99, payload=Payload(7, b"shared"))])
     sweep = Sweep(database, lambda: 10)
     for box, left in zip(boxes, (0, 1), strict=True):
         async with database.begin() as db:
