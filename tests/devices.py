@@ -239,6 +239,16 @@ class Socket:
         assert (request.verb, request.path) == ("PUT", "/api/v1/queue/empty")
         await self.answer(request)
 
+    async def caught_up(self) -> list[bytes]:
+        """Acknowledge what is there until the queue is empty; its contents."""
+        contents = []
+        while (request := await self.request()).path == "/api/v1/message":
+            await self.answer(request)
+            contents.append(decode_envelope(request.body or b"").content)
+        assert request.path == "/api/v1/queue/empty"
+        await self.answer(request)
+        return contents
+
     async def answer(self, request: frames.Request, status: int = 200) -> None:
         await self.websocket.send_bytes(frames.encode_frame(frames.Response(request.id, status, "OK")))
 

@@ -154,7 +154,7 @@ async def test_a_signal_ends_it_in_order_and_the_log_tells_nothing(
         assert await asyncio.wait_for(relay.process.wait(), 20) == 0
         assert relay.process.stderr is not None
         log = (await relay.process.stderr.read()).decode()
-    assert {json.loads(line)["event"] for line in log.splitlines()} <= {"call", "swept"}
+    assert {json.loads(line)["event"] for line in log.splitlines()} <= {"calls", "swept"}
     for canary in (alice.known.number, alice.known.password, str(alice.aci), "127.0.0.1", str(tmp_path)):
         assert canary not in log
 

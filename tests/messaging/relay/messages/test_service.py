@@ -1,9 +1,11 @@
 """What the service does beside its handlers: time, and a device that is replaced between two steps."""
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 
+from messaging.relay.accounts.directory import Directory
 from messaging.relay.accounts.tables import find_credentials
 from messaging.relay.database import normalise_url, open_database
 from messaging.relay.delivery.mailbox import Mailboxes
@@ -12,6 +14,7 @@ from messaging.relay.delivery.wakeups import LocalWakeups, MailArrived, Notice
 from messaging.relay.errors import NotAuthenticated
 from messaging.relay.messages.reports import SpamReports
 from messaging.relay.messages.service import MessageService, Sending
+from messaging.relay.messages.writer import EnvelopeWriter
 from messaging.relay.server_secret import ServerSecret
 from messaging.wire.envelope import decode_envelope
 from messaging.wire.messages import IncomingMessageList
@@ -28,7 +31,9 @@ async def test_an_ephemeral_message_is_kept_for_seconds_and_others_for_their_lif
     wakeups, heard = LocalWakeups(), list[Notice]()
     limits = unlimited()
     reports = SpamReports(database, ServerSecret.derive(bytes(32)), limits, lambda: NOW)
-    service = MessageService(database, wakeups, limits, reports, lambda: NOW, timedelta(days=30))
+    writer = EnvelopeWriter(database, wakeups, wakeups)
+    writing = asyncio.create_task(writer.run())
+    service = MessageService(database, Directory(database), writer, limits, reports, lambda: NOW, timedelta(days=30))
     async with database.read() as db:
         stored = await find_credentials(db, bob.aci.uuid, 1)
         sender = await find_credentials(db, alice.aci.uuid, 1)
@@ -45,18 +50,18 @@ async def test_an_ephemeral_message_is_kept_for_seconds_and_others_for_their_lif
     assert heard == [MailArrived(1), MailArrived(2)]
 
     async def contents_after(passed: timedelta) -> list[bytes]:
-        later = Mailboxes(database, wakeups, lambda: NOW + passed // timedelta(milliseconds=1))
+        later = Mailboxes(database, lambda: NOW + passed // timedelta(milliseconds=1))
         return [decode_envelope(found.data).content for found in await later.read_page(mailbox, ReadPage(0, 9))]
 
     assert await contents_after(timedelta(seconds=9)) == [b"kept", b"typing"]
     assert await contents_after(timedelta(seconds=11)) == [b"kept"]
     assert await contents_after(timedelta(days=31)) == []
-    envelope = decode_envelope(
-        (await Mailboxes(database, wakeups, lambda: NOW).read_page(mailbox, ReadPage(0, 1)))[0].data
-    )
+    envelope = decode_envelope((await Mailboxes(database, lambda: NOW).read_page(mailbox, ReadPage(0, 1)))[0].data)
     assert envelope.client_timestamp == envelope.server_timestamp == NOW
 
     await alice.peer.register(NewDevice(number=alice.known.number))
     with pytest.raises(NotAuthenticated):  # the caller was authenticated before, and replaced since
         await service.send(message(b"from the old device"), bob.aci, Sending(sender.caller, None))
+    writing.cancel()
+    await asyncio.wait([writing])
     await database.close()
