@@ -11,11 +11,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from itertools import islice
 
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.asyncio.cluster import RedisCluster
 
 from messaging.relay.limits import Bucket, BucketKey, BucketNames, BucketsAway, Level
 from messaging.relay.logs import get_logger
+from messaging.relay.redis import FAILURES, connect
 
 MAX_BUCKETS = 100_000  # the least recently used is forgotten: a bound on memory, not a promise to an attacker
 REDIS_TIMEOUT_SECONDS = 0.5  # a limiter that is slow is treated like one that is away
@@ -83,9 +83,7 @@ class RedisBuckets:
 
     def __init__(self, url: str, names: BucketNames) -> None:
         self._names = names
-        self._redis = Redis.from_url(
-            url, socket_timeout=REDIS_TIMEOUT_SECONDS, socket_connect_timeout=REDIS_TIMEOUT_SECONDS
-        )
+        self._redis = connect(url, timeout=REDIS_TIMEOUT_SECONDS, connect_timeout=REDIS_TIMEOUT_SECONDS)
         self._take = self._redis.register_script(_TAKE)
         self._away_until = 0.0
 
@@ -99,7 +97,7 @@ class RedisBuckets:
             raise BucketsAway
         try:
             taken, tokens = await self._take(keys=[self._place_of(key)], args=[bucket.size, bucket.refill, amount, 0])
-        except (RedisError, OSError):
+        except FAILURES:
             self._away_until = time.monotonic() + REDIS_PAUSE_SECONDS
             raise BucketsAway from None
         return Level(float(tokens), bool(taken))
@@ -110,14 +108,18 @@ class RedisBuckets:
         Raises:
             BucketsAway: Redis does not answer.
         """
+        calls = [([self._place_of(key)], [bucket.size, bucket.refill, amount, 1]) for key, bucket, amount in spent]
         try:
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for key, bucket, amount in spent:
-                    place = self._place_of(key)
-                    await self._take(keys=[place], args=[bucket.size, bucket.refill, amount, 1], client=pipeline)
-                return [float(tokens) for _, tokens in await pipeline.execute()]
-        except (RedisError, OSError):
+            if isinstance(self._redis, RedisCluster):
+                found = await asyncio.gather(*(self._take(keys, arguments) for keys, arguments in calls))
+            else:
+                async with self._redis.pipeline(transaction=False) as pipeline:
+                    for keys, arguments in calls:
+                        await self._take(keys, arguments, client=pipeline)
+                    found = await pipeline.execute()
+        except FAILURES:
             raise BucketsAway from None
+        return [float(tokens) for _, tokens in found]
 
     async def close(self) -> None:
         """Close all connections."""

@@ -1,18 +1,18 @@
-"""Notices between processes, over the publish and subscribe of Redis or Valkey.
+"""Notices between processes, over the sharded publish and subscribe of Redis or Valkey.
 
-One channel a mailbox, ``subrosa:mailbox:{ID}``; commands up to Redis 7.0. Within the process notices go directly, so
-that without Redis only sockets of other processes wait, and only until ``delivery.watch`` looks. Publishing happens in
-the background: a send never waits for Redis.
+One channel a mailbox, ``subrosa:mailbox:{ID}``; commands up to Redis 7.0. In a cluster each node carries the mailboxes of its
+slots. Within the process notices go directly, so that without Redis only sockets of other processes wait, and only until
+``delivery.watch`` looks. Publishing happens in the background: a send never waits for Redis.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, Self
 
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
-from redis.exceptions import RedisError
+from redis.asyncio.cluster import RedisCluster
 
 from messaging.relay.delivery.wakeups import (
     ConnectedElsewhere,
@@ -24,14 +24,14 @@ from messaging.relay.delivery.wakeups import (
     PrekeysRunLow,
 )
 from messaging.relay.logs import get_logger
+from messaging.relay.redis import FAILURES, connect
 
 _PREFIX = "subrosa:mailbox:"
-_EVERYBODY = "subrosa:relays"  # keeps the subscription open while no device is connected
+_NOBODY = "subrosa:relays"  # keeps a subscription open while no device is connected
 _MAX_UNPUBLISHED = 10_000
 _MAX_BATCH = 500
 _RETRY_SECONDS = 0.5
-_PUBLISH_TIMEOUT_SECONDS = 2
-_Failure = (RedisError, OSError)
+_TIMEOUT_SECONDS = 2
 
 
 def channel_of(mailbox_id: int) -> str:
@@ -77,24 +77,24 @@ class RedisWakeups:
     """Notices within this process (``local``) and between all processes on one Redis. ``run`` does the work."""
 
     def __init__(self, url: str, local: LocalWakeups) -> None:
+        self._url = url
         self._local = local
-        self._publisher = Redis.from_url(
-            url, socket_timeout=_PUBLISH_TIMEOUT_SECONDS, socket_connect_timeout=_PUBLISH_TIMEOUT_SECONDS
-        )
-        # No timeout on reading: the subscriber waits for as long as nothing happens.
-        self._subscriber = Redis.from_url(url, socket_timeout=None, socket_connect_timeout=_PUBLISH_TIMEOUT_SECONDS)
+        self._publisher = connect(url, timeout=_TIMEOUT_SECONDS, connect_timeout=_TIMEOUT_SECONDS)
         self._unpublished: asyncio.Queue[tuple[int, Notice]] = asyncio.Queue(_MAX_UNPUBLISHED)
-        self._subscription: PubSub | None = None
+        self._subscriptions: Subscriptions | None = None
 
     def announce(self, mailbox_id: int, notice: Notice) -> None:
         """Tell this process now, the others soon; if Redis is away for long, not at all.
 
         Mail for a socket of this process is no news for the others: a device has one socket, and if it has just opened another
-        one elsewhere, the one here says so (``delivery.socket``).
+        one elsewhere, the one here tells that one when it hears of it (``delivery.socket``).
         """
         self._local.announce(mailbox_id, notice)
-        if isinstance(notice, MailArrived) and self._local.count(mailbox_id):
-            return
+        if not (isinstance(notice, MailArrived) and self._local.count(mailbox_id)):
+            self.announce_elsewhere(mailbox_id, notice)
+
+    def announce_elsewhere(self, mailbox_id: int, notice: Notice) -> None:
+        """Tell the other processes only."""
         with suppress(asyncio.QueueFull):
             self._unpublished.put_nowait((mailbox_id, notice))
 
@@ -102,12 +102,13 @@ class RedisWakeups:
     async def listen(self, mailbox_id: int, listener: Listener) -> AsyncIterator[None]:
         """Be a listener while the block lasts."""
         async with self._local.listen(mailbox_id, listener):
-            await self._change("subscribe", mailbox_id)
+            if self._subscriptions is not None:
+                await self._subscriptions.add(channel_of(mailbox_id))
             try:
                 yield
             finally:
-                if self._local.count(mailbox_id) == 1:
-                    await self._change("unsubscribe", mailbox_id)
+                if self._local.count(mailbox_id) == 1 and self._subscriptions is not None:
+                    await self._subscriptions.remove(channel_of(mailbox_id))
 
     async def run(self) -> None:
         """Publish and receive until cancelled; then close."""
@@ -116,13 +117,8 @@ class RedisWakeups:
                 tasks.create_task(self._publish())
                 tasks.create_task(self._receive())
         finally:
-            await self._publisher.aclose()
-            await self._subscriber.aclose()
-
-    async def _change(self, what: str, mailbox_id: int) -> None:
-        if self._subscription is not None:
-            with suppress(*_Failure):  # the receiver notices too, and subscribes anew to everything
-                await getattr(self._subscription, what)(channel_of(mailbox_id))
+            with suppress(*FAILURES):
+                await self._publisher.aclose()
 
     async def _publish(self) -> None:
         while not _cancelled():
@@ -130,35 +126,127 @@ class RedisWakeups:
             while len(batch) < _MAX_BATCH and not self._unpublished.empty():
                 batch.append(self._unpublished.get_nowait())
             try:
-                async with self._publisher.pipeline(transaction=False) as pipeline:
-                    for mailbox_id, notice in batch:
-                        pipeline.publish(channel_of(mailbox_id), encode_notice(notice))
-                    await pipeline.execute()
-            except _Failure as error:
+                await self._publish_batch([(channel_of(box), encode_notice(notice)) for box, notice in batch])
+            except FAILURES as error:
                 get_logger().warning("notices_lost", count=len(batch), error=type(error).__name__)
+
+    async def _publish_batch(self, notices: list[tuple[str, bytes]]) -> None:
+        if isinstance(self._publisher, RedisCluster):
+            await asyncio.gather(*(self._publisher.spublish(channel, data) for channel, data in notices))
+            return
+        async with self._publisher.pipeline(transaction=False) as pipeline:
+            for channel, data in notices:
+                pipeline.spublish(channel, data)
+            await pipeline.execute()
 
     async def _receive(self) -> None:
         while not _cancelled():
+            client = connect(self._url, timeout=None, connect_timeout=_TIMEOUT_SECONDS)
             try:
-                async with self._subscriber.pubsub() as subscription:
-                    await subscription.subscribe(_EVERYBODY, *map(channel_of, self._local.mailboxes()))
-                    self._subscription = subscription
+                if isinstance(client, RedisCluster):
+                    await client.initialize()
+                async with Subscriptions(client, self._deliver) as subscriptions:
+                    await subscriptions.add(*map(channel_of, self._local.mailboxes()))
+                    self._subscriptions = subscriptions
                     # Who began to listen while the subscription was made, is not in it yet.
-                    await subscription.subscribe(*map(channel_of, self._local.mailboxes()), _EVERYBODY)
-                    async for message in subscription.listen():
-                        self._deliver(message)
-            except _Failure as error:
+                    await subscriptions.add(*map(channel_of, self._local.mailboxes()))
+                    await subscriptions.broken.wait()
+                get_logger().warning("notices_interrupted")
+            except FAILURES as error:
                 get_logger().warning("notices_interrupted", error=type(error).__name__)
             finally:
-                self._subscription = None
+                self._subscriptions = None
+                with suppress(*FAILURES):
+                    await client.aclose()
             await asyncio.sleep(_RETRY_SECONDS)
 
-    def _deliver(self, message: dict[str, Any]) -> None:
-        if message["type"] != "message":
-            return
-        mailbox_id, notice = mailbox_of(message["channel"].decode()), decode_notice(message["data"])
+    def _deliver(self, channel: str, data: bytes) -> None:
+        mailbox_id, notice = mailbox_of(channel), decode_notice(data)
         if mailbox_id is not None and notice is not None:
             self._local.announce(mailbox_id, notice)
+
+
+class Subscriptions:
+    """Channels that are listened to, each at the node that has its slot. ``broken`` is set when that has changed or failed."""
+
+    def __init__(self, client: Redis | RedisCluster, deliver: Callable[[str, bytes], None]) -> None:
+        self.broken = asyncio.Event()
+        self._client = client
+        self._deliver = deliver
+        self._nodes: dict[str, PubSub] = {}
+        self._clients: list[Redis] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._wanted: set[str] = set()
+        self._changing = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        if isinstance(self._client, Redis):
+            await self._open("", self._client)  # one that is away is known at once
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for subscription in self._nodes.values():
+            with suppress(*FAILURES):
+                await subscription.aclose()
+        for client in self._clients:
+            with suppress(*FAILURES):
+                await client.aclose()
+
+    async def add(self, *channels: str) -> None:
+        """Listen to these too."""
+        self._wanted.update(channels)
+        await self._change("ssubscribe", channels)
+
+    async def remove(self, *channels: str) -> None:
+        """Do not listen to these any more."""
+        self._wanted.difference_update(channels)
+        await self._change("sunsubscribe", channels)
+
+    async def _change(self, what: str, channels: Sequence[str]) -> None:
+        try:
+            async with self._changing:
+                for channel in channels:  # one by one: a cluster takes no command for several slots
+                    await getattr(await self._node_of(channel), what)(channel)
+        except FAILURES:
+            self.broken.set()
+
+    async def _node_of(self, channel: str) -> PubSub:
+        if isinstance(self._client, Redis):
+            return self._nodes[""]
+        node = self._client.get_node_from_key(channel)
+        if node is None:
+            raise ConnectionError("a slot that no node has")
+        if node.name not in self._nodes:
+            client = Redis(**{**node.connection_kwargs, "host": node.host, "port": node.port})
+            self._clients.append(client)
+            await self._open(node.name, client)
+        return self._nodes[node.name]
+
+    async def _open(self, name: str, client: Redis) -> None:
+        subscription = client.pubsub()
+        await subscription.subscribe(_NOBODY)
+        self._nodes[name] = subscription
+        self._tasks.append(asyncio.create_task(self._read(subscription)))
+
+    async def _read(self, subscription: PubSub) -> None:
+        try:
+            async for message in subscription.listen():
+                self._take(message)
+        except FAILURES as error:
+            get_logger().warning("notices_interrupted", error=type(error).__name__)
+        finally:
+            self.broken.set()
+
+    def _take(self, message: dict[str, Any]) -> None:
+        channel = message["channel"].decode()
+        match message["type"]:
+            case "smessage":
+                self._deliver(channel, message["data"])
+            case "sunsubscribe" if channel in self._wanted:
+                self.broken.set()  # the slot has moved to another node
 
 
 def _cancelled() -> bool:

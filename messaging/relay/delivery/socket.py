@@ -117,6 +117,7 @@ class ChatSocket:
         self._wants_prekeys = wishes.prekeys
         self._connection: int | None = None  # its number, once it is known
         self._latest = 0  # the greatest number of a connection of this device that was heard of
+        self._arrived = 0  # the last sequence that was heard of
         self._requests = asyncio.Semaphore(MAX_RUNNING_REQUESTS)
         self._reading = asyncio.create_task(self._read_frames())
         self._code = CloseCode.NORMAL
@@ -235,12 +236,17 @@ class ChatSocket:
 
     def _give_way(self) -> None:
         # A notice of an earlier connection may come late: it must not end a later one.
-        if self._connection is not None and self._connection < self._latest:
-            self.close(CloseCode.CONNECTED_ELSEWHERE)
+        if self._connection is None or self._connection >= self._latest or self._caller is None:
+            return
+        self.close(CloseCode.CONNECTED_ELSEWHERE)
+        if self._arrived and self._outbound is not None:
+            # Until now the other processes were not told of mail for this device: it had its socket here.
+            self._sockets.wakeups.announce_elsewhere(self._caller.mailbox_id, MailArrived(self._arrived))
 
     def _notice(self, notice: Notice) -> None:
         match notice:
             case MailArrived(sequence, data) if self._outbound is not None:
+                self._arrived = sequence
                 self._outbound.queued(sequence, data)
             case ConnectedElsewhere(connection):
                 self._latest = max(self._latest, connection)

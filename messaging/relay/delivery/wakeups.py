@@ -45,6 +45,9 @@ class Wakeups(Protocol):
     def announce(self, mailbox_id: int, notice: Notice) -> None:
         """Tell all listeners of a mailbox. Never waits, never fails."""
 
+    def announce_elsewhere(self, mailbox_id: int, notice: Notice) -> None:
+        """Tell the listeners in other processes only."""
+
     def listen(self, mailbox_id: int, listener: Listener) -> AbstractAsyncContextManager[None]:
         """Call ``listener``, which must not wait, with each notice while the block lasts."""
 
@@ -57,8 +60,11 @@ class LocalWakeups:
 
     def announce(self, mailbox_id: int, notice: Notice) -> None:
         """Call the listeners of this process."""
-        for listener in list(self._listeners.get(mailbox_id, ())):
+        for listener in tuple(self._listeners.get(mailbox_id, ())):
             listener(notice)
+
+    def announce_elsewhere(self, mailbox_id: int, notice: Notice) -> None:
+        """There is nobody else."""
 
     @asynccontextmanager
     async def listen(self, mailbox_id: int, listener: Listener) -> AsyncIterator[None]:
