@@ -8,16 +8,27 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import uvloop
 
-from messaging.relay.app import RunningRelay, run_relay
+from messaging.relay.app import BACKLOG, RunningRelay, run_relay, url_of
+from messaging.relay.database import normalise_url, sqlite_path
 from messaging.relay.errors import StartupError
 from messaging.relay.limits import read_limits
 from messaging.relay.logs import configure_logs
 from messaging.relay.remote_config import read_remote_config
 from messaging.relay.settings import DEFAULT_DATABASE, DEFAULT_PORT, Settings
+from messaging.relay.speed import what_is_slow
+from messaging.relay.workers import (
+    MAX_WORKERS,
+    Supervisor,
+    listening_socket,
+    supervise,
+    worker_command,
+    worker_environment,
+)
 from signal_protocol.public.certificates import REVOKED_KEY_IDS
 
 YOUNG_OBJECTS = 20_000  # that are made before the garbage collector looks at them
@@ -44,7 +55,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     configure_logs()
     try:
         settings = settings_of(arguments)
-        uvloop.run(_serve(settings, as_json=arguments.json_ready))
+        if arguments.workers > 1:
+            command = worker_command(sys.argv[1:] if argv is None else argv)
+            uvloop.run(_supervise(command, settings, arguments.workers, as_json=arguments.json_ready))
+        else:
+            uvloop.run(_serve(settings, as_json=arguments.json_ready))
     except StartupError as error:
         sys.stderr.write(f"relay: {error}\n")
         return 1
@@ -77,6 +92,9 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
         public_url=arguments.public_url,
         remote_config=read_remote_config(arguments.remote_config),
         attachments_url=arguments.attachments_url,
+        listen_fd=arguments.listen_fd,
+        database_wait=timedelta(seconds=arguments.database_wait),
+        drain_delay=timedelta(seconds=arguments.drain_delay),
     )
 
 
@@ -92,16 +110,56 @@ def certificate_key_id(number: int) -> int:
 
 
 async def _serve(settings: Settings, *, as_json: bool) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = _stopped_by_signals()
+    for missing in what_is_slow():
+        _say(missing)
 
     def ready(relay: RunningRelay) -> None:
         leave_to_itself_what_lives_long()
-        _say_ready(relay, settings, as_json=as_json)
+        _say_ready(relay.url, relay.port, settings, as_json=as_json)
 
-    await run_relay(settings, ready, stop)
+    await run_relay(settings, ready, stop, _say)
+
+
+async def _supervise(command: Sequence[str], settings: Settings, count: int, *, as_json: bool) -> None:
+    check_workers(count, settings)
+    with listening_socket(settings.host, settings.port, BACKLOG) as listening:
+        port = listening.getsockname()[1]
+        url = url_of(settings.host, port, secure=settings.tls_certificate is not None)
+        worker_environment()
+        await supervise(
+            Supervisor(command, listening, count),
+            lambda: _say_ready(url, port, settings, as_json=as_json),
+            _stopped_by_signals(),
+        )
+
+
+def check_workers(count: int, settings: Settings) -> None:
+    """Whether these settings can serve several processes.
+
+    Raises:
+        StartupError: too many, or the database or the notices are for one process only.
+    """
+    if count > MAX_WORKERS:
+        raise StartupError(f"--workers takes at most {MAX_WORKERS}")
+    if sqlite_path(normalise_url(settings.database_url)) is not None:
+        raise StartupError(
+            "several workers need PostgreSQL: --database-url postgresql://... (SQLite is for one process)"
+        )
+    if settings.redis_url is None:
+        raise StartupError("several workers need --redis-url: it is how one wakes the sockets of another")
+
+
+def _stopped_by_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+def _say(sentence: str) -> None:
+    sys.stderr.write(f"relay: {sentence}\n")
+    sys.stderr.flush()
 
 
 def leave_to_itself_what_lives_long() -> None:
@@ -111,14 +169,14 @@ def leave_to_itself_what_lives_long() -> None:
     gc.set_threshold(YOUNG_OBJECTS, 50, 100)
 
 
-def _say_ready(relay: RunningRelay, settings: Settings, *, as_json: bool) -> None:
+def _say_ready(url: str, port: int, settings: Settings, *, as_json: bool) -> None:
     if as_json:
-        line = json.dumps({"url": relay.url, "port": relay.port})
-    elif relay.url.startswith("http:"):
+        line = json.dumps({"url": url, "port": port})
+    elif url.startswith("http:"):
         why = "behind a proxy" if settings.plain_http_behind_a_proxy else "for this machine only"
-        line = f"relay ready at {relay.url} (plain HTTP, {why}; Ctrl-C stops it)"
+        line = f"relay ready at {url} (plain HTTP, {why}; Ctrl-C stops it)"
     else:
-        line = f"relay ready at {relay.url} (Ctrl-C stops it)"
+        line = f"relay ready at {url} (Ctrl-C stops it)"
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
@@ -194,6 +252,20 @@ def _parser(environment: Mapping[str, str] = os.environ) -> argparse.ArgumentPar
         "--attachments-url",
         "where ciphertext of attachments is kept: file:///FOLDER, or s3://BUCKET/PREFIX with the usual AWS_ variables "
         "(with SQLite the default is a folder beside the file)",
+    )
+    option(
+        "--workers",
+        "relay processes behind one port, with PostgreSQL and Redis; SIGHUP renews them one after the other",
+        kind=int,
+        default=1,
+    )
+    option("--listen-fd", "an open socket to listen on, by its number, instead of --host and --port", kind=int)
+    option("--database-wait", "seconds to wait at the start for a database that is away", kind=int, default=60)
+    option(
+        "--drain-delay",
+        "seconds between SIGTERM, which makes /v1/health/ready say no, and the end of accepting connections",
+        kind=int,
+        default=0,
     )
     option(
         "--remote-config",

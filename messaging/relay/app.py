@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.metadata
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
@@ -34,7 +35,8 @@ from messaging.relay.attachments.service import AttachmentService
 from messaging.relay.attachments.storage import Storage, open_storage
 from messaging.relay.attachments.transfer import Transfers
 from messaging.relay.buckets import LocalBuckets, RedisBuckets, SettledBuckets
-from messaging.relay.database import Database, normalise_url, open_database, sqlite_path
+from messaging.relay.clock import Clock
+from messaging.relay.database import Database, normalise_url, open_database, sqlite_path, wait_for_database
 from messaging.relay.delivery.acknowledgements import Acknowledgements
 from messaging.relay.delivery.mailbox import Mailboxes
 from messaging.relay.delivery.parking import ParkingService
@@ -46,6 +48,7 @@ from messaging.relay.delivery.wakeups import LocalWakeups, Wakeups
 from messaging.relay.delivery.watch import MailboxWatch
 from messaging.relay.errors import StartupError
 from messaging.relay.grants import GrantBook
+from messaging.relay.health import HealthService, health_routes
 from messaging.relay.http import Dispatcher, Route
 from messaging.relay.keys.generation import Generation, open_generation
 from messaging.relay.keys.handlers import key_routes
@@ -72,6 +75,7 @@ from messaging.wire.server_info import AssistantInfo, ServerInfo, ServerLimits
 
 DISTRIBUTION = "subrosa"
 DRAIN_SECONDS = 15
+BACKLOG = 4096  # connections that wait to be accepted
 MIN_TOKEN = 16
 
 
@@ -85,8 +89,10 @@ class RunningRelay:
 
 
 @asynccontextmanager
-async def open_relay(settings: Settings) -> AsyncIterator[RunningRelay]:
+async def open_relay(settings: Settings, say: Callable[[str], None] = lambda _: None) -> AsyncIterator[RunningRelay]:
     """Serve while the block lasts. At its end sockets are closed, and what was begun is finished.
+
+    ``say`` is told, in sentences, what takes long.
 
     Raises:
         StartupError: a setting that cannot work, or a database or address that cannot be had.
@@ -98,6 +104,7 @@ async def open_relay(settings: Settings) -> AsyncIterator[RunningRelay]:
     storage = open_storage(_attachments_url(settings, url))
     database, local = open_database(url), LocalWakeups()
     provider = _provider_of(settings, database, secret)
+    await wait_for_database(url, settings.database_wait, say)
     await (migrate(url) if settings.migrate else require_current(url))
 
     wakeups = local if settings.redis_url is None else _redis(settings.redis_url, local)
@@ -109,7 +116,7 @@ async def open_relay(settings: Settings) -> AsyncIterator[RunningRelay]:
         open_generation(database, _generation_file(settings, url)) as generation,
     ):
         parts = Parts(settings, database, wakeups, local, here, levels, secret, generation, provider, token, storage)
-        sweep = Sweep(database, now_milliseconds, [parts.attachments.sweep])
+        sweep = Sweep(database, parts.now, [parts.attachments.sweep])
         background = [
             parts.writer.run(),
             parts.acknowledgements.run(),
@@ -124,7 +131,7 @@ async def open_relay(settings: Settings) -> AsyncIterator[RunningRelay]:
             background.append(levels.run())
         async with _running(background):
             async with _listening(settings, tls, parts.entrance(), parts.stopping) as port:
-                url_here = _url_of(settings.host, port, tls)
+                url_here = url_of(settings.host, port, secure=tls is not None)
                 parts.public_url = settings.public_url or url_here
                 yield RunningRelay(url_here, port, parts.certificates.trust_root)
             await parts.writer.settle()
@@ -148,7 +155,8 @@ class Parts:
         token: bytes | None,
         storage: Storage,
     ) -> None:
-        now = now_milliseconds
+        now = Clock()
+        self.now = now
         self.public_url = ""  # known when the port is
         self._settings = settings
         self._database = database
@@ -205,13 +213,15 @@ class Parts:
             *attachment_routes(self.attachments, who, lambda: self.public_url),
             *verification_routes(self.verification),
             *assistant_routes(AssistantService(self.registration, self._token)),
+            *health_routes(HealthService(self._database, self.stopping)),
             *server_info_routes(self._database, _describe(self.certificates.trust_root, self._settings)),
         ]
         return [*routes, openapi_route(describe(routes, version=version()))]
 
     def entrance(self) -> Entrance:
         """Where requests and sockets come in."""
-        now, dispatcher = now_milliseconds, Dispatcher(self.routes(), now_milliseconds, self.requests, self.traffic)
+        now = self.now
+        dispatcher = Dispatcher(self.routes(), now, self.requests, self.traffic)
         sockets = Sockets(
             self.authentication, dispatcher, self.mailboxes, self.acknowledgements, self._wakeups, self.keys, now
         )
@@ -220,13 +230,18 @@ class Parts:
         return Entrance(dispatcher, sockets, provisioning, transfers, self._settings.plain_http_behind_a_proxy)
 
 
-async def run_relay(settings: Settings, ready: Callable[[RunningRelay], None], stop: asyncio.Event) -> None:
-    """Serve until ``stop`` is set. ``ready`` is called once, when the relay answers.
+async def run_relay(
+    settings: Settings,
+    ready: Callable[[RunningRelay], None],
+    stop: asyncio.Event,
+    say: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Serve until ``stop`` is set. ``ready`` is called once, when the relay answers; ``say`` is told what takes long.
 
     Raises:
         StartupError: see :func:`open_relay`.
     """
-    async with open_relay(settings) as relay:
+    async with open_relay(settings, say) as relay:
         ready(relay)
         await stop.wait()
 
@@ -274,17 +289,27 @@ async def _listening(
     runner = web.ServerRunner(HttpServer(entrance.handle), shutdown_timeout=DRAIN_SECONDS)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, settings.host, settings.port, ssl_context=tls)
+        site = _site(runner, settings, tls)
         try:
             await site.start()
         except OSError as error:
             raise StartupError(f"cannot listen on this host and port: {error.strerror}") from None
         yield runner.addresses[0][1]
-        stopping.set()
+        stopping.set()  # from now on not ready: whoever sends requests here has a moment to notice
+        await asyncio.sleep(settings.drain_delay / timedelta(seconds=1))
         await site.stop()
         await entrance.sockets.close()
     finally:
         await runner.cleanup()
+
+
+def _site(runner: web.ServerRunner, settings: Settings, tls: ssl.SSLContext | None) -> web.BaseSite:
+    if settings.listen_fd is None:
+        return web.TCPSite(runner, settings.host, settings.port, ssl_context=tls, backlog=BACKLOG)
+    try:
+        return web.SockSite(runner, socket.socket(fileno=settings.listen_fd), ssl_context=tls, backlog=BACKLOG)
+    except OSError as error:
+        raise StartupError(f"--listen-fd is no socket to listen on: {error.strerror}") from None
 
 
 def _tls_of(settings: Settings) -> ssl.SSLContext | None:
@@ -377,5 +402,6 @@ def _describe(trust_root: bytes, settings: Settings) -> Callable[[tuple[Assistan
     return describe
 
 
-def _url_of(host: str, port: int, tls: ssl.SSLContext | None) -> str:
-    return f"{'http' if tls is None else 'https'}://{f'[{host}]' if ':' in host else host}:{port}"
+def url_of(host: str, port: int, *, secure: bool) -> str:
+    """Where a relay is reached at this address."""
+    return f"{'https' if secure else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"

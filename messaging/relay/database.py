@@ -6,12 +6,15 @@ that writes runs in tasks that nobody cancels (``relay.http``, ``relay.delivery.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from asyncpg import IntegrityConstraintViolationError, InterfaceError, PostgresError
+from asyncpg.exceptions import CannotConnectNowError, TooManyConnectionsError
 from asyncpg.exceptions import DataError as PostgresDataError
 from sqlalchemy import BigInteger, Connection, Integer, MetaData, event
 from sqlalchemy.engine import URL, make_url
@@ -20,6 +23,7 @@ from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.pool import NullPool
 
 from messaging.relay.batching import Refused
 from messaging.relay.errors import StartupError, Unavailable
@@ -28,6 +32,7 @@ from messaging.relay.logs import get_logger
 LOCK_WAIT_SECONDS = 30
 BATCH_SECONDS = 20  # then a database that is stuck is given up, and those who wait hear that it is unavailable
 _REFUSALS = (IntegrityError, DataError, PostgresDataError, IntegrityConstraintViolationError)
+_WAIT_STEP_SECONDS = 0.5
 _READ_ONLY = "subrosa_read_only"
 
 # SQLite numbers rows by itself only if the type is exactly INTEGER; its integers have 64 bits all the same.
@@ -127,6 +132,42 @@ class Lane:
             db = await self._engine.connect()
             self._open = await db.execution_options(isolation_level="AUTOCOMMIT")
         return self._open
+
+
+async def wait_for_database(url: URL, patience: timedelta, say: Callable[[str], None]) -> None:
+    """Wait until PostgreSQL takes a connection; SQLite is always there.
+
+    Raises:
+        StartupError: it does not within ``patience``.
+    """
+    if sqlite_path(url) is not None or not patience:
+        return
+    deadline, told = time.monotonic() + patience.total_seconds(), False
+    while True:
+        engine = create_async_engine(url, hide_parameters=True, poolclass=NullPool)
+        try:
+            async with engine.connect():
+                return
+        except (DBAPIError, PostgresError, OSError) as error:
+            if not is_away(error):
+                return  # what is wrong is for the migration to say
+            if time.monotonic() >= deadline:
+                raise StartupError(
+                    f"no database within {patience.total_seconds():.0f} s: is PostgreSQL running, and is the URL right?"
+                ) from None
+            if not told:
+                say(f"waiting for the database, up to {patience.total_seconds():.0f} s ...")
+                told = True
+            await asyncio.sleep(_WAIT_STEP_SECONDS)
+
+
+def is_away(error: BaseException | None) -> bool:
+    """Whether an error of a database means that it cannot be reached now."""
+    while error is not None:
+        if isinstance(error, OSError | CannotConnectNowError | TooManyConnectionsError):
+            return True
+        error = error.__cause__ or getattr(error, "orig", None)
+    return False
 
 
 def normalise_url(text: str) -> URL:

@@ -21,6 +21,9 @@ class Settings:
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     plain_http_behind_a_proxy: bool = False
+    listen_fd: int | None = None  # an open socket to listen on, instead of host and port
+    database_wait: timedelta = timedelta(0)  # how long to wait at the start for a database that is away
+    drain_delay: timedelta = timedelta(0)  # how long to go on accepting when about to stop, and no longer ready
     database_url: str = field(default=DEFAULT_DATABASE, repr=False)  # may carry a password
     redis_url: str | None = field(default=None, repr=False)  # may carry a password
     verification: str = field(default="console", repr=False)  # a webhook's URL may carry a secret

@@ -21,6 +21,12 @@ class ServerLimits(Entity):
     envelope_lifetime_seconds: int
 
 
+class Health(Entity):
+    """``GET /v1/health/live`` and ``/ready``: the status is a word for people; machines go by that of HTTP."""
+
+    status: str
+
+
 class ServerInfo(Entity):
     """``trust_root`` is the public key that sealed-sender certificates lead to; ``source`` is where the code is."""
 

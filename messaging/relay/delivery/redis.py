@@ -190,7 +190,7 @@ class Subscriptions:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for subscription in self._nodes.values():
             with suppress(*FAILURES):
-                await subscription.aclose()
+                await subscription.aclose()  # type: ignore[no-untyped-call]  # redis-py has no types there
         for client in self._clients:
             with suppress(*FAILURES):
                 await client.aclose()

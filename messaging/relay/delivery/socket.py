@@ -5,6 +5,7 @@ frame is read. Requests run in tasks that a closing socket does not cancel. What
 """
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ from messaging.wire.messages import PrekeysLow
 
 HEARTBEAT_SECONDS = 30
 CLOSING_SECONDS = 5
+CLOSED_AT_ONCE = 200
+CLOSING_PAUSE_SECONDS = 0.1
 MAX_RUNNING_REQUESTS = 16
 SET_MARKER_PATH = "/v1/messages/marker/"
 PREKEYS_LOW_PATH = "/api/v1/keys/low"
@@ -89,11 +92,17 @@ class Sockets:
         return websocket
 
     async def close(self) -> None:
-        """Close all sockets, those too that are being opened, and wait for what they began."""
+        """Close all sockets, those too that are being opened, and wait for what they began.
+
+        A few at a time: all at once would come back at once, to those relays that go on.
+        """
         self.stopping.set()
-        closing = set(self.open)
-        for socket in closing:
-            socket.close(CloseCode.GOING_AWAY)
+        closing = list(self.open)
+        for start in range(0, len(closing), CLOSED_AT_ONCE):
+            if start:
+                await asyncio.sleep(CLOSING_PAUSE_SECONDS)
+            for socket in closing[start : start + CLOSED_AT_ONCE]:
+                socket.close(CloseCode.GOING_AWAY)
         await asyncio.gather(*(socket.closed.wait() for socket in closing))
         await self.unfinished.finish()
 
@@ -142,7 +151,7 @@ class ChatSocket:
             else:
                 await self._run_with_delivery(self._caller.mailbox_id, self._outbound)
             # Only now, with nobody reading, does aiohttp wait for the peer to close in its turn.
-            await self._websocket.close(code=self._code)
+            await self._websocket.close(code=self._code, message=_hint(self._code))
         finally:
             self._reading.cancel()
             self.closed.set()
@@ -255,6 +264,11 @@ class ChatSocket:
                 self._tell_of_prekeys()
             case CredentialsReplaced():
                 self.close(CloseCode.CREDENTIALS_REPLACED)
+
+
+def _hint(code: CloseCode) -> bytes:
+    """When to come back, for devices that are sent away together: the reason of the closing frame."""
+    return b"retry-after=%.1f" % (secrets.randbelow(10) / 10) if code is CloseCode.GOING_AWAY else b""
 
 
 def response_frame(request_id: int, answer: Answer) -> frames.Response:
