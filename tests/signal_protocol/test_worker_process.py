@@ -34,7 +34,7 @@ async def faulty_worker(**options: object) -> AsyncIterator[Worker]:
 
 async def eventually(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not holds():  # noqa: ASYNC110 - another process sets no event
+        while not holds():
             await asyncio.sleep(0.02)
 
 

@@ -5,9 +5,6 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,63 +13,16 @@ from sqlalchemy import text
 from messaging.relay.__main__ import main
 from messaging.relay.accounts.invite_service import InviteService
 from messaging.relay.accounts.invites import Role, Terms
-from messaging.relay.app import RunningRelay, now_milliseconds
+from messaging.relay.app import now_milliseconds
 from messaging.relay.database import normalise_url, open_database
 from messaging.relay.server_secret import read_secret
-from messaging.relay.settings import Settings
 from messaging.wire.keys import SetKeysRequest
 from tests.devices import Device, MakePeer, Reply, a_number, message_for, one_time_prekey
-from tests.relays import Relays, StartedRelay
+from tests.processes import relay_process
+from tests.relays import Relays
 from tests.webhooks import receiving
 
 SESSIONS = "/v1/verification/session"
-READY_SECONDS = 15
-
-
-@dataclass(frozen=True)
-class RelayProcess:
-    """A relay in a process of its own, and as what the other tests know a relay."""
-
-    process: asyncio.subprocess.Process
-    started: StartedRelay
-
-
-def arguments_of(settings: Settings) -> list[str]:
-    given = {
-        "--port": settings.port,
-        "--database-url": settings.database_url,
-        "--redis-url": settings.redis_url,
-        "--verification": settings.verification,
-        "--secret-file": settings.secret_file,
-        "--attachments-url": settings.attachments_url,
-        "--assistant-token-file": settings.assistant_token_file,
-        "--webhook-secret-file": settings.webhook_secret_file,
-    }
-    return [str(word) for name, value in given.items() if value is not None for word in (name, value)]
-
-
-@asynccontextmanager
-async def relay_process(settings: Settings) -> AsyncIterator[RelayProcess]:
-    """Start ``python -m messaging.relay`` and wait until it is ready; it is killed at the end if it still runs."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "messaging.relay",
-        *arguments_of(settings),
-        "--json-ready",
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    try:
-        line = await asyncio.wait_for(process.stdout.readline(), READY_SECONDS)
-        ready = json.loads(line)
-        running = RunningRelay(ready["url"], ready["port"], b"")
-        yield RelayProcess(process, StartedRelay(running, settings, Path(settings.verification[5:]), ""))
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
 
 
 async def test_a_message_survives_the_sudden_end_of_the_relay(relays: Relays, backend: str, peer_of: MakePeer) -> None:

@@ -1,0 +1,42 @@
+"""Alive and ready, and not ready any more before a relay stops."""
+
+import asyncio
+from datetime import timedelta
+
+from tests.devices import MakePeer, Peer
+from tests.relays import Relays
+
+
+async def test_a_relay_that_works_is_alive_and_ready(peer: Peer) -> None:
+    for path, status in (("live", "alive"), ("ready", "ready")):
+        reply = await peer.call("GET", f"/v1/health/{path}")
+        assert (reply.status, reply.json()) == (200, {"status": status})
+
+
+async def test_without_its_database_it_is_alive_and_not_ready(relays: Relays, peer_of: MakePeer) -> None:
+    settings = await relays.settings("postgresql")
+    peer = peer_of(await relays.serve(settings))
+    name = settings.database_url.partition("?")[0].rpartition("/")[2]
+    await relays.postgres.drop(name)
+    assert (await peer.call("GET", "/v1/health/ready")).status == 503
+    assert (await peer.call("GET", "/v1/health/live")).status == 200
+    await relays.stop()
+    await relays.postgres.execute(f'CREATE DATABASE "{name}"')  # for the fixture to drop
+
+
+async def test_before_it_stops_it_is_not_ready_and_still_takes_requests(
+    relays: Relays, backend: str, peer_of: MakePeer
+) -> None:
+    peer = peer_of(await relays.start(backend, drain_delay=timedelta(seconds=1)))
+    alice, bob = await peer.register(), await peer.register()
+    async with bob.socket() as socket:
+        await socket.queue_empty()
+        stopping = asyncio.create_task(relays.stop())
+        await asyncio.sleep(0.2)
+        reply = await peer.call("GET", "/v1/health/ready")
+        assert (reply.status, reply.headers["retry-after"]) == (503, "1")
+        assert (await alice.send(bob, b"while it drains")).status == 200
+        assert await socket.receive(1) == [b"while it drains"]
+        message = await socket.websocket.receive()
+        assert (message.data, message.extra[:12]) == (1001, "retry-after=")
+        await stopping
