@@ -59,7 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             command = worker_command(sys.argv[1:] if argv is None else argv)
             uvloop.run(_supervise(command, settings, arguments.workers, as_json=arguments.json_ready))
         else:
-            uvloop.run(_serve(settings, as_json=arguments.json_ready))
+            uvloop.run(
+                _serve(settings, as_json=arguments.json_ready, until_end_of_input=arguments.stop_at_end_of_input)
+            )
     except StartupError as error:
         sys.stderr.write(f"relay: {error}\n")
         return 1
@@ -109,8 +111,10 @@ def certificate_key_id(number: int) -> int:
     return number
 
 
-async def _serve(settings: Settings, *, as_json: bool) -> None:
+async def _serve(settings: Settings, *, as_json: bool, until_end_of_input: bool) -> None:
     stop = _stopped_by_signals()
+    if until_end_of_input:
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stop.set)
     for missing in what_is_slow():
         _say(missing)
 
@@ -271,6 +275,10 @@ def _parser(environment: Mapping[str, str] = os.environ) -> argparse.ArgumentPar
         "--remote-config",
         "TOML with values for clients: one table per name, with value, percentage, accounts",
         kind=Path,
+    )
+    switch(
+        "--stop-at-end-of-input",
+        "stop when standard input ends, as it does when the process that started this one does",
     )
     switch("--json-ready", 'when ready, print one JSON line: {"url": ..., "port": ...}')
     return parser

@@ -78,7 +78,7 @@ class Supervisor:
     """Keeps ``count`` workers running, each started with ``command``."""
 
     def __init__(self, command: Sequence[str], listening: socket.socket, count: int) -> None:
-        self._command = [*command, "--listen-fd", str(listening.fileno()), "--json-ready"]
+        self._command = [*command, "--listen-fd", str(listening.fileno()), "--json-ready", "--stop-at-end-of-input"]
         self._listening = listening
         self._count = count
         self._stopping = asyncio.Event()
@@ -140,7 +140,10 @@ class Supervisor:
     async def _spawn(self) -> Worker:
         return Worker(
             await asyncio.create_subprocess_exec(
-                *self._command, stdout=asyncio.subprocess.PIPE, pass_fds=[self._listening.fileno()]
+                *self._command,
+                stdin=asyncio.subprocess.PIPE,  # its end is ours: a worker does not outlive its supervisor
+                stdout=asyncio.subprocess.PIPE,
+                pass_fds=[self._listening.fileno()],
             )
         )
 

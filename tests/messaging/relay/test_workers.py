@@ -21,6 +21,7 @@ from tests.devices import Device, MakePeer
 from tests.processes import RelayProcess, relay_process
 from tests.relays import Relays
 
+LIMITS = Path(__file__).parents[3] / "benchmarks" / "limits.toml"
 POSTGRES = Settings(database_url="postgresql://nobody@localhost/none", redis_url="redis://localhost")
 
 
@@ -105,7 +106,7 @@ def children_of(relay: RelayProcess) -> list[int]:
 
 async def test_workers_are_renewed_and_replaced_and_nobody_notices(relays: Relays, peer_of: MakePeer) -> None:
     settings = await relays.settings("postgresql")
-    async with relay_process(settings, "--workers", "2") as relay:
+    async with relay_process(settings, "--workers", "2", "--limits", str(LIMITS)) as relay:
         peer = peer_of(relay.started)
         alice, bob = await peer.register(), await peer.register()
         first = set(children_of(relay))
