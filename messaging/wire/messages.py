@@ -1,10 +1,9 @@
 """JSON of sending, and of the sealed sender's certificate (Signal-Server, ``MessageController`` and its entities)."""
 
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, PlainSerializer, model_validator
 
-from messaging.wire.envelope import EnvelopeType
 from messaging.wire.json import Base64, Entity, encode_base64
 from messaging.wire.keys import PreKeyResponseItem
 from messaging.wire.limits import MAX_DEVICE_ID, MAX_REGISTRATION_ID, MAX_TIMESTAMP
@@ -15,7 +14,10 @@ IDEMPOTENCY_HEADER = "Idempotency-Key"  # draft-ietf-httpapi-idempotency-key-hea
 MULTI_RECIPIENT_TYPE = "application/vnd.signal-messenger.mrm"
 TIMESTAMP_HEADER = "X-Signal-Timestamp"  # milliseconds since 1970, on delivery and on answers
 
-SENDABLE = frozenset(EnvelopeType) - {EnvelopeType.SERVER_DELIVERY_RECEIPT}
+if TYPE_CHECKING:
+    Sendable = int
+else:
+    Sendable = Literal[1, 3, 6, 8]  # the numbers of EnvelopeType, without the server's own delivery receipts
 
 DeviceId = Annotated[int, Field(ge=1, le=MAX_DEVICE_ID)]
 
@@ -28,7 +30,7 @@ class IncomingMessage(Entity):
 
     model_config = ConfigDict(val_json_bytes="base64")
 
-    type: Literal[1, 3, 6, 8]  # SENDABLE
+    type: Sendable
     destination_device_id: DeviceId
     destination_registration_id: Annotated[int, Field(ge=0, le=MAX_REGISTRATION_ID)]
     content: Annotated[bytes, PlainSerializer(encode_base64, when_used="json"), Field(min_length=1, repr=False)]

@@ -38,5 +38,5 @@ async def test_before_it_stops_it_is_not_ready_and_still_takes_requests(
         assert (await alice.send(bob, b"while it drains")).status == 200
         assert await socket.receive(1) == [b"while it drains"]
         message = await socket.websocket.receive()
-        assert (message.data, message.extra[:12]) == (1001, "retry-after=")
+        assert (message.data, (message.extra or "")[:12]) == (1001, "retry-after=")
         await stopping

@@ -18,7 +18,7 @@ from messaging.relay.database import normalise_url, open_database
 from messaging.relay.server_secret import read_secret
 from messaging.wire.keys import SetKeysRequest
 from tests.devices import Device, MakePeer, Reply, a_number, message_for, one_time_prekey
-from tests.processes import READY_SECONDS, arguments_of, relay_process
+from tests.processes import READY_SECONDS, relay_process
 from tests.relays import Relays
 from tests.webhooks import receiving
 

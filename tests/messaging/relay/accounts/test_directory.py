@@ -9,8 +9,7 @@ from messaging.relay.accounts.directory import MAX_AGE_SECONDS, Directory
 from messaging.relay.database import Database, normalise_url, open_database
 from messaging.wire.envelope import EnvelopeType
 from messaging.wire.identifiers import IdentityKind, ServiceId
-from tests.devices import Device, NewDevice, Peer, message_for
-from tests.messaging.relay.conftest import MakePeer
+from tests.devices import Device, MakePeer, NewDevice, Peer, message_for
 from tests.relays import Relays, StartedRelay
 
 
