@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 from uuid import NAMESPACE_OID, UUID, uuid5
 
 from sqlalchemy import insert
@@ -60,12 +61,14 @@ def everybody() -> Iterable[tuple[str, int]]:
         yield f"fan{count}", count
 
 
-async def register(url: str) -> None:
-    """Bring the database up to date, and put all accounts in."""
+async def register(url: str, people: Iterable[tuple[str, int]] | None = None) -> None:
+    """Bring the database up to date, and put accounts in: their names, and how many devices each has."""
     await migrate(normalise_url(url))
     database, today = open_database(normalise_url(url)), time.time_ns() // 1_000_000
-    accounts, mailboxes, devices = [], [], []
-    for account_id, (name, count) in enumerate(everybody(), start=1):
+    accounts: list[dict[str, Any]] = []
+    mailboxes: list[dict[str, Any]] = []
+    devices: list[dict[str, Any]] = []
+    for account_id, (name, count) in enumerate(people or everybody(), start=1):
         accounts.append(
             {
                 "id": account_id,

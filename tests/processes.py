@@ -37,11 +37,10 @@ def arguments_of(settings: Settings) -> list[str]:
     return [str(word) for name, value in given.items() if value is not None for word in (name, value)]
 
 
-@asynccontextmanager
-async def relay_process(
-    settings: Settings, *more: str, begin: Callable[[], None] | None = None
-) -> AsyncIterator[RelayProcess]:
-    """Start ``python -m messaging.relay`` and wait until it is ready; it is killed at the end if it still runs.
+async def start_relay(
+    settings: Settings, *more: str, begin: Callable[[], None] | None = None, quiet: bool = False
+) -> RelayProcess:
+    """Start ``python -m messaging.relay`` and wait until it is ready. A ``quiet`` one has nowhere to write its log.
 
     ``begin`` runs in the new process before anything else.
     """
@@ -53,16 +52,32 @@ async def relay_process(
         "--json-ready",
         *more,
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL if quiet else asyncio.subprocess.PIPE,
         preexec_fn=begin,
     )
     assert process.stdout is not None
     try:
-        line = await asyncio.wait_for(process.stdout.readline(), READY_SECONDS)
-        ready = json.loads(line)
-        running = RunningRelay(ready["url"], ready["port"], b"")
-        yield RelayProcess(process, StartedRelay(running, settings, Path(settings.verification[5:]), ""))
+        ready = json.loads(await asyncio.wait_for(process.stdout.readline(), READY_SECONDS))
+    except BaseException:
+        await _end(process)
+        raise
+    running = RunningRelay(ready["url"], ready["port"], b"")
+    return RelayProcess(process, StartedRelay(running, settings, Path(settings.verification[5:]), ""))
+
+
+@asynccontextmanager
+async def relay_process(
+    settings: Settings, *more: str, begin: Callable[[], None] | None = None
+) -> AsyncIterator[RelayProcess]:
+    """The same while the block lasts; it is killed at the end if it still runs."""
+    relay = await start_relay(settings, *more, begin=begin)
+    try:
+        yield relay
     finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
+        await _end(relay.process)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.kill()
+    await process.communicate()

@@ -11,8 +11,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -68,24 +68,85 @@ def running_postgres() -> Iterator[Postgres]:
     if given := os.environ.get("TEST_DATABASE_URL"):
         yield Postgres(make_url(given))
         return
-    binaries = _postgres_binaries()
+    with own_postgres(POSTGRES_SETTINGS) as server:
+        yield Postgres(make_url(server.url))
+
+
+class PostgresServer:
+    """A PostgreSQL of our own, which can be killed, frozen and started again."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
+        self.url = f"postgresql://postgres@/postgres?host={folder}"
+        self._folder = folder
+        self._binaries = _postgres_binaries()
+        self._prefix = _as_ordinary_user(folder)
+        self._options = [f"-c{name}={value}" for name, value in settings.items()]
+        self._server: subprocess.Popen[bytes] | None = None
+        data = folder / "data"
+        initdb: list[str | Path] = [self._binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
+        _run([*self._prefix, *initdb])
+
+    def start(self) -> None:
+        """Start it, and wait until it takes connections: after a kill it first repairs itself."""
+        folder = self._folder
+        with (folder / "log").open("ab") as log:
+            self._server = subprocess.Popen(
+                [*self._prefix, self._binaries / "postgres", "-D", folder / "data", "-k", folder, *self._options],
+                stdout=log,
+                stderr=log,
+            )
+        _wait_for_postgres(self._binaries, folder, self._server)
+
+    def stop(self) -> None:
+        """End it at once, in order: nothing in it is worth keeping."""
+        if self._server is not None:
+            self._server.send_signal(signal.SIGQUIT)
+            self._server.wait(START_SECONDS)
+
+    def kill(self) -> None:
+        """End all of its processes with no warning."""
+        self._signal(signal.SIGKILL)
+        if self._server is not None:
+            self._server.wait(START_SECONDS)
+
+    def freeze(self) -> None:
+        """Stop all of its processes where they are."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let them go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._server is not None:
+            for pid in tree_of(self._server.pid):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
+
+
+def tree_of(pid: int) -> list[int]:
+    """A process and all that it has started, the first one first."""
+    found = [pid]
+    for each in found:
+        for tasks in Path(f"/proc/{each}/task").glob("*/children"):
+            with suppress(OSError):
+                found += [int(word) for word in tasks.read_text().split()]
+    return found
+
+
+@contextmanager
+def own_postgres(settings: Mapping[str, str]) -> Iterator[PostgresServer]:
+    """A PostgreSQL of our own, while the block lasts."""
     # Directly under the temporary folder: the path of a socket may have 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="pg-"))
     try:
-        prefix = _as_ordinary_user(folder)
-        data = folder / "data"
-        _run([*prefix, binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"])
-        options = [f"-c{name}={value}" for name, value in POSTGRES_SETTINGS.items()]
-        with (folder / "log").open("wb") as log:
-            server = subprocess.Popen(
-                [*prefix, binaries / "postgres", "-D", data, "-k", folder, *options], stdout=log, stderr=log
-            )
+        server = PostgresServer(folder, settings)
         try:
-            _wait_for_postgres(binaries, folder, server)
-            yield Postgres(make_url(f"postgresql://postgres@/postgres?host={folder}"))
+            server.start()
+            yield server
         finally:
-            server.send_signal(signal.SIGQUIT)  # at once: nothing in it is worth keeping
-            server.wait(START_SECONDS)
+            server.thaw()
+            server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -145,10 +206,24 @@ class Valkey:
         self.url = url
 
     def stop(self) -> None:
+        """End it with no warning."""
         self._server.terminate()
 
     def start(self) -> None:
         self._server.start()
+
+    def freeze(self) -> None:
+        """Stop it where it is."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        process = self._server._process
+        if process is not None:
+            process.send_signal(number)
 
 
 @contextmanager
