@@ -83,7 +83,18 @@ class PostgresServer:
         self._options = [f"-c{name}={value}" for name, value in settings.items()]
         self._server: subprocess.Popen[bytes] | None = None
         data = folder / "data"
-        initdb: list[str | Path] = [self._binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
+        initdb: list[str | Path] = [
+            self._binaries / "initdb",
+            "-D",
+            data,
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--no-sync",
+        ]
         _run([*self._prefix, *initdb])
 
     def start(self) -> None:

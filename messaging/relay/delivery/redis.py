@@ -32,6 +32,7 @@ _MAX_UNPUBLISHED = 10_000
 _MAX_BATCH = 500
 _RETRY_SECONDS = 0.5
 _TIMEOUT_SECONDS = 2
+_CANCEL_SECONDS = 0.2
 
 
 def channel_of(mailbox_id: int) -> str:
@@ -185,9 +186,11 @@ class Subscriptions:
         return self
 
     async def __aexit__(self, *_error: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        reading = set(self._tasks)
+        while reading:  # redis-py can swallow a cancellation
+            for task in reading:
+                task.cancel()
+            _, reading = await asyncio.wait(reading, timeout=_CANCEL_SECONDS)
         for subscription in self._nodes.values():
             with suppress(*FAILURES):
                 await subscription.aclose()  # type: ignore[no-untyped-call]  # redis-py has no types there

@@ -82,9 +82,8 @@ async def test_a_late_notice_of_an_earlier_connection_ends_no_later_one(bob: Dev
             assert stored is not None
             if relay.settings.redis_url is not None:
                 redis = Redis.from_url(relay.settings.redis_url)
-                assert (
-                    await redis.publish(channel_of(stored.caller.mailbox_id), encode_notice(ConnectedElsewhere(1))) == 1
-                )
+                notice = encode_notice(ConnectedElsewhere(1))
+                assert await redis.spublish(channel_of(stored.caller.mailbox_id), notice) == 1
                 await redis.aclose()
             assert await second.silent()
     await database.close()
