@@ -76,12 +76,37 @@ class Identified(Sealed):
         return [("Authorization", basic(sender))]
 
 
-def basic(name: str) -> str:
-    """The login of an account's first device."""
-    return "Basic " + base64.b64encode(f"{aci_of(name)}.1:{password_of(name)}".encode()).decode()
+def basic(name: str, device: int = 1) -> str:
+    """The login of an account's device."""
+    return "Basic " + base64.b64encode(f"{aci_of(name)}.{device}:{password_of(name)}".encode()).decode()
 
 
 def envelope_content(data: bytes) -> bytes:
     """The content of an envelope, without its checks: the load generator's own cost is to stay small."""
     content: bytes = envelope_pb2.Envelope.FromString(data).content
     return content
+
+
+class Fan(Sealed):
+    """Sends to all devices of one account with several; ``index`` is the device."""
+
+    def __init__(self, port: int, devices: int) -> None:
+        super().__init__(port)
+        self.devices = devices
+
+    def put(self, sender: str, _to: str, payload: bytes) -> bytes:
+        """One ciphertext for each device."""
+        one = super().put(sender, f"fan{self.devices}", payload)
+        message = one[one.index(b'[{"type"') + 1 : one.rindex(b"]}")]
+        messages = [
+            message.replace(b'"destinationDeviceId":1', b'"destinationDeviceId":%d' % device)
+            for device in range(1, self.devices + 1)
+        ]
+        body = b'{"messages":[' + b",".join(messages) + b"]}"
+        head = one[: one.index(b"\r\n\r\n")].split(b"\r\n")
+        head = [b"Content-Length: %d" % len(body) if line.startswith(b"Content-Length") else line for line in head]
+        return b"\r\n".join(head) + b"\r\n\r\n" + body
+
+    def socket(self, _user: str, index: int) -> tuple[str, list[tuple[str, str]]]:
+        """The socket of one of the devices."""
+        return "/v1/websocket/", [("Authorization", basic(f"fan{self.devices}", index))]
