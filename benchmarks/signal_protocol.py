@@ -78,7 +78,7 @@ class Row:
 async def main() -> None:
     """Measure and print."""
     options = parse_options()
-    entry = Path(__file__).resolve().with_name("signal_protocol_alone.mjs")  # noqa: ASYNC240 - once, before anything runs
+    entry = Path(__file__).resolve().with_name("signal_protocol_alone.mjs")
     async with SignalCrypto.start() as crypto, start_worker(WorkerConfig(entry=entry)) as alone:
         cases = await prepare(crypto)
         with awake_cores():

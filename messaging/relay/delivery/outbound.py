@@ -4,7 +4,6 @@ One task writes; the next page is read when the last one is written, so that a s
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -45,6 +44,8 @@ CURSOR_HEADER = "X-Subrosa-Cursor"
 NOTICES_HEADER = "X-Subrosa-Notices"
 RESUME_HEADER = "X-Subrosa-Resume-After"
 STORIES_HEADER = "X-Signal-Receive-Stories"
+
+MAX_KEPT = 16  # envelopes, of those that were just committed, that wait to be written to one device
 
 _Sendable = SendEnvelope | SendQueueEmpty | SendGap | SendMarker
 
@@ -115,8 +116,27 @@ class Unfinished:
 class Outbound:
     """The delivery side of one socket.
 
-    ``send`` writes a frame, and waits while the device does not read; ``connected`` hears the connection's number.
+    ``send`` writes a frame, and waits while the device does not read; ``connected`` hears the connection's number; ``wake`` is
+    called when :meth:`run` has something to do. There are as many of these as sockets: they are kept small.
     """
+
+    __slots__ = (
+        "_acknowledgements",
+        "_connected",
+        "_mailboxes",
+        "_now",
+        "_opened",
+        "_outbox",
+        "_page",
+        "_receipts",
+        "_receiver",
+        "_send",
+        "_stream",
+        "_tag",
+        "_unfinished",
+        "_wake",
+        "_wishes",
+    )
 
     def __init__(
         self,
@@ -126,6 +146,7 @@ class Outbound:
         acknowledgements: Acknowledgements,
         send: Callable[[frames.Request], Awaitable[None]],
         connected: Callable[[int], None],
+        wake: Callable[[], None],
         unfinished: Unfinished,
         now: Callable[[], int],
     ) -> None:
@@ -135,18 +156,20 @@ class Outbound:
         self._acknowledgements = acknowledgements
         self._send = send
         self._connected = connected
+        self._wake = wake
         self._unfinished = unfinished
         self._now = now
+        self._opened = False
         self._tag = _tag(receiver.mailbox_id)
         self._stream = DeliveryStream()
-        self._outbox: deque[_Sendable] = deque()
+        self._outbox: list[_Sendable] = []
         self._page: ReadPage | None = None
-        self._work = asyncio.Event()
         self._receipts: dict[int, ReceiptDue] = {}
 
     def queued(self, sequence: int, data: bytes | None = None) -> None:
         """The mailbox has given this sequence; ``data`` is what the device gets, if that is at hand."""
-        self._do(Queued(sequence, data))
+        # What a slow device has not read is not kept here: it is read from the database when there is room.
+        self._do(Queued(sequence, data if len(self._outbox) < MAX_KEPT else None))
 
     def answered(self, response: frames.Response) -> None:
         """The device answered a request of ours."""
@@ -172,11 +195,28 @@ class Outbound:
         await self._send(frames.Request(self._stream.next_request_id(), "PUT", path, headers, body))
 
     async def run(self) -> None:
-        """Deliver until cancelled. Begin after listening to notices: what is stored from then on, is heard of.
+        """Send what is due, and return when there is nothing left; ``wake`` says when there is something again.
+
+        Run it for the first time after listening to notices: what is stored from then on, is heard of.
 
         Raises:
             MailboxGone: the device was registered anew meanwhile.
         """
+        if not self._opened:
+            await self._open()
+            self._opened = True
+        while self._outbox or self._page is not None:
+            for action in self._taken():
+                await self._send_one(action)
+            if self._page is not None:
+                page, self._page = self._page, None
+                self._do(PageRead(await self._mailboxes.read_page(self._receiver.mailbox_id, page)))
+
+    def _taken(self) -> list[_Sendable]:
+        taken, self._outbox = self._outbox, []
+        return taken
+
+    async def _open(self) -> None:
         await self._acknowledgements.settle()
         resume_after = sequence_of(self._wishes.resume_after, self._receiver.mailbox_id)
         opened = await self._mailboxes.open(
@@ -187,14 +227,6 @@ class Outbound:
         self._connected(opened.connection)
         self._do(GapsFound(opened.gaps))
         self._do(Started(opened.last_sequence, resume_after or 0))
-        while True:
-            await self._work.wait()
-            self._work.clear()
-            while self._outbox:
-                await self._send_one(self._outbox.popleft())
-            if self._page is not None:
-                page, self._page = self._page, None
-                self._do(PageRead(await self._mailboxes.read_page(self._receiver.mailbox_id, page)))
 
     async def _send_one(self, action: _Sendable) -> None:
         if isinstance(action, SendEnvelope):
@@ -226,7 +258,7 @@ class Outbound:
             match action:
                 case ReadPage():
                     self._page = action
-                    self._work.set()
+                    self._wake()
                 case Delete(sequence):
                     self._acknowledgements.acknowledge(self._receiver, sequence, self._receipts.pop(sequence, None))
                 case CountFailure(sequence):
@@ -235,7 +267,7 @@ class Outbound:
                     self._unfinished.start(self._mailboxes.forget_gap(self._receiver.mailbox_id, first))
                 case _:
                     self._outbox.append(action)
-                    self._work.set()
+                    self._wake()
 
     async def _fail(self, sequence: int) -> None:
         try:

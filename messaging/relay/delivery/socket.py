@@ -103,12 +103,30 @@ class Sockets:
                 await asyncio.sleep(CLOSING_PAUSE_SECONDS)
             for socket in closing[start : start + CLOSED_AT_ONCE]:
                 socket.close(CloseCode.GOING_AWAY)
-        await asyncio.gather(*(socket.closed.wait() for socket in closing))
+        await asyncio.gather(*(socket.closed for socket in closing))
         await self.unfinished.finish()
 
 
 class ChatSocket:
-    """One socket. ``closed`` is set when it is over."""
+    """One socket. ``closed`` is done when it is over."""
+
+    __slots__ = (
+        "__weakref__",
+        "_arrived",
+        "_caller",
+        "_code",
+        "_connection",
+        "_delivery",
+        "_latest",
+        "_outbound",
+        "_reading",
+        "_remote",
+        "_requests",
+        "_sockets",
+        "_wants_prekeys",
+        "_websocket",
+        "closed",
+    )
 
     def __init__(
         self,
@@ -118,7 +136,8 @@ class ChatSocket:
         remote: str,
         wishes: Wishes,
     ) -> None:
-        self.closed = asyncio.Event()
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._delivery: asyncio.Task[None] | None = None
         self._sockets = sockets
         self._websocket = websocket
         self._caller = caller
@@ -139,6 +158,7 @@ class ChatSocket:
                 sockets.acknowledgements,
                 self._send,
                 self._connected,
+                self._wake,
                 sockets.unfinished,
                 sockets.now,
             )
@@ -154,17 +174,18 @@ class ChatSocket:
             await self._websocket.close(code=self._code, message=_hint(self._code))
         finally:
             self._reading.cancel()
-            self.closed.set()
+            self.closed.set_result(None)
 
     async def _run_with_delivery(self, mailbox_id: int, outbound: Outbound) -> None:
         async with self._sockets.wakeups.listen(mailbox_id, self._notice):
-            delivery = asyncio.create_task(self._deliver(outbound))
+            self._wake()
             self._tell_of_prekeys()
             try:
                 await asyncio.wait([self._reading])
             finally:
-                delivery.cancel()
-                await asyncio.wait([delivery])
+                if self._delivery is not None:
+                    self._delivery.cancel()
+                    await asyncio.wait([self._delivery])
                 if self._code is CloseCode.NORMAL:  # the peer ended it
                     outbound.abandoned()
 
@@ -227,6 +248,12 @@ class ChatSocket:
     async def _send(self, frame: frames.Frame) -> None:
         with suppress(ConnectionError):  # the reading side sees that the peer is gone, and ends the socket
             await self._websocket.send_bytes(frames.encode_frame(frame))
+
+    def _wake(self) -> None:
+        """Have delivery go on; there is no task for it while there is nothing to do."""
+        ending = self._reading.done()
+        if self._outbound is not None and not ending and (self._delivery is None or self._delivery.done()):
+            self._delivery = asyncio.create_task(self._deliver(self._outbound))
 
     async def _deliver(self, outbound: Outbound) -> None:
         try:

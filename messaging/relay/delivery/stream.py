@@ -5,7 +5,6 @@ empty. Markers that the device sets come back at their place in that order. This
 belong to ``delivery.socket`` and ``delivery.mailbox``.
 """
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -129,12 +128,28 @@ Action = ReadPage | SendEnvelope | SendQueueEmpty | SendGap | SendMarker | Delet
 class DeliveryStream:
     """The state of one connection. Pages are read only while a whole one fits into the window."""
 
+    __slots__ = (
+        "_backlog",
+        "_known",
+        "_known_when_asked",
+        "_last_request_id",
+        "_markers",
+        "_page",
+        "_position",
+        "_progressed",
+        "_reading",
+        "_started",
+        "_unacknowledged",
+        "_untold",
+        "_window",
+    )
+
     def __init__(self, window: int = MAX_UNACKNOWLEDGED, page: int = PAGE) -> None:
         self._window = window
         self._page = min(page, window)
         self._unacknowledged: dict[int, int] = {}  # request id -> sequence
         self._untold: dict[int, int] = {}  # request id -> first sequence of a gap
-        self._markers: deque[Marked] = deque()
+        self._markers: list[Marked] = []
         self._position = 0  # everything up to here was sent or has expired
         self._known = 0  # the mailbox has given sequences up to here
         self._started = False
@@ -242,7 +257,7 @@ class DeliveryStream:
     def _markers_before(self, sequence: int) -> list[Action]:
         due: list[Action] = []
         while self._markers and self._markers[0].sequence < sequence:
-            due.append(SendMarker(self.next_request_id(), self._markers.popleft().marker))
+            due.append(SendMarker(self.next_request_id(), self._markers.pop(0).marker))
         return due
 
     def _send_gap(self, gap: StoredGap) -> SendGap:
