@@ -119,6 +119,7 @@ class ChatSocket:
         "_delivery",
         "_latest",
         "_outbound",
+        "_over",
         "_reading",
         "_remote",
         "_requests",
@@ -147,7 +148,9 @@ class ChatSocket:
         self._latest = 0  # the greatest number of a connection of this device that was heard of
         self._arrived = 0  # the last sequence that was heard of
         self._requests = asyncio.Semaphore(MAX_RUNNING_REQUESTS)
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._reading = asyncio.create_task(self._read_frames())
+        self._reading.add_done_callback(self._no_longer_reading)
         self._code = CloseCode.NORMAL
         self._outbound: Outbound | None = None
         if caller is not None:
@@ -167,7 +170,7 @@ class ChatSocket:
         """Serve the peer until one side closes."""
         try:
             if self._caller is None or self._outbound is None:
-                await asyncio.wait([self._reading])
+                await self._over
             else:
                 await self._run_with_delivery(self._caller.mailbox_id, self._outbound)
             # Only now, with nobody reading, does aiohttp wait for the peer to close in its turn.
@@ -181,7 +184,7 @@ class ChatSocket:
             self._wake()
             self._tell_of_prekeys()
             try:
-                await asyncio.wait([self._reading])
+                await self._over  # not asyncio.wait: what that holds, each idle socket would
             finally:
                 if self._delivery is not None:
                     self._delivery.cancel()
@@ -194,6 +197,12 @@ class ChatSocket:
         if not self._reading.done():
             self._code = code if self._code is CloseCode.NORMAL else self._code
             self._reading.cancel()
+
+    def _no_longer_reading(self, reading: "asyncio.Task[None]") -> None:
+        if not reading.cancelled():
+            reading.exception()  # a peer that goes away is no news
+        if not self._over.done():
+            self._over.set_result(None)
 
     async def _read_frames(self) -> None:
         async for message in self._websocket:
