@@ -19,5 +19,5 @@ ENV PATH=/opt/subrosa/bin:$PATH PYTHONUNBUFFERED=1
 USER 10001:10001
 EXPOSE 8443
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=6 \
-    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8443/v1/server-info', timeout=2)"]
+    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8443/v1/health/ready', timeout=2)"]
 ENTRYPOINT ["subrosa", "relay"]

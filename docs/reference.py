@@ -15,6 +15,7 @@ DOCS = Path(__file__).resolve().parent
 # Paths of ours: everything else is Signal-Server's.
 OURS = (
     "/v1/assistants",
+    "/v1/health",
     "/v1/limits",
     "/v1/messages/parked",
     "/v1/openapi.json",

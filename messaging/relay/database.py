@@ -6,12 +6,14 @@ that writes runs in tasks that nobody cancels (``relay.http``, ``relay.delivery.
 """
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, TypeVar
 
 from asyncpg import IntegrityConstraintViolationError, InterfaceError, PostgresError
 from asyncpg.exceptions import CannotConnectNowError, TooManyConnectionsError
@@ -29,9 +31,18 @@ from messaging.relay.batching import Refused
 from messaging.relay.errors import StartupError, Unavailable
 from messaging.relay.logs import get_logger
 
+T = TypeVar("T")
+
 LOCK_WAIT_SECONDS = 30
 BATCH_SECONDS = 20  # then a database that is stuck is given up, and those who wait hear that it is unavailable
-_REFUSALS = (IntegrityError, DataError, PostgresDataError, IntegrityConstraintViolationError)
+_REFUSALS = (
+    IntegrityError,
+    DataError,
+    PostgresDataError,
+    IntegrityConstraintViolationError,
+    sqlite3.IntegrityError,
+    sqlite3.DataError,
+)
 _WAIT_STEP_SECONDS = 0.5
 _READ_ONLY = "subrosa_read_only"
 
@@ -111,7 +122,7 @@ class Lane:
         except _REFUSALS as error:
             await self.close()
             raise Refused from error
-        except (DBAPIError, PostgresError, InterfaceError, OSError, PoolTimeout, TimeoutError) as error:
+        except (DBAPIError, PostgresError, InterfaceError, sqlite3.Error, OSError, PoolTimeout, TimeoutError) as error:
             get_logger().warning("batch_failed", error=type(error).__name__)
             await self.close()
             raise Unavailable from error
@@ -192,6 +203,13 @@ def normalise_url(text: str) -> URL:
 def sqlite_path(url: URL) -> Path | None:
     """The file of an SQLite database, else ``None``."""
     return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+
+
+async def in_sqlite(db: AsyncConnection, work: Callable[[sqlite3.Connection], T]) -> T:
+    """Do all of ``work`` in one visit to the thread of an SQLite connection: each visit costs as much as many statements."""
+    connection: Any = (await db.get_raw_connection()).driver_connection
+    done: T = await connection._execute(work, connection._conn)
+    return done
 
 
 def open_database(url: URL, *, foreign_keys: bool = True) -> Database:

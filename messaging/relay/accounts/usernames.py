@@ -82,8 +82,10 @@ class UsernameService:
             return True
         if found is not None and found.account_id != caller.account_id and not found.is_free(self.now()):
             return False
-        await _forget(db, username_hash)
         row = UsernameRow
+        # Only what may be taken: meanwhile somebody else may have reserved it, and then the insertion fails.
+        mine_or_free = (row.account_id == caller.account_id) | (row.expires_at <= self.now())
+        await db.execute(delete(row).where((row.username_hash == username_hash) & mine_or_free))
         mine = (
             (row.account_id == caller.account_id) & row.confirmed.is_(False) & (row.expires_at <= self.now() + RESERVED)
         )
@@ -214,10 +216,6 @@ async def _find(db: AsyncConnection, username_hash: bytes) -> _Username | None:
     query = select(row.account_id, row.confirmed, row.expires_at, row.link_handle)
     found = (await db.execute(query.where(row.username_hash == username_hash).with_for_update())).one_or_none()
     return None if found is None else _Username(*found)
-
-
-async def _forget(db: AsyncConnection, username_hash: bytes) -> None:
-    await db.execute(delete(UsernameRow).where(UsernameRow.username_hash == username_hash))
 
 
 async def delete_expired_usernames(db: AsyncConnection, *, now: int) -> int:

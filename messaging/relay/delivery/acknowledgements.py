@@ -2,7 +2,8 @@
 
 It is the second group commit of a relay process, and a relaxed one: an acknowledgement that a crash undoes costs a delivery that
 the device recognises. Receipts for senders are stored in the same transaction, so there is one for each envelope that
-was forgotten, neither none nor two.
+was forgotten, neither none nor two. Such a transaction is not relaxed: it gives numbers in mailboxes, and a number that a crash
+took back would be given again, to an envelope that the device believes to have.
 """
 
 import asyncio
@@ -50,7 +51,8 @@ class Acknowledgements:
         now: Callable[[], int],
         receipt_lifetime: timedelta,
     ) -> None:
-        self._lane = Lane(database, relaxed=True)
+        self._relaxed = Lane(database, relaxed=True)
+        self._durable = Lane(database, relaxed=False)
         self._wakeups = wakeups
         self._now = now
         self._receipt_lifetime = receipt_lifetime // timedelta(milliseconds=1)
@@ -74,7 +76,12 @@ class Acknowledgements:
         try:
             await self._commits.run()
         finally:
-            await self._lane.close()
+            await self._relaxed.close()
+            await self._durable.close()
+
+    def lane_for(self, batch: Sequence[Acknowledged]) -> Lane:
+        """Whether a crash may undo the batch."""
+        return self._durable if any(each.due for each in batch) else self._relaxed
 
     def _submit(self, item: Acknowledged) -> None:
         try:
@@ -84,7 +91,7 @@ class Acknowledgements:
 
     async def _write(self, batch: Sequence[Acknowledged]) -> Sequence[None]:
         try:
-            async with self._lane.batch() as db:
+            async with self.lane_for(batch).batch() as db:
                 queued = await self._forget(db, batch)
         except Exception as error:  # noqa: BLE001 - tried again in a moment, and then left
             get_logger().warning("delete_failed", count=len(batch), error=type(error).__name__)

@@ -4,19 +4,21 @@ A send is planned from memory (``accounts.directory``) and may be out of date. H
 compared with the database: if a mailbox is gone, or what senders know of its account has changed, or the send has been
 made before under its idempotency key, then nothing of it is stored and it has no result. The other sends do not notice.
 
-On PostgreSQL the whole batch is one statement, and so one round trip and one commit. On SQLite it is a short transaction.
+On PostgreSQL the whole batch is one statement, and so one round trip and one commit. On SQLite it is one visit to the thread that
+has the file.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from sqlite3 import Connection
 from typing import Any
 
-from sqlalchemy import bindparam, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from messaging.relay.messages.idempotency import Once, RememberedSendRow
-from messaging.relay.messages.tables import EnvelopeRow, MailboxRow, NewEnvelope, PayloadRow
+from messaging.relay.database import in_sqlite
+from messaging.relay.messages.idempotency import Once
+from messaging.relay.messages.tables import NewEnvelope
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,11 +192,16 @@ def _add(columns: tuple[list[Any], ...], *values: object) -> None:
 
 
 async def _append_sqlite(db: AsyncConnection, sends: Sequence[Append]) -> list[Sequences | None]:
-    mailboxes = await _mailboxes(db, sends)
+    return await in_sqlite(db, lambda connection: _append_here(connection, sends))
+
+
+def _append_here(connection: Connection, sends: Sequence[Append]) -> list[Sequences | None]:
+    """The same, in SQLite's thread, with the file locked by the transaction."""
+    mailboxes = _mailboxes(connection, sends)
     results: list[Sequences | None] = []
     for send in sends:
         places = [*(place for place, _ in send.envelopes), *send.rests_on]
-        if all(_is_as_it_was(place, mailboxes) for place in places) and await _remember(db, send.remembered):
+        if all(_is_as_it_was(place, mailboxes) for place in places) and _remember(connection, send.remembered):
             given = {}
             for place, _ in send.envelopes:
                 mailbox = mailboxes[place.mailbox_id]
@@ -203,12 +210,9 @@ async def _append_sqlite(db: AsyncConnection, sends: Sequence[Append]) -> list[S
             results.append(given)
         else:
             results.append(None)
-    await _store(db, sends, results)
-    changed = [{"box": box, "last": mailbox.last_sequence} for box, mailbox in mailboxes.items() if mailbox.has_changed]
-    if changed:
-        row = MailboxRow
-        number = update(row).where(row.id == bindparam("box")).values(last_sequence=bindparam("last"))
-        await db.execute(number.execution_options(synchronize_session=False), changed)
+    _store(connection, sends, results)
+    changed = [(each.last_sequence, box) for box, each in mailboxes.items() if each.last_sequence != each.was]
+    connection.executemany("UPDATE mailboxes SET last_sequence = ? WHERE id = ?", changed)
     return results
 
 
@@ -218,25 +222,13 @@ class _Mailbox:
     was: int
     last_sequence: int
 
-    @property
-    def has_changed(self) -> bool:
-        return self.last_sequence != self.was
 
-
-async def _mailboxes(db: AsyncConnection, sends: Sequence[Append]) -> dict[int, _Mailbox]:
+def _mailboxes(connection: Connection, sends: Sequence[Append]) -> dict[int, _Mailbox]:
     wanted = {place.mailbox_id for send in sends for place, _ in send.envelopes}
     wanted |= {place.mailbox_id for send in sends for place in send.rests_on}
-    found: dict[int, _Mailbox] = {}
-    ordered = sorted(wanted)
-    for start in range(0, len(ordered), _AT_ONCE):
-        row = MailboxRow
-        some = row.id.in_(ordered[start : start + _AT_ONCE])
-        for box, version, last in await db.execute(select(row.id, row.version, row.last_sequence).where(some)):
-            found[box] = _Mailbox(version, last, last)
-    return found
-
-
-_AT_ONCE = 1000
+    query = "SELECT id, version, last_sequence FROM mailboxes WHERE id IN (SELECT value FROM json_each(?))"
+    rows = connection.execute(query, (json.dumps(list(wanted)),))
+    return {box: _Mailbox(version, last, last) for box, version, last in rows}
 
 
 def _is_as_it_was(place: Place, mailboxes: Mapping[int, _Mailbox]) -> bool:
@@ -244,34 +236,27 @@ def _is_as_it_was(place: Place, mailboxes: Mapping[int, _Mailbox]) -> bool:
     return mailbox is not None and place.version in (None, mailbox.version)
 
 
-async def _remember(db: AsyncConnection, remembered: Remembered | None) -> bool:
+def _remember(connection: Connection, remembered: Remembered | None) -> bool:
     if remembered is None:
         return True
-    once, row = remembered.once, RememberedSendRow
-    values = {"key_hash": once.key_hash, "request_hash": once.request_hash, "answer": remembered.answer}
-    kept = sqlite_insert(row).values(**values, expires_at=remembered.expires_at).on_conflict_do_nothing()
-    return (await db.execute(kept)).rowcount > 0
+    keep = "INSERT INTO remembered_sends (key_hash, request_hash, answer, expires_at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING"
+    once = remembered.once
+    values = (once.key_hash, once.request_hash, remembered.answer, remembered.expires_at)
+    return connection.execute(keep, values).rowcount > 0
 
 
-async def _store(db: AsyncConnection, sends: Sequence[Append], results: Sequence[Sequences | None]) -> None:
+def _store(connection: Connection, sends: Sequence[Append], results: Sequence[Sequences | None]) -> None:
     payloads, rows = [], []
     for send, given in zip(sends, results, strict=True):
         if given is None:
             continue
         if send.payload is not None:
-            payloads.append({"id": send.payload.id, "expires_at": send.expires_at, "data": send.payload.data})
+            payloads.append((send.payload.id, send.expires_at, send.payload.data))
         for place, new in send.envelopes:
-            rows.append(
-                {
-                    "mailbox_id": place.mailbox_id,
-                    "sequence": given[place.mailbox_id],
-                    "expires_at": send.expires_at,
-                    "data": new.data,
-                    "prefix": new.prefix,
-                    "payload_id": new.payload_id,
-                }
-            )
-    if payloads:
-        await db.execute(insert(PayloadRow), payloads)
-    if rows:
-        await db.execute(insert(EnvelopeRow), rows)
+            sequence = given[place.mailbox_id]
+            rows.append((place.mailbox_id, sequence, send.expires_at, new.data, new.prefix, new.payload_id))
+    connection.executemany("INSERT INTO payloads (id, expires_at, data) VALUES (?, ?, ?)", payloads)
+    connection.executemany(
+        "INSERT INTO envelopes (mailbox_id, sequence, expires_at, data, prefix, payload_id) VALUES (?, ?, ?, ?, ?, ?)",
+        rows,
+    )

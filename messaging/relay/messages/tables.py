@@ -6,7 +6,6 @@ the order of numbers is the order in which envelopes become visible, so a reader
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import groupby
 from typing import Any
 
 from sqlalchemy import (
@@ -26,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import Mapped, mapped_column
 
-from messaging.relay.database import Base, RowId
+from messaging.relay.database import Base, RowId, in_sqlite
 from messaging.wire.envelope import content_field
 from messaging.wire.limits import MAX_DELIVERIES
 
@@ -221,11 +220,10 @@ async def take_envelopes(db: AsyncConnection, places: Sequence[tuple[int, int]])
         connection: Any = (await db.get_raw_connection()).driver_connection
         query = f"{_FORGET} RETURNING e.mailbox_id, e.sequence"
         return {tuple(row) for row in await connection.fetch(query, *zip(*ordered, strict=True))}
-    gone: set[tuple[int, int]] = set()
-    for box, group in groupby(ordered, key=lambda place: place[0]):
-        sequences = [sequence for _, sequence in group]
-        gone |= {(box, sequence) for sequence in await delete_envelopes(db, box, sequences)}
-    return gone
+    one = "DELETE FROM envelopes WHERE mailbox_id = ? AND sequence = ?"
+    return await in_sqlite(
+        db, lambda connection: {place for place in ordered if connection.execute(one, place).rowcount > 0}
+    )
 
 
 async def count_connection(db: AsyncConnection, mailbox_id: int) -> tuple[int, int] | None:
