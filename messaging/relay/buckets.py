@@ -111,7 +111,7 @@ class RedisBuckets:
         calls = [([self._place_of(key)], [bucket.size, bucket.refill, amount, 1]) for key, bucket, amount in spent]
         try:
             if isinstance(self._redis, RedisCluster):
-                found = await asyncio.gather(*(self._take(keys, arguments) for keys, arguments in calls))
+                found = [await self._take(keys, arguments) for keys, arguments in calls]
             else:
                 async with self._redis.pipeline(transaction=False) as pipeline:
                     for keys, arguments in calls:

@@ -4,6 +4,8 @@
 cluster. Whatever is kept or published has one key, with the part that a cluster hashes in braces.
 """
 
+from urllib.parse import urlsplit, urlunsplit
+
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import RedisError
@@ -16,6 +18,14 @@ Client = Redis | RedisCluster
 def is_cluster(url: str) -> bool:
     """Whether ``url`` names a cluster."""
     return _CLUSTER in url
+
+
+def node_url(url: str, host: str, port: int) -> str:
+    """The URL of one node of the cluster that ``url`` names: the same, credentials included, at another address."""
+    parts = urlsplit(url.replace(_CLUSTER, "://", 1))
+    login = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return urlunsplit(parts._replace(netloc=login + address))
 
 
 def connect(url: str, *, timeout: float | None, connect_timeout: float) -> Client:

@@ -24,7 +24,7 @@ from messaging.relay.delivery.wakeups import (
     PrekeysRunLow,
 )
 from messaging.relay.logs import get_logger
-from messaging.relay.redis import FAILURES, connect
+from messaging.relay.redis import FAILURES, connect, node_url
 
 _PREFIX = "subrosa:mailbox:"
 _NOBODY = "subrosa:relays"  # keeps a subscription open while no device is connected
@@ -133,7 +133,8 @@ class RedisWakeups:
 
     async def _publish_batch(self, notices: list[tuple[str, bytes]]) -> None:
         if isinstance(self._publisher, RedisCluster):
-            await asyncio.gather(*(self._publisher.spublish(channel, data) for channel, data in notices))
+            for channel, data in notices:  # redis-py loses connections to a cluster when many calls begin at once
+                await self._publisher.spublish(channel, data)
             return
         async with self._publisher.pipeline(transaction=False) as pipeline:
             for channel, data in notices:
@@ -146,7 +147,7 @@ class RedisWakeups:
             try:
                 if isinstance(client, RedisCluster):
                     await client.initialize()
-                async with Subscriptions(client, self._deliver) as subscriptions:
+                async with Subscriptions(self._url, client, self._deliver) as subscriptions:
                     await subscriptions.add(*map(channel_of, self._local.mailboxes()))
                     self._subscriptions = subscriptions
                     # Who began to listen while the subscription was made, is not in it yet.
@@ -170,8 +171,9 @@ class RedisWakeups:
 class Subscriptions:
     """Channels that are listened to, each at the node that has its slot. ``broken`` is set when that has changed or failed."""
 
-    def __init__(self, client: Redis | RedisCluster, deliver: Callable[[str, bytes], None]) -> None:
+    def __init__(self, url: str, client: Redis | RedisCluster, deliver: Callable[[str, bytes], None]) -> None:
         self.broken = asyncio.Event()
+        self._url = url
         self._client = client
         self._deliver = deliver
         self._nodes: dict[str, PubSub] = {}
@@ -223,7 +225,8 @@ class Subscriptions:
         if node is None:
             raise ConnectionError("a slot that no node has")
         if node.name not in self._nodes:
-            client = Redis(**{**node.connection_kwargs, "host": node.host, "port": node.port})
+            url = node_url(self._url, node.host, int(node.port))
+            client = Redis.from_url(url, socket_timeout=None, socket_connect_timeout=_TIMEOUT_SECONDS)
             self._clients.append(client)
             await self._open(node.name, client)
         return self._nodes[node.name]
