@@ -11,6 +11,7 @@ from collections.abc import Callable
 from messaging.relay.logs import get_logger
 
 MAX_STEP_SECONDS = 300
+_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # Linux: goes on while the machine sleeps
 
 
 class Clock:
@@ -19,7 +20,7 @@ class Clock:
     def __init__(
         self,
         wall: Callable[[], float] = time.time,
-        steady: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
+        steady: Callable[[], float] = lambda: time.clock_gettime(_STEADY),
     ) -> None:
         self._wall = wall
         self._steady = steady

@@ -117,7 +117,7 @@ class Lane:
                 async with asyncio.timeout(BATCH_SECONDS):
                     yield await self._connection()
             else:
-                async with self._database.turn, self._engine.begin() as db:
+                async with self._database.turn, _transaction(await self._connection()) as db:
                     yield db
         except _REFUSALS as error:
             await self.close()
@@ -141,8 +141,21 @@ class Lane:
     async def _connection(self) -> AsyncConnection:
         if self._open is None:
             db = await self._engine.connect()
-            self._open = await db.execution_options(isolation_level="AUTOCOMMIT")
+            own = {"isolation_level": "AUTOCOMMIT"} if self._database.turn is None else {_READ_ONLY: True}
+            self._open = await db.execution_options(**own)
         return self._open
+
+
+@asynccontextmanager
+async def _transaction(db: AsyncConnection) -> AsyncIterator[AsyncConnection]:
+    """A transaction of SQLite on a connection that stays open; SQLAlchemy begins none by itself on it."""
+    await in_sqlite(db, lambda connection: connection.execute("BEGIN IMMEDIATE"))
+    try:
+        yield db
+    except BaseException:
+        await in_sqlite(db, lambda connection: connection.execute("ROLLBACK"))
+        raise
+    await in_sqlite(db, lambda connection: connection.execute("COMMIT"))
 
 
 async def wait_for_database(url: URL, patience: timedelta, say: Callable[[str], None]) -> None:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from messaging.relay.errors import StartupError
 from messaging.relay.logs import get_logger
 
-MAX_WORKERS = 64
+MAX_WORKERS = 32  # while they are renewed there is one more, and each has a generation file of at most 64
 READY_SECONDS = 90
 END_SECONDS = 45
 FIRST_PAUSE_SECONDS = 0.5
