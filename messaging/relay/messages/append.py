@@ -139,7 +139,33 @@ WHERE a.send NOT IN (SELECT send FROM refused)
 """
 
 
+# The same for one envelope alone, which is what there is while few people write: a third of the time.
+_POSTGRESQL_ONE = """
+WITH numbered AS (
+    UPDATE mailboxes SET last_sequence = last_sequence + 1
+    WHERE id = $1 AND $2::bigint IN (-1, version) RETURNING last_sequence
+)
+INSERT INTO envelopes (mailbox_id, sequence, expires_at, data)
+SELECT $1, last_sequence, $3, $4 FROM numbered RETURNING sequence
+"""
+
+
+async def _append_one_postgresql(db: AsyncConnection, send: Append) -> Sequences | None:
+    ((place, envelope),) = send.envelopes
+    version = -1 if place.version is None else place.version
+    connection: Any = (await db.get_raw_connection()).driver_connection
+    values = (place.mailbox_id, version, send.expires_at, envelope.data)
+    sequence = await connection.fetchval(_POSTGRESQL_ONE, *values)
+    return None if sequence is None else {place.mailbox_id: sequence}
+
+
+def _is_plain(send: Append) -> bool:
+    return len(send.envelopes) == 1 and not (send.rests_on or send.payload or send.remembered)
+
+
 async def _append_postgresql(db: AsyncConnection, sends: Sequence[Append]) -> list[Sequences | None]:
+    if len(sends) == 1 and _is_plain(sends[0]) and sends[0].envelopes[0][1].prefix is None:
+        return [await _append_one_postgresql(db, sends[0])]
     numbers, boxes, versions, expiries, data, prefixes, payload_ids = [], [], [], [], [], [], []
     resting: tuple[list[int], list[int], list[int]] = ([], [], [])
     keys: tuple[list[int], list[bytes], list[bytes], list[bytes], list[int]] = ([], [], [], [], [])
