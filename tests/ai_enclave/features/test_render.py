@@ -93,6 +93,6 @@ def stem(word: str) -> str:
 )
 def test_no_word_comes_from_nowhere(text: str) -> None:
     for addressee in (None, "Amanda"):
-        said = {stem(word) for word in words_of(text)}
+        said = {stem(word).casefold() for word in words_of(text)}  # µ in upper case is another letter's
         for word in words_of(render(text, "Jonas", addressee)):
-            assert word in RULES or stem(word) in said
+            assert word in RULES or stem(word).casefold() in said
