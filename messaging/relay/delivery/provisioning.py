@@ -7,11 +7,12 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from aiohttp import WSMsgType, web
 
 from messaging.relay.http import Call
+from messaging.relay.tasks import end
 from messaging.wire import frames
 from messaging.wire.errors import MalformedFrame
 from messaging.wire.limits import MAX_FRAME
@@ -67,7 +68,7 @@ class ProvisioningSockets:
             await asyncio.wait({reading, waiting}, return_when=asyncio.FIRST_COMPLETED)
             return reading.result() if reading.done() else _NORMAL
         finally:
-            await _ended(reading, waiting)
+            await end([reading, waiting])
 
     async def _bring(self, websocket: web.WebSocketResponse, address: str, answered: asyncio.Event) -> None:
         await self._send(websocket, 1, ADDRESS_PATH, frames.encode_provisioning_address(address))
@@ -99,9 +100,3 @@ async def _read(websocket: web.WebSocketResponse, answered: asyncio.Event) -> in
             ok = frames.Response(frame.id, 200 if frame.path == "/v1/keepalive" else 404)
             await websocket.send_bytes(frames.encode_frame(ok))
     return _NORMAL
-
-
-async def _ended(*tasks: "asyncio.Task[Any]") -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

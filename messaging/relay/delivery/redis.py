@@ -25,6 +25,7 @@ from messaging.relay.delivery.wakeups import (
 )
 from messaging.relay.logs import get_logger
 from messaging.relay.redis import FAILURES, connect, node_url
+from messaging.relay.tasks import end, running
 
 _PREFIX = "subrosa:mailbox:"
 _NOBODY = "subrosa:relays"  # keeps a subscription open while no device is connected
@@ -32,7 +33,6 @@ _MAX_UNPUBLISHED = 10_000
 _MAX_BATCH = 500
 _RETRY_SECONDS = 0.5
 _TIMEOUT_SECONDS = 2
-_CANCEL_SECONDS = 0.2
 
 
 def channel_of(mailbox_id: int) -> str:
@@ -114,15 +114,14 @@ class RedisWakeups:
     async def run(self) -> None:
         """Publish and receive until cancelled; then close."""
         try:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._publish())
-                tasks.create_task(self._receive())
+            async with running(self._publish(), self._receive()):
+                await asyncio.get_running_loop().create_future()  # for ever
         finally:
             with suppress(*FAILURES):
                 await self._publisher.aclose()
 
     async def _publish(self) -> None:
-        while not _cancelled():
+        while True:
             batch = [await self._unpublished.get()]
             while len(batch) < _MAX_BATCH and not self._unpublished.empty():
                 batch.append(self._unpublished.get_nowait())
@@ -142,7 +141,7 @@ class RedisWakeups:
             await pipeline.execute()
 
     async def _receive(self) -> None:
-        while not _cancelled():
+        while True:
             client = connect(self._url, timeout=None, connect_timeout=_TIMEOUT_SECONDS)
             try:
                 if isinstance(client, RedisCluster):
@@ -188,11 +187,7 @@ class Subscriptions:
         return self
 
     async def __aexit__(self, *_error: object) -> None:
-        reading = set(self._tasks)
-        while reading:  # redis-py can swallow a cancellation
-            for task in reading:
-                task.cancel()
-            _, reading = await asyncio.wait(reading, timeout=_CANCEL_SECONDS)
+        await end(self._tasks)
         for subscription in self._nodes.values():
             with suppress(*FAILURES):
                 await subscription.aclose()  # type: ignore[no-untyped-call]  # redis-py has no types there
@@ -253,9 +248,3 @@ class Subscriptions:
                 self._deliver(channel, message["data"])
             case "sunsubscribe" if channel in self._wanted:
                 self.broken.set()  # the slot has moved to another node
-
-
-def _cancelled() -> bool:
-    """Whether this task was told to end: redis-py can swallow that while it waits for an answer."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -29,6 +29,7 @@ from messaging.relay.delivery.wakeups import (
 from messaging.relay.http import NO_CONTENT, Answer, Call, Caller, Dispatcher
 from messaging.relay.keys.service import KeyService
 from messaging.relay.logs import get_logger
+from messaging.relay.tasks import end
 from messaging.wire import frames
 from messaging.wire.errors import MalformedFrame
 from messaging.wire.limits import MAX_FRAME, MAX_MARKER
@@ -187,8 +188,7 @@ class ChatSocket:
                 await self._over  # not asyncio.wait: what that holds, each idle socket would
             finally:
                 if self._delivery is not None:
-                    self._delivery.cancel()
-                    await asyncio.wait([self._delivery])
+                    await end([self._delivery])
                 if self._code is CloseCode.NORMAL:  # the peer ended it
                     outbound.abandoned()
 
