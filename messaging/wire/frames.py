@@ -43,25 +43,27 @@ Frame = Request | Response
 
 def encode_frame(frame: Frame) -> bytes:
     """The bytes of one binary WebSocket message."""
+    message = pb.Frame()
     match frame:
         case Request():
-            return pb.Frame(
-                type=pb.Frame.REQUEST,
-                request=pb.Request(
-                    id=frame.id, verb=frame.verb, path=frame.path, headers=_lines(frame.headers), body=frame.body
-                ),
-            ).SerializeToString()
+            message.type = pb.Frame.REQUEST
+            request = message.request
+            request.id = frame.id
+            request.verb = frame.verb
+            request.path = frame.path
+            request.headers.extend(_lines(frame.headers))
+            if frame.body is not None:
+                request.body = frame.body
         case Response():
-            return pb.Frame(
-                type=pb.Frame.RESPONSE,
-                response=pb.Response(
-                    id=frame.id,
-                    status=frame.status,
-                    message=frame.message,
-                    headers=_lines(frame.headers),
-                    body=frame.body,
-                ),
-            ).SerializeToString()
+            message.type = pb.Frame.RESPONSE
+            response = message.response
+            response.id = frame.id
+            response.status = frame.status
+            response.message = frame.message
+            response.headers.extend(_lines(frame.headers))
+            if frame.body is not None:
+                response.body = frame.body
+    return message.SerializeToString()
 
 
 def decode_frame(data: bytes) -> Frame:

@@ -25,7 +25,7 @@ from messaging.relay.logs import get_logger
 from messaging.relay.messages.append import Append, Place, append
 from messaging.relay.messages.tables import forget_envelopes, take_envelopes
 
-BOUNDS = Bounds(batch_items=2000, batch_bytes=0, waiting_items=200_000, waiting_bytes=1)
+BOUNDS = Bounds(batch_items=2000, batch_bytes=0, waiting_items=200_000, waiting_bytes=1, delay_seconds=0.01)
 ATTEMPTS = 3
 RETRY_SECONDS = 1
 SETTLE_SECONDS = 1

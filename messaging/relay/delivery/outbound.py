@@ -1,13 +1,14 @@
 """Carries out what a ``DeliveryStream`` decides for one device: pages in, envelopes out, acknowledged ones deleted.
 
-One task writes; the next page is read when the last one is written, so that a slow device costs one page of memory.
+What is due is written at once while the device reads as fast as it gets. For a device that does not, and for pages, one task
+writes; the next page is read when the last one is written, so that a slow device costs one page of memory.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Protocol
 
 from messaging.relay.delivery.acknowledgements import Acknowledgements
 from messaging.relay.delivery.mailbox import Mailboxes
@@ -45,6 +46,7 @@ NOTICES_HEADER = "X-Subrosa-Notices"
 RESUME_HEADER = "X-Subrosa-Resume-After"
 STORIES_HEADER = "X-Signal-Receive-Stories"
 
+FRAME_BYTES = 512  # of a frame, beside the envelope in it
 MAX_KEPT = 16  # envelopes, of those that were just committed, that wait to be written to one device
 
 _Sendable = SendEnvelope | SendQueueEmpty | SendGap | SendMarker
@@ -95,6 +97,19 @@ class Wishes:
         )
 
 
+class Wire(Protocol):
+    """Where frames go."""
+
+    def has_room(self, size: int) -> bool:
+        """Whether ``size`` bytes can be written without waiting for the device to read."""
+
+    def send_now(self, frame: frames.Request) -> None:
+        """Write a frame that there is room for."""
+
+    async def send(self, frame: frames.Request) -> None:
+        """Write a frame, and wait while the device does not read."""
+
+
 @dataclass(slots=True)
 class Unfinished:
     """Tasks that outlive the socket that began them."""
@@ -113,11 +128,16 @@ class Unfinished:
             await asyncio.wait(set(self.tasks))
 
 
+def _size_of(action: _Sendable) -> int:
+    """At least as many bytes as its frame has."""
+    return FRAME_BYTES + (len(action.data) if isinstance(action, SendEnvelope) else 0)
+
+
 class Outbound:
     """The delivery side of one socket.
 
-    ``send`` writes a frame, and waits while the device does not read; ``connected`` hears the connection's number; ``wake`` is
-    called when :meth:`run` has something to do. There are as many of these as sockets: they are kept small.
+    ``wire`` writes frames; ``connected`` hears the connection's number; ``wake`` is called when :meth:`run` has something to do.
+    There are as many of these as sockets: they are kept small.
     """
 
     __slots__ = (
@@ -130,11 +150,12 @@ class Outbound:
         "_page",
         "_receipts",
         "_receiver",
-        "_send",
+        "_running",
         "_stream",
         "_tag",
         "_unfinished",
         "_wake",
+        "_wire",
         "_wishes",
     )
 
@@ -144,7 +165,7 @@ class Outbound:
         wishes: Wishes,
         mailboxes: Mailboxes,
         acknowledgements: Acknowledgements,
-        send: Callable[[frames.Request], Awaitable[None]],
+        wire: Wire,
         connected: Callable[[int], None],
         wake: Callable[[], None],
         unfinished: Unfinished,
@@ -154,12 +175,13 @@ class Outbound:
         self._wishes = wishes
         self._mailboxes = mailboxes
         self._acknowledgements = acknowledgements
-        self._send = send
+        self._wire = wire
         self._connected = connected
         self._wake = wake
         self._unfinished = unfinished
         self._now = now
         self._opened = False
+        self._running = False
         self._tag = _tag(receiver.mailbox_id)
         self._stream = DeliveryStream()
         self._outbox: list[_Sendable] = []
@@ -192,7 +214,7 @@ class Outbound:
     async def note(self, path: str, body: bytes) -> None:
         """Tell the device something that is no part of the stream."""
         headers = {TIMESTAMP_HEADER: str(self._now())}
-        await self._send(frames.Request(self._stream.next_request_id(), "PUT", path, headers, body))
+        await self._wire.send(frames.Request(self._stream.next_request_id(), "PUT", path, headers, body))
 
     async def run(self) -> None:
         """Send what is due, and return when there is nothing left; ``wake`` says when there is something again.
@@ -202,15 +224,20 @@ class Outbound:
         Raises:
             MailboxGone: the device was registered anew meanwhile.
         """
-        if not self._opened:
-            await self._open()
-            self._opened = True
-        while self._outbox or self._page is not None:
-            for action in self._taken():
-                await self._send_one(action)
-            if self._page is not None:
-                page, self._page = self._page, None
-                self._do(PageRead(await self._mailboxes.read_page(self._receiver.mailbox_id, page)))
+        self._running = True
+        try:
+            if not self._opened:
+                await self._open()
+                self._opened = True
+            while self._outbox or self._page is not None:
+                for action in self._taken():
+                    if not self._send_now(action):
+                        await self._send(action)
+                if self._page is not None:
+                    page, self._page = self._page, None
+                    self._do(PageRead(await self._mailboxes.read_page(self._receiver.mailbox_id, page)))
+        finally:
+            self._running = False
 
     def _taken(self) -> list[_Sendable]:
         taken, self._outbox = self._outbox, []
@@ -228,16 +255,28 @@ class Outbound:
         self._do(GapsFound(opened.gaps))
         self._do(Started(opened.last_sequence, resume_after or 0))
 
-    async def _send_one(self, action: _Sendable) -> None:
+    def _send_now(self, action: _Sendable) -> bool:
+        """Send, unless it takes waiting."""
+        if not self._wire.has_room(_size_of(action)):
+            return False
+        if self._is_wanted(action):
+            self._wire.send_now(self._request(action))
+        return True
+
+    async def _send(self, action: _Sendable) -> None:
+        if self._is_wanted(action):
+            await self._wire.send(self._request(action))
+
+    def _is_wanted(self, action: _Sendable) -> bool:
         if isinstance(action, SendEnvelope):
             envelope = summarise_envelope(action.data)
             if envelope.story and not self._wishes.stories:
                 self._do(Answered(action.request_id, accepted=True))  # it does not want stories: they are dropped
-                return
+                return False
             due = receipt_due(envelope, self._receiver)
             if due is not None:
                 self._receipts[action.sequence] = due
-        await self._send(self._request(action))
+        return True
 
     def _request(self, action: _Sendable) -> frames.Request:
         headers = {TIMESTAMP_HEADER: str(self._now())}
@@ -265,7 +304,7 @@ class Outbound:
                     self._unfinished.start(self._fail(sequence))
                 case ForgetGap(first):
                     self._unfinished.start(self._mailboxes.forget_gap(self._receiver.mailbox_id, first))
-                case _:
+                case _ if self._running or self._outbox or not self._send_now(action):
                     self._outbox.append(action)
                     self._wake()
 

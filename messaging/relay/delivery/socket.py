@@ -13,6 +13,7 @@ from enum import IntEnum
 from http import HTTPStatus
 
 from aiohttp import WSMsgType, web
+from aiohttp.base_protocol import BaseProtocol
 
 from messaging.relay.accounts.authentication import Authentication
 from messaging.relay.delivery.acknowledgements import Acknowledgements
@@ -29,7 +30,7 @@ from messaging.relay.delivery.wakeups import (
 from messaging.relay.http import NO_CONTENT, Answer, Call, Caller, Dispatcher
 from messaging.relay.keys.service import KeyService
 from messaging.relay.logs import get_logger
-from messaging.relay.tasks import end
+from messaging.relay.tasks import end, finish_now
 from messaging.wire import frames
 from messaging.wire.errors import MalformedFrame
 from messaging.wire.limits import MAX_FRAME, MAX_MARKER
@@ -40,6 +41,9 @@ CLOSING_SECONDS = 5
 CLOSED_AT_ONCE = 200
 CLOSING_PAUSE_SECONDS = 0.1
 MAX_RUNNING_REQUESTS = 16
+UNREAD_BYTES = (
+    32 * 1024
+)  # that a connection may hold before its peer reads: half of what makes the event loop call a halt
 SET_MARKER_PATH = "/v1/messages/marker/"
 PREKEYS_LOW_PATH = "/api/v1/keys/low"
 
@@ -82,7 +86,7 @@ class Sockets:
             timeout=CLOSING_SECONDS, heartbeat=HEARTBEAT_SECONDS, max_msg_size=MAX_FRAME, compress=False
         )
         await websocket.prepare(request)
-        socket = ChatSocket(self, websocket, caller, call.remote, Wishes.read(call.headers))
+        socket = ChatSocket(self, websocket, request.protocol, caller, call.remote, Wishes.read(call.headers))
         self.open.add(socket)
         try:
             if self.stopping.is_set():
@@ -121,6 +125,7 @@ class ChatSocket:
         "_latest",
         "_outbound",
         "_over",
+        "_protocol",
         "_reading",
         "_remote",
         "_requests",
@@ -134,6 +139,7 @@ class ChatSocket:
         self,
         sockets: Sockets,
         websocket: web.WebSocketResponse,
+        protocol: BaseProtocol,
         caller: Caller | None,
         remote: str,
         wishes: Wishes,
@@ -142,6 +148,7 @@ class ChatSocket:
         self._delivery: asyncio.Task[None] | None = None
         self._sockets = sockets
         self._websocket = websocket
+        self._protocol = protocol
         self._caller = caller
         self._remote = remote
         self._wants_prekeys = wishes.prekeys
@@ -160,7 +167,7 @@ class ChatSocket:
                 wishes,
                 sockets.mailboxes,
                 sockets.acknowledgements,
-                self._send,
+                self,
                 self._connected,
                 self._wake,
                 sockets.unfinished,
@@ -226,7 +233,7 @@ class ChatSocket:
             body = request.body or b""
             call = Call(request.verb, request.path, request.headers, body, self._remote, self._caller)
             answer = await self._mark(call) or await self._sockets.dispatcher.answer(call)
-            await self._send(response_frame(request.id, answer))
+            await self.send(response_frame(request.id, answer))
         finally:
             self._requests.release()
 
@@ -254,8 +261,19 @@ class ChatSocket:
         except Exception as error:  # noqa: BLE001 - a hint: the device can still ask
             get_logger().warning("counts_not_sent", error=type(error).__name__)
 
-    async def _send(self, frame: frames.Frame) -> None:
+    def has_room(self, size: int) -> bool:
+        """Whether the connection takes ``size`` bytes without waiting for its peer to read."""
+        transport = self._protocol.transport
+        return transport is not None and transport.get_write_buffer_size() + size <= UNREAD_BYTES
+
+    def send_now(self, frame: frames.Frame) -> None:
+        """Write a frame that there is room for, without a task for it."""
         with suppress(ConnectionError):  # the reading side sees that the peer is gone, and ends the socket
+            finish_now(self._websocket.send_bytes(frames.encode_frame(frame)))
+
+    async def send(self, frame: frames.Frame) -> None:
+        """Write a frame, and wait while the peer does not read."""
+        with suppress(ConnectionError):
             await self._websocket.send_bytes(frames.encode_frame(frame))
 
     def _wake(self) -> None:
@@ -270,8 +288,11 @@ class ChatSocket:
         except MailboxGone:
             self.close(CloseCode.CREDENTIALS_REPLACED)
         except Exception as error:  # noqa: BLE001 - whatever it is: the device connects again and gets the same envelopes
-            get_logger().error("delivery_failed", error=type(error).__name__)
-            self.close(CloseCode.FAULT)
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        get_logger().error("delivery_failed", error=type(error).__name__)
+        self.close(CloseCode.FAULT)
 
     def _connected(self, connection: int) -> None:
         self._connection = connection
@@ -292,7 +313,10 @@ class ChatSocket:
         match notice:
             case MailArrived(sequence, data) if self._outbound is not None:
                 self._arrived = sequence
-                self._outbound.queued(sequence, data)
+                try:
+                    self._outbound.queued(sequence, data)
+                except Exception as error:  # noqa: BLE001 - no concern of whoever has just stored the envelope
+                    self._fail(error)
             case ConnectedElsewhere(connection):
                 self._latest = max(self._latest, connection)
                 self._give_way()

@@ -162,18 +162,20 @@ class DeliveryStream:
     def receive(self, event: Event) -> list[Action]:
         """What to do about ``event``. An answer to nothing that we asked is ignored, as Signal-Server does."""
         match event:
-            case Started(last_sequence, after):
-                self._backlog = last_sequence
-                self._started = True
-                self._known = max(self._known, last_sequence)
-                self._position = min(after, last_sequence)
-                return [*self._read(), *self._arrived()]
+            case Answered(request_id, accepted):
+                return self._answered(request_id, accepted=accepted)
             case Queued(sequence, bytes() as data) if self._is_next(sequence):
                 self._known = self._position = sequence
                 return [self._send(StoredEnvelope(sequence, data))]
             case Queued(sequence):
                 self._known = max(self._known, sequence)
                 return self._read()
+            case Started(last_sequence, after):
+                self._backlog = last_sequence
+                self._started = True
+                self._known = max(self._known, last_sequence)
+                self._position = min(after, last_sequence)
+                return [*self._read(), *self._arrived()]
             case PageRead(envelopes):
                 return self._page_read(envelopes)
             case GapsFound(gaps):
@@ -182,8 +184,6 @@ class DeliveryStream:
                 self._known = max(self._known, event.sequence)
                 self._markers.append(event)
                 return [*self._read(), *self._arrived()]
-            case Answered(request_id, accepted):
-                return self._answered(request_id, accepted=accepted)
 
     @property
     def oldest_unacknowledged(self) -> int | None:

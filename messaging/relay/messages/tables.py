@@ -6,7 +6,6 @@ the order of numbers is the order in which envelopes become visible, so a reader
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -25,7 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import Mapped, mapped_column
 
-from messaging.relay.database import Base, RowId, in_sqlite
+from messaging.relay.database import Base, RowId, in_postgresql, in_sqlite
 from messaging.wire.envelope import content_field
 from messaging.wire.limits import MAX_DELIVERIES
 
@@ -198,28 +197,29 @@ async def delete_envelopes(db: AsyncConnection, mailbox_id: int, sequences: Coll
     return sorted(await db.scalars(gone))
 
 
+# By place on the disk, and looked up one by one: a join could be planned as a reading of the whole table.
 _FORGET = """
-DELETE FROM envelopes e USING unnest($1::bigint[], $2::bigint[]) AS k(box, sequence)
-WHERE e.mailbox_id = k.box AND e.sequence = k.sequence
+DELETE FROM envelopes WHERE ctid = ANY (ARRAY(
+    SELECT e.ctid FROM unnest($1::bigint[], $2::bigint[]) AS k(box, sequence)
+    CROSS JOIN LATERAL (SELECT ctid FROM envelopes WHERE mailbox_id = k.box AND sequence = k.sequence OFFSET 0) e
+))
 """
 
 
 async def forget_envelopes(db: AsyncConnection, places: Sequence[tuple[int, int]]) -> None:
     """Forget envelopes of many mailboxes, by mailbox and sequence."""
-    if db.dialect.name != "postgresql":
+    if db.dialect.name == "postgresql":
+        await in_postgresql(db, _FORGET, *zip(*sorted(places), strict=True))
+    else:
         await take_envelopes(db, places)
-        return
-    connection: Any = (await db.get_raw_connection()).driver_connection
-    await connection.execute(_FORGET, *zip(*sorted(places), strict=True))
 
 
 async def take_envelopes(db: AsyncConnection, places: Sequence[tuple[int, int]]) -> set[tuple[int, int]]:
     """The same; returns those that were there."""
     ordered = sorted(places)
     if db.dialect.name == "postgresql":
-        connection: Any = (await db.get_raw_connection()).driver_connection
-        query = f"{_FORGET} RETURNING e.mailbox_id, e.sequence"
-        return {tuple(row) for row in await connection.fetch(query, *zip(*ordered, strict=True))}
+        gone = f"{_FORGET} RETURNING mailbox_id, sequence"
+        return {tuple(row) for row in await in_postgresql(db, gone, *zip(*ordered, strict=True))}
     one = "DELETE FROM envelopes WHERE mailbox_id = ? AND sequence = ?"
     return await in_sqlite(
         db, lambda connection: {place for place in ordered if connection.execute(one, place).rowcount > 0}
