@@ -58,12 +58,21 @@ class LocalBuckets:
         return self.take_now(key, bucket, amount)
 
     def take_now(self, key: BucketKey, bucket: Bucket, amount: float) -> Level:
-        """The same, without waiting."""
+        """The same."""
         now = self._clock()
-        tokens, since = self._levels.pop(key, (bucket.size, now))
-        tokens = min(bucket.size, tokens + (now - since) / bucket.refill)
+        size, refill, _ = bucket
+        known = self._levels.get(key)
+        if known is None:
+            tokens = size
+        else:
+            self._levels.move_to_end(key)
+            tokens, since = known
+            tokens += (now - since) / refill
+            if tokens > size:
+                tokens = size
         taken = tokens >= amount
-        tokens -= amount if taken else 0
+        if taken:
+            tokens -= amount
         self._levels[key] = (tokens, now)
         if len(self._levels) > self._capacity:
             self._levels.popitem(last=False)
@@ -86,6 +95,9 @@ class RedisBuckets:
         self._redis = connect(url, timeout=REDIS_TIMEOUT_SECONDS, connect_timeout=REDIS_TIMEOUT_SECONDS)
         self._take = self._redis.register_script(_TAKE)
         self._away_until = 0.0
+
+    def take_now(self, _key: BucketKey, _bucket: Bucket, _amount: float) -> None:
+        """It always takes waiting."""
 
     async def take(self, key: BucketKey, bucket: Bucket, amount: float) -> Level:
         """Take tokens in one call.
@@ -143,8 +155,12 @@ class SettledBuckets:
         Raises:
             BucketsAway: Redis does not answer, for a bucket that does not fail open.
         """
+        return self.take_now(key, bucket, amount) or await self._together.take(key, bucket, amount)
+
+    def take_now(self, key: BucketKey, bucket: Bucket, amount: float) -> Level | None:
+        """Take tokens of a bucket that fails open."""
         if not bucket.fail_open:
-            return await self._together.take(key, bucket, amount)
+            return None
         level = self._here.take_now(key, bucket, amount)
         if level.taken and amount > 0:
             before = self._spent.get(key)

@@ -36,7 +36,7 @@ class GrantBook:
 
     def find(self, account: int, limit: Limit) -> Bucket | None:
         """What was granted to an account."""
-        return self._grants.get((account, limit.value))
+        return self._grants.get((account, limit))
 
     async def read(self) -> None:
         """Read all grants."""

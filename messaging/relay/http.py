@@ -224,17 +224,47 @@ class Route:
     doc: Doc
 
 
+@dataclass(slots=True)
+class _Node:
+    """A place in the tree of templates of one verb: what is below it, said literally or by a parameter."""
+
+    literal: "dict[str, _Node]" = field(default_factory=dict)
+    parameter: "_Node | None" = None
+    route: Route | None = None
+    names: tuple[tuple[int, str], ...] = ()  # of its parameters, with the places of their segments
+
+    def add(self, route: Route) -> None:
+        """Make the way to ``route``."""
+        node, names = self, []
+        for place, segment in enumerate(_segments(route.template)):
+            if segment.startswith("{"):
+                names.append((place, segment[1:-1]))
+                node.parameter = node = node.parameter or _Node()
+            else:
+                node = node.literal.setdefault(segment, _Node())
+        node.route, node.names = route, tuple(names)
+
+    def find(self, segments: list[str], start: int = 0) -> "_Node | None":
+        """Where ``segments`` lead from ``start``; what is said literally comes before what a parameter may stand for."""
+        node = self
+        for place in range(start, len(segments)):
+            literal = node.literal.get(segments[place])
+            if literal is not None and node.parameter is not None:
+                return literal.find(segments, place + 1) or node.parameter.find(segments, place + 1)
+            following = literal or node.parameter
+            if following is None:
+                return None
+            node = following
+        return None if node.route is None else node
+
+
 class Router:
-    """Which handler a path means. A trailing slash is not part of a path; a template says its first segment literally."""
+    """Which handler a path means. A trailing slash is not part of a path."""
 
     def __init__(self, routes: Iterable[Route]) -> None:
-        by_template: dict[tuple[str, ...], dict[str, Route]] = {}
+        self._by_verb: dict[str, _Node] = {}
         for route in routes:
-            by_template.setdefault(_segments(route.template), {})[route.verb] = route
-        self._found: dict[tuple[int, str, str], list[tuple[tuple[str, ...], dict[str, Route]]]] = {}
-        # What is said literally comes before what a parameter may stand for.
-        for template, by_verb in sorted(by_template.items(), key=lambda item: [s.startswith("{") for s in item[0]]):
-            self._found.setdefault(_start(template), []).append((template, by_verb))
+            self._by_verb.setdefault(route.verb, _Node()).add(route)
 
     def find(self, verb: str, path: str) -> tuple[Route, dict[str, str]]:
         """The route and the path's parameters.
@@ -243,39 +273,16 @@ class Router:
             NoSuchPath: no template matches.
             MethodNotAllowed: a template matches, but not for this verb.
         """
-        segments, allowed = _segments(path), set[str]()
-        size, first, second = _start(segments)
-        for start in ((size, first, second), (size, first, "{")):
-            for template, by_verb in self._found.get(start, ()):
-                parameters = _match(template, segments)
-                if parameters is not None:
-                    if verb in by_verb:
-                        return by_verb[verb], parameters
-                    allowed |= by_verb.keys()
-        if allowed:
-            raise MethodNotAllowed(allowed)
-        raise NoSuchPath
+        segments, root = _segments(path), self._by_verb.get(verb)
+        found = None if root is None else root.find(segments)
+        if found is None or found.route is None:
+            allowed = {each for each, node in self._by_verb.items() if node.find(segments) is not None}
+            raise MethodNotAllowed(allowed) if allowed else NoSuchPath
+        return found.route, {name: unquote(segments[place]) for place, name in found.names}
 
 
-def _start(segments: tuple[str, ...]) -> tuple[int, str, str]:
-    """How many segments, and the first two; ``{`` for a parameter."""
-    second = segments[1] if len(segments) > 1 else ""
-    return len(segments), segments[0], "{" if second.startswith("{") else second
-
-
-def _match(template: tuple[str, ...], segments: tuple[str, ...]) -> dict[str, str] | None:
-    parameters = {}
-    for expected, found in zip(template, segments, strict=True):
-        if expected == found:
-            continue
-        if expected[:1] != "{":
-            return None
-        parameters[expected[1:-1]] = unquote(found) if "%" in found else found
-    return parameters
-
-
-def _segments(path: str) -> tuple[str, ...]:
-    return tuple(path.strip("/").split("/"))
+def _segments(path: str) -> list[str]:
+    return path.strip("/").split("/")
 
 
 class Dispatcher:
@@ -294,7 +301,9 @@ class Dispatcher:
         """Find the handler, run it, and turn what it raises into an answer."""
         with usage_noted() as usage:
             answer = await self._answer(call)
-        return Answer(answer.status, answer.body, {**answer.headers, **headers_of(usage), **self._time()})
+        return Answer(
+            answer.status, answer.body, {**answer.headers, **headers_of(usage), TIMESTAMP_HEADER: str(self._now())}
+        )
 
     async def admit(self, call: Call) -> None:
         """Count a request, or a socket that is to be opened.
@@ -306,10 +315,7 @@ class Dispatcher:
 
     def stamped(self, answer: Answer) -> Answer:
         """``answer`` with the time, which libsignal wants on each."""
-        return Answer(answer.status, answer.body, {**answer.headers, **self._time()})
-
-    def _time(self) -> dict[str, str]:
-        return {TIMESTAMP_HEADER: str(self._now())}
+        return Answer(answer.status, answer.body, {**answer.headers, TIMESTAMP_HEADER: str(self._now())})
 
     async def _answer(self, call: Call) -> Answer:
         started, template = time.perf_counter(), "unknown"

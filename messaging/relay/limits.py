@@ -13,7 +13,7 @@ from enum import StrEnum
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from messaging.relay.errors import RateLimited, StartupError, Unavailable
 from messaging.relay.logs import get_logger
@@ -52,8 +52,7 @@ class Limit(StrEnum):
     ATTACHMENT_BYTES = "attachmentCreateBytes"  # uploading account
 
 
-@dataclass(frozen=True, slots=True)
-class Bucket:
+class Bucket(NamedTuple):
     """``size`` at once, then one every ``refill`` seconds. ``fail_open``: what happens while levels cannot be read."""
 
     size: float
@@ -133,8 +132,7 @@ def read_limits(path: Path | None) -> dict[Limit, Bucket]:
     return buckets
 
 
-@dataclass(slots=True)
-class Level:
+class Level(NamedTuple):
     """How full a bucket is after a call took from it, or could not (``taken``)."""
 
     tokens: float
@@ -164,6 +162,9 @@ class BucketNames:
 class Buckets(Protocol):
     """Keeps the levels of all buckets; the clock is its own."""
 
+    def take_now(self, key: "BucketKey", bucket: Bucket, amount: float) -> Level | None:
+        """Like :meth:`take`, where that takes no waiting; else ``None``, and nothing is taken."""
+
     async def take(self, key: "BucketKey", bucket: Bucket, amount: float) -> Level:
         """Take ``amount`` tokens, or none if there are not as many; 0 only looks. One step, however many ask at once.
 
@@ -175,8 +176,7 @@ class Buckets(Protocol):
         """Close what is open."""
 
 
-@dataclass(slots=True)
-class Usage:
+class Usage(NamedTuple):
     """What one call knows of a bucket: for headers and for quotas."""
 
     limit: Limit
@@ -186,7 +186,7 @@ class Usage:
     @property
     def remaining(self) -> int:
         """Whole tokens that are left."""
-        return max(0, math.floor(self.tokens))
+        return max(0, int(self.tokens))
 
     @property
     def reset(self) -> int:
@@ -217,8 +217,8 @@ def headers_of(usage: list[Usage]) -> dict[str, str]:
     """``RateLimit-Policy`` and ``RateLimit`` for the buckets used (draft-ietf-httpapi-ratelimit-headers-10)."""
     if not usage:
         return {}
-    policies = ", ".join([_policy_of(each.limit, each.bucket) for each in usage])
-    levels = ", ".join([f'"{each.limit.value}";r={each.remaining};t={each.reset}' for each in usage])
+    policies = ", ".join([_policy_of(limit, bucket) for limit, bucket, _ in usage])
+    levels = ", ".join([f'"{each.limit}";r={each.remaining};t={each.reset}' for each in usage])
     return {"RateLimit-Policy": policies, "RateLimit": levels}
 
 
@@ -243,14 +243,16 @@ class RateLimits:
             Unavailable: the levels cannot be had, and this limit does not fail open.
         """
         bucket = self._bucket(limit, account)
-        wanted = min(amount, bucket.size)  # what is larger than the bucket passes when it is full
-        try:
-            level = await self.store.take((limit, *key), bucket, wanted)
-        except BucketsAway:
-            get_logger().warning("limits_away")
-            if bucket.fail_open:
-                return
-            raise Unavailable from None
+        wanted = min(bucket.size, amount)  # what is larger passes when the bucket is full
+        level = self.store.take_now((limit, *key), bucket, wanted)
+        if level is None:
+            try:
+                level = await self.store.take((limit, *key), bucket, wanted)
+            except BucketsAway:
+                get_logger().warning("limits_away")
+                if bucket.fail_open:
+                    return
+                raise Unavailable from None
         noted = _used.get()
         if noted is not None:
             noted.append(Usage(limit, bucket, level.tokens))
@@ -274,5 +276,4 @@ class RateLimits:
         return usages
 
     def _bucket(self, limit: Limit, account: int | None) -> Bucket:
-        granted = None if account is None else self.grants(account, limit)
-        return granted or self.buckets[limit]
+        return (account is not None and self.grants(account, limit)) or self.buckets[limit]

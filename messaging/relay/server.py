@@ -76,8 +76,11 @@ class Entrance:
 
 async def _read(request: web.BaseRequest) -> bytes:
     try:
-        if request.content.is_eof():
-            return await request.read()  # it is all there: no need of a timer
+        if request.content.is_eof():  # it is all there: no need of a timer
+            body = request.content.read_nowait()
+            if len(body) > MAX_BODY:
+                raise TooLarge
+            return body
         async with asyncio.timeout(BODY_SECONDS):
             return await request.read()
     except TimeoutError:

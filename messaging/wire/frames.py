@@ -74,14 +74,13 @@ def decode_frame(data: bytes) -> Frame:
     """
     try:
         frame = pb.Frame.FromString(data)
-        if frame.type != pb.Frame.RESPONSE or frame.response.headers or not isinstance(frame.response.message, str):
-            check_strings(frame)  # an acknowledgement, which is most of what comes, has nothing more to check
+        if frame.type == pb.Frame.RESPONSE and frame.HasField("response"):
+            return _response(frame.response)
+        check_strings(frame)
     except (DecodeError, MalformedField):
         raise MalformedFrame("a frame that is not protobuf") from None
     if frame.type == pb.Frame.REQUEST and frame.HasField("request"):
         return _request(frame.request)
-    if frame.type == pb.Frame.RESPONSE and frame.HasField("response"):
-        return _response(frame.response)
     raise MalformedFrame("a frame that is neither request nor response")
 
 
@@ -93,10 +92,13 @@ def _request(request: pb.Request) -> Request:
 
 
 def _response(response: pb.Response) -> Response:
-    if not 100 <= response.status <= 599:
+    message, headers, status = response.message, response.headers, response.status
+    if headers or not isinstance(message, str):  # an acknowledgement, which is most of what comes, has no headers
+        check_strings(response)
+    if not 100 <= status <= 599:
         raise MalformedFrame("a response without status")
     body = response.body if response.HasField("body") else None
-    return Response(response.id, response.status, response.message, _headers(response.headers), body)
+    return Response(response.id, status, message, _headers(headers) if headers else NO_HEADERS, body)
 
 
 def _lines(headers: Mapping[str, str]) -> list[str]:

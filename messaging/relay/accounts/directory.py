@@ -60,28 +60,28 @@ class Directory:
         self._capacity = capacity
         self._entries: OrderedDict[ServiceId, Entry] = OrderedDict()
 
-    async def find(self, service_id: ServiceId, *, fresh: bool) -> Entry | None:
-        """The account that ``service_id`` names; ``fresh``: as it is now in the database."""
-        known = None if fresh else self._known(service_id)
-        return known or (await self._read([service_id])).get(service_id)
+    async def read(self, service_id: ServiceId) -> Entry | None:
+        """The account that ``service_id`` names, as it is now in the database."""
+        return (await self._read([service_id])).get(service_id)
 
     async def find_all(self, service_ids: Iterable[ServiceId], *, fresh: bool) -> dict[ServiceId, Entry]:
         """Those of the accounts that exist."""
         wanted = list(service_ids)
-        found = {} if fresh else {each: entry for each in wanted if (entry := self._known(each)) is not None}
+        found = {} if fresh else {each: entry for each in wanted if (entry := self.known(each)) is not None}
         missing = [each for each in wanted if each not in found]
         return found | await self._read(missing) if missing else found
 
-    def forget(self) -> None:
-        """Forget all entries."""
-        self._entries.clear()
-
-    def _known(self, service_id: ServiceId) -> Entry | None:
+    def known(self, service_id: ServiceId) -> Entry | None:
+        """The account, if it is in memory."""
         entry = self._entries.get(service_id)
         if entry is None or self._clock() - entry.read_at > MAX_AGE_SECONDS:
             return None
         self._entries.move_to_end(service_id)
         return entry
+
+    def forget(self) -> None:
+        """Forget all entries."""
+        self._entries.clear()
 
     async def _read(self, service_ids: list[ServiceId]) -> dict[ServiceId, Entry]:
         now = self._clock()

@@ -46,7 +46,6 @@ NOTICES_HEADER = "X-Subrosa-Notices"
 RESUME_HEADER = "X-Subrosa-Resume-After"
 STORIES_HEADER = "X-Signal-Receive-Stories"
 
-FRAME_BYTES = 512  # of a frame, beside the envelope in it
 MAX_KEPT = 16  # envelopes, of those that were just committed, that wait to be written to one device
 
 _Sendable = SendEnvelope | SendQueueEmpty | SendGap | SendMarker
@@ -100,13 +99,10 @@ class Wishes:
 class Wire(Protocol):
     """Where frames go."""
 
-    def has_room(self, size: int) -> bool:
-        """Whether ``size`` bytes can be written without waiting for the device to read."""
+    def send_now(self, frame: bytes) -> bool:
+        """Write a frame; ``False``, and nothing is written, if the device would have to read first."""
 
-    def send_now(self, frame: frames.Request) -> None:
-        """Write a frame that there is room for."""
-
-    async def send(self, frame: frames.Request) -> None:
+    async def send(self, frame: bytes) -> None:
         """Write a frame, and wait while the device does not read."""
 
 
@@ -126,11 +122,6 @@ class Unfinished:
         """Wait until nothing is left."""
         while self.tasks:
             await asyncio.wait(set(self.tasks))
-
-
-def _size_of(action: _Sendable) -> int:
-    """At least as many bytes as its frame has."""
-    return FRAME_BYTES + (len(action.data) if isinstance(action, SendEnvelope) else 0)
 
 
 class Outbound:
@@ -214,7 +205,9 @@ class Outbound:
     async def note(self, path: str, body: bytes) -> None:
         """Tell the device something that is no part of the stream."""
         headers = {TIMESTAMP_HEADER: str(self._now())}
-        await self._wire.send(frames.Request(self._stream.next_request_id(), "PUT", path, headers, body))
+        await self._wire.send(
+            frames.encode_frame(frames.Request(self._stream.next_request_id(), "PUT", path, headers, body))
+        )
 
     async def run(self) -> None:
         """Send what is due, and return when there is nothing left; ``wake`` says when there is something again.
@@ -231,8 +224,9 @@ class Outbound:
                 self._opened = True
             while self._outbox or self._page is not None:
                 for action in self._taken():
-                    if not self._send_now(action):
-                        await self._send(action)
+                    frame = self._frame(action)
+                    if frame is not None and not self._wire.send_now(frame):
+                        await self._wire.send(frame)
                 if self._page is not None:
                     page, self._page = self._page, None
                     self._do(PageRead(await self._mailboxes.read_page(self._receiver.mailbox_id, page)))
@@ -256,57 +250,56 @@ class Outbound:
         self._do(Started(opened.last_sequence, resume_after or 0))
 
     def _send_now(self, action: _Sendable) -> bool:
-        """Send, unless it takes waiting."""
-        if not self._wire.has_room(_size_of(action)):
+        """Send, unless something is before it or the device has to read first."""
+        if self._running or self._outbox:
             return False
-        if self._is_wanted(action):
-            self._wire.send_now(self._request(action))
-        return True
+        frame = self._frame(action)
+        return frame is None or self._wire.send_now(frame)
 
-    async def _send(self, action: _Sendable) -> None:
-        if self._is_wanted(action):
-            await self._wire.send(self._request(action))
-
-    def _is_wanted(self, action: _Sendable) -> bool:
-        if isinstance(action, SendEnvelope):
-            envelope = summarise_envelope(action.data)
-            if envelope.story and not self._wishes.stories:
-                self._do(Answered(action.request_id, accepted=True))  # it does not want stories: they are dropped
-                return False
-            due = receipt_due(envelope, self._receiver)
-            if due is not None:
-                self._receipts[action.sequence] = due
-        return True
-
-    def _request(self, action: _Sendable) -> frames.Request:
+    def _frame(self, action: _Sendable) -> bytes | None:
+        """What to write; ``None`` for a story that the device does not want."""
         headers = {TIMESTAMP_HEADER: str(self._now())}
         match action:
             case SendEnvelope(request_id, sequence, data):
+                if not self._is_wanted(action):
+                    return None
                 headers[CURSOR_HEADER] = f"{self._tag}-{sequence}"
-                return frames.Request(request_id, "PUT", MESSAGE_PATH, headers, data)
+                frame = frames.Request(request_id, "PUT", MESSAGE_PATH, headers, data)
             case SendQueueEmpty(request_id):
-                return frames.Request(request_id, "PUT", QUEUE_EMPTY_PATH, headers)
+                frame = frames.Request(request_id, "PUT", QUEUE_EMPTY_PATH, headers)
             case SendGap(request_id, gap):
                 body = Gap(first=gap.first, last=gap.last, reason=gap.reason).to_json()
-                return frames.Request(request_id, "PUT", GAP_PATH, headers, body)
+                frame = frames.Request(request_id, "PUT", GAP_PATH, headers, body)
             case SendMarker(request_id, marker):
-                return frames.Request(request_id, "PUT", MARKER_PATH, headers, marker.encode())
+                frame = frames.Request(request_id, "PUT", MARKER_PATH, headers, marker.encode())
+        return frames.encode_frame(frame)
+
+    def _is_wanted(self, action: SendEnvelope) -> bool:
+        envelope = summarise_envelope(action.data)
+        if envelope.story and not self._wishes.stories:
+            self._do(Answered(action.request_id, accepted=True))  # it does not want stories: they are dropped
+            return False
+        due = receipt_due(envelope, self._receiver)
+        if due is not None:
+            self._receipts[action.sequence] = due
+        return True
 
     def _do(self, event: Event) -> None:
         for action in self._stream.receive(event):
             match action:
+                case Delete(sequence):
+                    self._acknowledgements.acknowledge(self._receiver, sequence, self._receipts.pop(sequence, None))
+                case SendEnvelope() | SendQueueEmpty() | SendGap() | SendMarker():
+                    if not self._send_now(action):
+                        self._outbox.append(action)
+                        self._wake()
                 case ReadPage():
                     self._page = action
                     self._wake()
-                case Delete(sequence):
-                    self._acknowledgements.acknowledge(self._receiver, sequence, self._receipts.pop(sequence, None))
                 case CountFailure(sequence):
                     self._unfinished.start(self._fail(sequence))
                 case ForgetGap(first):
                     self._unfinished.start(self._mailboxes.forget_gap(self._receiver.mailbox_id, first))
-                case _ if self._running or self._outbox or not self._send_now(action):
-                    self._outbox.append(action)
-                    self._wake()
 
     async def _fail(self, sequence: int) -> None:
         try:

@@ -233,7 +233,7 @@ class ChatSocket:
             body = request.body or b""
             call = Call(request.verb, request.path, request.headers, body, self._remote, self._caller)
             answer = await self._mark(call) or await self._sockets.dispatcher.answer(call)
-            await self.send(response_frame(request.id, answer))
+            await self.send(frames.encode_frame(response_frame(request.id, answer)))
         finally:
             self._requests.release()
 
@@ -261,20 +261,19 @@ class ChatSocket:
         except Exception as error:  # noqa: BLE001 - a hint: the device can still ask
             get_logger().warning("counts_not_sent", error=type(error).__name__)
 
-    def has_room(self, size: int) -> bool:
-        """Whether the connection takes ``size`` bytes without waiting for its peer to read."""
+    def send_now(self, frame: bytes) -> bool:
+        """Write a frame, without a task for it; ``False``, and nothing is written, if the peer would have to read first."""
         transport = self._protocol.transport
-        return transport is not None and transport.get_write_buffer_size() + size <= UNREAD_BYTES
-
-    def send_now(self, frame: frames.Frame) -> None:
-        """Write a frame that there is room for, without a task for it."""
+        if transport is None or transport.get_write_buffer_size() + len(frame) > UNREAD_BYTES:
+            return False
         with suppress(ConnectionError):  # the reading side sees that the peer is gone, and ends the socket
-            finish_now(self._websocket.send_bytes(frames.encode_frame(frame)))
+            finish_now(self._websocket.send_bytes(frame))
+        return True
 
-    async def send(self, frame: frames.Frame) -> None:
+    async def send(self, frame: bytes) -> None:
         """Write a frame, and wait while the peer does not read."""
         with suppress(ConnectionError):
-            await self._websocket.send_bytes(frames.encode_frame(frame))
+            await self._websocket.send_bytes(frame)
 
     def _wake(self) -> None:
         """Have delivery go on; there is no task for it while there is nothing to do."""

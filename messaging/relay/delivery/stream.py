@@ -166,7 +166,7 @@ class DeliveryStream:
                 return self._answered(request_id, accepted=accepted)
             case Queued(sequence, bytes() as data) if self._is_next(sequence):
                 self._known = self._position = sequence
-                return [self._send(StoredEnvelope(sequence, data))]
+                return [self._send(sequence, data)]
             case Queued(sequence):
                 self._known = max(self._known, sequence)
                 return self._read()
@@ -201,12 +201,10 @@ class DeliveryStream:
         return self._last_request_id
 
     def _answered(self, request_id: int, *, accepted: bool) -> list[Action]:
-        gap = self._untold.pop(request_id, None)
-        if gap is not None:
-            return [ForgetGap(gap)] if accepted else []
         answered = self._unacknowledged.pop(request_id, None)
         if answered is None:
-            return self._read()
+            gap = self._untold.pop(request_id, None)
+            return self._read() if gap is None or not accepted else [ForgetGap(gap)]
         self._progressed = True
         # What was not accepted stays in the mailbox for the next connection.
         return [Delete(answered) if accepted else CountFailure(answered), *self._read()]
@@ -218,16 +216,16 @@ class DeliveryStream:
         sent: list[Action] = []
         for envelope in envelopes:
             sent += self._markers_before(envelope.sequence)
-            sent.append(self._send(envelope))
+            sent.append(self._send(envelope.sequence, envelope.data))
         last = envelopes[-1].sequence if envelopes else self._position
         # A page that is not full was the last one: up to what was known when we asked, nothing is left to send.
         self._position = last if len(envelopes) == asked.limit else max(last, self._known_when_asked)
         return [*sent, *self._arrived(), *self._read()]
 
-    def _send(self, envelope: StoredEnvelope) -> SendEnvelope:
+    def _send(self, sequence: int, data: bytes) -> SendEnvelope:
         request_id = self.next_request_id()
-        self._unacknowledged[request_id] = envelope.sequence
-        return SendEnvelope(request_id, envelope.sequence, envelope.data)
+        self._unacknowledged[request_id] = sequence
+        return SendEnvelope(request_id, sequence, data)
 
     def _is_next(self, sequence: int) -> bool:
         """Whether nothing that has not been sent comes before ``sequence``, and there is room for it."""

@@ -33,6 +33,7 @@ from messaging.wire.messages import (
     SpamReport,
 )
 
+_GROUP_SEND = GROUP_SEND_HEADER.lower()
 _SENT = answer_with(SendMessageResponse(needs_sync=False))
 _SENT_AND_SYNC = answer_with(SendMessageResponse(needs_sync=True))
 _STORY = {"story": "`true`: no access is needed, and unknown recipients are no error"}
@@ -159,7 +160,7 @@ def refuse_group_send_token(call: Call, *, story: bool) -> None:
         MalformedRequest: a story carries one.
         NotAuthenticated: another message carries one.
     """
-    if GROUP_SEND_HEADER.lower() in call.headers:
+    if _GROUP_SEND in call.headers:
         raise MalformedRequest if story else NotAuthenticated
 
 

@@ -19,6 +19,8 @@ from messaging.relay.http import Call
 from messaging.wire.limits import MAX_IDEMPOTENCY_KEY, MIN_IDEMPOTENCY_KEY
 from messaging.wire.messages import IDEMPOTENCY_HEADER
 
+_HEADER = IDEMPOTENCY_HEADER.lower()
+
 
 class RememberedSendRow(Base):
     """A send under a key: hashes of the key and of the request, and what was answered."""
@@ -44,7 +46,7 @@ def once_of(call: Call, *scope: object) -> Once | None:
     Raises:
         InvalidRequest: not 16 to 128 printable characters of ASCII.
     """
-    key = call.headers.get(IDEMPOTENCY_HEADER.lower())
+    key = call.headers.get(_HEADER)
     if key is None:
         return None
     if not (MIN_IDEMPOTENCY_KEY <= len(key) <= MAX_IDEMPOTENCY_KEY and key.isascii() and key.isprintable()):

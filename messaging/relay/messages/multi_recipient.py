@@ -135,11 +135,12 @@ class MultiRecipientService:
         sending: ManySending,
         answer: SendMultiRecipientMessageResponse,
     ) -> Append:
-        expires_at = self.messages.expires_at(online=sending.online)
+        now = self.messages.now()
+        expires_at = self.messages.expires_at(now, online=sending.online)
         payload = Payload(secrets.randbits(PAYLOAD_ID_BITS), upload.shared)
         remembered = None
         if sending.once is not None:
-            remembered = Remembered(sending.once, answer.to_json(), self.messages.expires_at(online=False))
+            remembered = Remembered(sending.once, answer.to_json(), self.messages.expires_at(now, online=False))
         envelopes = [
             (target.entry.place_of(device_id), self._envelope(target, payload.id, sending))
             for target in targets

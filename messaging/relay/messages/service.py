@@ -97,9 +97,9 @@ class MessageService:
         async with self.database.read() as db:
             return await recall(db, once)
 
-    def expires_at(self, *, online: bool) -> int:
-        """Until when an envelope that is stored now is kept."""
-        return self.now() + _milliseconds(EPHEMERAL_LIFETIME if online else self.envelope_lifetime)
+    def expires_at(self, now: int, *, online: bool) -> int:
+        """Until when an envelope that is stored ``now`` is kept."""
+        return now + _milliseconds(EPHEMERAL_LIFETIME if online else self.envelope_lifetime)
 
     def envelope(
         self,
@@ -150,8 +150,11 @@ class Attempt:
             RelayError: it is refused.
         """
         sender, directory = self.sending.sender, self.service.directory
-        target = await directory.find(self.to, fresh=fresh)
-        own = None if sender is None else await directory.find(ServiceId(sender.aci), fresh=fresh)
+        target = (not fresh and directory.known(self.to)) or await directory.read(self.to)
+        own = None
+        if sender is not None:
+            to_own = ServiceId(sender.aci)
+            own = (not fresh and directory.known(to_own)) or await directory.read(to_own)
         try:
             if not self.sending.story:
                 account = None if target is None else target.account
@@ -176,7 +179,7 @@ class Attempt:
             await limits.take(Limit.STORIES, account.id, account=account.id)
         elif sender is not None and sender.account_id != account.id:
             await limits.take(Limit.MESSAGES, sender.account_id, account.id, account=sender.account_id)
-        total = sum(len(message.content) for message in self.messages.messages)
+        total = sum([len(message.content) for message in self.messages.messages])
         await limits.take(Limit.INBOUND_MESSAGE_BYTES, account.id, amount=total, account=account.id)
         self.counted = True
 
@@ -200,8 +203,8 @@ class Attempt:
         answer = _ANSWERS[needs_sync]
         remembered = None
         if self.sending.once is not None:
-            remembered = Remembered(self.sending.once, answer.to_json(), service.expires_at(online=False))
-        expires_at = service.expires_at(online=messages.online)
+            remembered = Remembered(self.sending.once, answer.to_json(), service.expires_at(now, online=False))
+        expires_at = service.expires_at(now, online=messages.online)
         return Append(envelopes, expires_at, _own_place(own, sender), remembered=remembered), answer
 
 
