@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -22,7 +23,9 @@ from messaging.relay.remote_config import read_remote_config
 from messaging.relay.settings import DEFAULT_DATABASE, DEFAULT_PORT, Settings
 from messaging.relay.speed import what_is_slow
 from messaging.relay.workers import (
+    END_SECONDS,
     MAX_WORKERS,
+    READY_SECONDS,
     Supervisor,
     listening_socket,
     supervise,
@@ -114,7 +117,7 @@ def certificate_key_id(number: int) -> int:
 async def _serve(settings: Settings, *, as_json: bool, until_end_of_input: bool) -> None:
     stop = _stopped_by_signals()
     if until_end_of_input:
-        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stop.set)
+        stop_at_end_of_input(sys.stdin.fileno(), stop)
     for missing in what_is_slow():
         _say(missing)
 
@@ -132,10 +135,21 @@ async def _supervise(command: Sequence[str], settings: Settings, count: int, *, 
         url = url_of(settings.host, port, secure=settings.tls_certificate is not None)
         worker_environment()
         await supervise(
-            Supervisor(command, listening, count),
+            supervisor_of(command, listening, count, settings),
             lambda: _say_ready(url, port, settings, as_json=as_json),
             _stopped_by_signals(),
         )
+
+
+def supervisor_of(command: Sequence[str], listening: socket.socket, count: int, settings: Settings) -> Supervisor:
+    """A supervisor that lets its workers wait as long as the settings do: for the database, and before they drain."""
+    return Supervisor(
+        command,
+        listening,
+        count,
+        ready_seconds=settings.database_wait.total_seconds() + READY_SECONDS,
+        end_seconds=settings.drain_delay.total_seconds() + END_SECONDS,
+    )
 
 
 def check_workers(count: int, settings: Settings) -> None:
@@ -159,6 +173,17 @@ def _stopped_by_signals() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     return stop
+
+
+def stop_at_end_of_input(input_fd: int, stop: asyncio.Event) -> None:
+    """Set ``stop`` when the input ends."""
+    loop = asyncio.get_running_loop()
+
+    def ended() -> None:
+        loop.remove_reader(input_fd)  # what has ended can be read for ever: we would be called without a pause
+        stop.set()
+
+    loop.add_reader(input_fd, ended)
 
 
 def _say(sentence: str) -> None:
@@ -187,7 +212,10 @@ def _say_ready(url: str, port: int, settings: Settings, *, as_json: bool) -> Non
 
 def _parser(environment: Mapping[str, str] = os.environ) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="subrosa relay", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="subrosa relay",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # a worker is started with our options, less those that are written out: see worker_command
     )
 
     def option(name: str, explanation: str, *, kind: type = str, default: object = None) -> None:

@@ -35,12 +35,13 @@ from messaging.relay.attachments.storage import Storage, open_storage
 from messaging.relay.attachments.transfer import Transfers
 from messaging.relay.buckets import LocalBuckets, RedisBuckets, SettledBuckets
 from messaging.relay.clock import Clock
-from messaging.relay.database import Database, normalise_url, open_database, sqlite_path, wait_for_database
+from messaging.relay.database import Database, normalise_url, open_database, sqlite_path
 from messaging.relay.delivery.acknowledgements import Acknowledgements
 from messaging.relay.delivery.mailbox import Mailboxes
+from messaging.relay.delivery.openings import Openings
 from messaging.relay.delivery.parking import ParkingService
 from messaging.relay.delivery.provisioning import ProvisioningSockets
-from messaging.relay.delivery.redis import RedisWakeups
+from messaging.relay.delivery.redis import Channels, RedisWakeups
 from messaging.relay.delivery.socket import Sockets
 from messaging.relay.delivery.sweep import Sweep
 from messaging.relay.delivery.wakeups import LocalWakeups, Wakeups
@@ -61,6 +62,7 @@ from messaging.relay.messages.service import MessageService
 from messaging.relay.messages.writer import EnvelopeWriter
 from messaging.relay.migrate import migrate, require_current
 from messaging.relay.openapi import describe, openapi_route
+from messaging.relay.preflight import check_promises, wait_for_database
 from messaging.relay.profiles.handlers import profile_routes
 from messaging.relay.profiles.service import ProfileService
 from messaging.relay.remote_config import config_routes
@@ -106,7 +108,7 @@ async def open_relay(settings: Settings, say: Callable[[str], None] = lambda _: 
     await wait_for_database(url, settings.database_wait, say)
     await (migrate(url) if settings.migrate else require_current(url))
 
-    wakeups = local if settings.redis_url is None else _redis(settings.redis_url, local)
+    wakeups = local if settings.redis_url is None else _redis(settings.redis_url, secret, local)
     here = LocalBuckets(time.monotonic)
     levels = here if settings.redis_url is None else _settled(settings.redis_url, secret, here)
     async with (
@@ -114,11 +116,14 @@ async def open_relay(settings: Settings, say: Callable[[str], None] = lambda _: 
         _closing(levels),
         open_generation(database, _generation_file(settings, url)) as generation,
     ):
+        await check_promises(database, say)
         parts = Parts(settings, database, wakeups, local, here, levels, secret, generation, provider, token, storage)
         sweep = Sweep(database, parts.now, [parts.attachments.sweep])
         background = [
             parts.writer.run(),
             parts.acknowledgements.run(),
+            parts.openings.run(),
+            parts.authentication.run(),
             parts.traffic.run(),
             sweep.run(),
             parts.grants.run(),
@@ -128,7 +133,7 @@ async def open_relay(settings: Settings, say: Callable[[str], None] = lambda _: 
             background.append(wakeups.run())
         if isinstance(levels, SettledBuckets):
             background.append(levels.run())
-        async with running(*background):
+        async with running(*background, failed=parts.broken.set):
             async with _listening(settings, tls, parts.entrance(), parts.stopping) as port:
                 url_here = url_of(settings.host, port, secure=tls is not None)
                 parts.public_url = settings.public_url or url_here
@@ -162,6 +167,9 @@ class Parts:
         self._wakeups = wakeups
         self._token = token
         self.stopping = asyncio.Event()
+        self.broken = (
+            asyncio.Event()
+        )  # a part has ended by a fault: not ready any more, until the process is started anew
         self.grants = GrantBook(database)
         self.limits = RateLimits(settings.limits, levels, self.grants.find)
         # All requests are counted in this process: who floods one relay shall not cost a call to Redis each time.
@@ -192,6 +200,7 @@ class Parts:
         self.profiles = ProfileService(database, self.attachments, self.limits, now)
         self.usernames = UsernameService(database, self.limits, now)
         self.parking = ParkingService(database, wakeups, now)
+        self.openings = Openings(database, now)
         self.mailboxes = Mailboxes(database, now)
         self.traffic = Traffic()
 
@@ -212,7 +221,7 @@ class Parts:
             *attachment_routes(self.attachments, who, lambda: self.public_url),
             *verification_routes(self.verification),
             *assistant_routes(AssistantService(self.registration, self._token)),
-            *health_routes(HealthService(self._database, self.stopping)),
+            *health_routes(HealthService(self._database, self.stopping, self.broken)),
             *server_info_routes(self._database, _describe(self.certificates.trust_root, self._settings)),
         ]
         return [*routes, openapi_route(describe(routes, version=version()))]
@@ -222,7 +231,14 @@ class Parts:
         now = self.now
         dispatcher = Dispatcher(self.routes(), now, self.requests, self.traffic)
         sockets = Sockets(
-            self.authentication, dispatcher, self.mailboxes, self.acknowledgements, self._wakeups, self.keys, now
+            self.authentication,
+            dispatcher,
+            self.openings,
+            self.mailboxes,
+            self.acknowledgements,
+            self._wakeups,
+            self.keys,
+            now,
         )
         provisioning = ProvisioningSockets(self.linking, now)
         transfers = Transfers(self.attachments, self.requests)
@@ -354,9 +370,9 @@ def _read_token(path: Path) -> bytes:
     return token
 
 
-def _redis(url: str, local: LocalWakeups) -> RedisWakeups:
+def _redis(url: str, secret: ServerSecret, local: LocalWakeups) -> RedisWakeups:
     try:
-        return RedisWakeups(url, local)
+        return RedisWakeups(url, Channels.under(secret.limit_name_key), local)
     except ValueError:
         raise StartupError("the Redis URL must be redis://, rediss:// or unix://") from None
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from messaging.relay.errors import Unavailable
+from messaging.relay.errors import RelayError, Unavailable
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -30,16 +30,19 @@ class Bounds:
 
 
 class Refused(Exception):
-    """Raised by ``write`` for a batch that may hold one bad item: each is then tried by itself."""
+    """Raised by ``write`` for a batch that may hold one bad item: nothing was written, and each is then tried by itself."""
 
 
 class GroupCommit(Generic[Item, Result]):
     """Hands batches to ``write``, one after the other. ``write`` returns one result for each item, or raises.
 
-    ``run`` does the work. When it ends, what waits is refused.
+    A result that is an error is raised where the item came from. If ``write`` itself finds the store away, all that wait are
+    told at once: the next batch would only take as long. ``run`` does the work; when it ends, what waits is refused.
     """
 
-    def __init__(self, write: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]], bounds: Bounds) -> None:
+    def __init__(
+        self, write: Callable[[Sequence[Item]], Awaitable[Sequence[Result | RelayError]]], bounds: Bounds
+    ) -> None:
         self._write = write
         self._bounds = bounds
         self._waiting: deque[_Waiting[Item, Result]] = deque()
@@ -86,10 +89,16 @@ class GroupCommit(Generic[Item, Result]):
                     await self._arrived.wait()
                 if self._bounds.delay_seconds and not self._settling:
                     await self._wait_for_more()
-                await self._write_batch(self._take())
+                batch = self._take()
+                try:
+                    await self._write_batch(batch)
+                except Unavailable:
+                    self._finish(self._take_all())
+                finally:
+                    self._finish(batch)
         finally:
             self._ended = True
-            self._refuse_waiting()
+            self._finish(self._take_all())
 
     async def _wait_for_more(self) -> None:
         self._urgent.clear()
@@ -122,43 +131,46 @@ class GroupCommit(Generic[Item, Result]):
             total += size
         return batch
 
+    def _take_all(self) -> "list[_Waiting[Item, Result]]":
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        return waiting
+
     async def _write_batch(self, batch: "Sequence[_Waiting[Item, Result]]") -> None:
         try:
             results = await self._write([item for item, _, _ in batch])
         except Refused as error:
-            if len(batch) > 1:
+            if len(batch) == 1:
+                self._fail(batch, error.__cause__ or error)
+            else:
                 for each in batch:
                     await self._write_batch([each])
-                return
-            self._fail(batch, error.__cause__ or error)
+        except Unavailable:
+            raise
         except Exception as error:  # noqa: BLE001 - whatever it is: those who wait hear of it, and the next batch is tried
             self._fail(batch, error)
-        except BaseException:
-            self._fail(batch, Unavailable())
-            raise
         else:
             for (_, _, future), result in zip(batch, results, strict=True):
-                if future is not None and not future.done():
+                if future is None or future.done():
+                    continue
+                if isinstance(result, RelayError):
+                    future.set_exception(result)
+                else:
                     future.set_result(result)
-            self._count(len(batch))
+
+    def _finish(self, batch: "Sequence[_Waiting[Item, Result]]") -> None:
+        """Nobody will hear more: those who have no answer yet are told so."""
+        self._fail(batch, Unavailable())
+        self._done += len(batch)
+        while self._settling and self._settling[0][0] <= self._done:
+            self._settling.pop(0)[1].set()
 
     def _fail(self, batch: "Sequence[_Waiting[Item, Result]]", error: BaseException) -> None:
         for _, _, future in batch:
             if future is not None and not future.done():
                 future.set_exception(error)
                 future.exception()  # who has stopped waiting need not be told that nobody looked
-        self._count(len(batch))
-
-    def _count(self, done: int) -> None:
-        self._done += done
-        while self._settling and self._settling[0][0] <= self._done:
-            self._settling.pop(0)[1].set()
-
-    def _refuse_waiting(self) -> None:
-        waiting = list(self._waiting)
-        self._waiting.clear()
-        self._waiting_bytes = 0
-        self._fail(waiting, Unavailable())
 
 
 _Waiting = tuple[Item, int, "asyncio.Future[Result] | None"]

@@ -22,17 +22,19 @@ REDIS_TIMEOUT_SECONDS = 0.5  # a limiter that is slow is treated like one that i
 REDIS_PAUSE_SECONDS = 1
 SETTLE_SECONDS = 0.2
 SETTLED_AT_ONCE = 500
+MOST_DEBT = 32  # sizes of a bucket: so many relays may each let through all of it, and what they did is paid back
 
-# One call, one key: safe on a cluster. The time is the server's, so that relays need not agree on it.
+# One call, one key: safe on a cluster. The time is the server's, so that relays need not agree on it. With a debt allowed, the
+# tokens are gone already and there may be fewer than none left; with 0 they are taken if they are there.
 _TAKE = """
-local size, refill, amount, spent = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1'
+local size, refill, amount, debt = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 local known = redis.call('HMGET', KEYS[1], 'tokens', 'at')
 local tokens, at = tonumber(known[1]) or size, tonumber(known[2]) or now
 tokens = math.min(size, tokens + math.max(0, now - at) / refill)
 local taken = 0
-if spent then tokens = math.max(-size, tokens - amount); taken = 1
+if debt > 0 then tokens = math.max(-debt, tokens - amount); taken = 1
 elseif tokens >= amount then tokens = tokens - amount; taken = 1 end
 if amount > 0 then
   redis.call('HSET', KEYS[1], 'tokens', string.format('%.9f', tokens), 'at', string.format('%.6f', now))
@@ -120,7 +122,10 @@ class RedisBuckets:
         Raises:
             BucketsAway: Redis does not answer.
         """
-        calls = [([self._place_of(key)], [bucket.size, bucket.refill, amount, 1]) for key, bucket, amount in spent]
+        calls = [
+            ([self._place_of(key)], [bucket.size, bucket.refill, amount, MOST_DEBT * bucket.size])
+            for key, bucket, amount in spent
+        ]
         try:
             if isinstance(self._redis, RedisCluster):
                 found = [await self._take(keys, arguments) for keys, arguments in calls]
@@ -144,10 +149,11 @@ class RedisBuckets:
 class SettledBuckets:
     """Levels for all relays together. A bucket that fails open is counted in this process and settled with Redis by ``run``."""
 
-    def __init__(self, together: RedisBuckets, here: LocalBuckets) -> None:
+    def __init__(self, together: RedisBuckets, here: LocalBuckets, capacity: int = MAX_BUCKETS) -> None:
         self._together = together
         self._here = here
-        self._spent: dict[BucketKey, tuple[Bucket, float]] = {}
+        self._capacity = capacity
+        self._spent: OrderedDict[BucketKey, tuple[Bucket, float]] = OrderedDict()
 
     async def take(self, key: BucketKey, bucket: Bucket, amount: float) -> Level:
         """Take tokens.
@@ -165,15 +171,19 @@ class SettledBuckets:
         if level.taken and amount > 0:
             before = self._spent.get(key)
             self._spent[key] = (bucket, amount if before is None else before[1] + amount)
+            if len(self._spent) > self._capacity:
+                self._spent.popitem(last=False)  # the oldest is never told: a bound on memory while Redis is slow
         return level
 
     async def settle(self) -> None:
         """Tell Redis what was taken here, and learn what all relays together have left.
 
+        Each take is told once at most. After a failure nobody knows which of them Redis has counted, so none is told again.
+
         Raises:
             BucketsAway: Redis does not answer; each process goes on with what it knows.
         """
-        spent, self._spent = self._spent, {}
+        spent, self._spent = self._spent, OrderedDict()
         each = ((key, bucket, amount) for key, (bucket, amount) in spent.items())
         while some := list(islice(each, SETTLED_AT_ONCE)):
             levels = await self._together.spend(some)
@@ -187,8 +197,8 @@ class SettledBuckets:
             await asyncio.sleep(SETTLE_SECONDS)
             try:
                 await self.settle()
-            except BucketsAway:
-                get_logger().warning("limits_away")
+            except Exception as error:  # noqa: BLE001 - each process goes on alone, and tries again
+                get_logger().warning("limits_away", error=type(error).__name__)
                 await asyncio.sleep(REDIS_PAUSE_SECONDS)
 
     async def close(self) -> None:

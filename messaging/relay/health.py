@@ -1,7 +1,7 @@
 """Liveness and readiness, for whoever watches over a relay.
 
 *Alive* means that the process answers; one that does not is to be started anew. *Ready* means that it should be sent requests:
-it can read from its database and is not about to stop. Redis is no part of it: the relay works without.
+it can read from its database, all its parts run, and it is not about to stop. Redis is no part of it: the relay works without.
 """
 
 import asyncio
@@ -19,10 +19,11 @@ READY_SECONDS = 2
 
 @dataclass(frozen=True, slots=True)
 class HealthService:
-    """Looks whether the relay can work. ``stopping`` is set when it is about to stop."""
+    """Looks whether the relay can work. ``stopping`` is set when it is about to stop, ``broken`` when a part of it has failed."""
 
     database: Database
     stopping: asyncio.Event
+    broken: asyncio.Event
 
     async def check_ready(self) -> None:
         """Read from the database.
@@ -30,7 +31,7 @@ class HealthService:
         Raises:
             Unavailable: it cannot be read in time, or the relay is about to stop.
         """
-        if self.stopping.is_set():
+        if self.stopping.is_set() or self.broken.is_set():
             raise Unavailable
         try:
             async with asyncio.timeout(READY_SECONDS), self.database.read() as db:

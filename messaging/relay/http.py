@@ -297,10 +297,10 @@ class Dispatcher:
         self._traffic = traffic or Traffic()
         self._log = get_logger()
 
-    async def answer(self, call: Call) -> Answer:
-        """Find the handler, run it, and turn what it raises into an answer."""
+    async def answer(self, call: Call, own: Handler | None = None) -> Answer:
+        """Find the handler, run it, and turn what it raises into an answer. A socket has one request of its ``own``."""
         with usage_noted() as usage:
-            answer = await self._answer(call)
+            answer = await self._answer(call, own)
         return Answer(
             answer.status, answer.body, {**answer.headers, **headers_of(usage), TIMESTAMP_HEADER: str(self._now())}
         )
@@ -317,16 +317,16 @@ class Dispatcher:
         """``answer`` with the time, which libsignal wants on each."""
         return Answer(answer.status, answer.body, {**answer.headers, TIMESTAMP_HEADER: str(self._now())})
 
-    async def _answer(self, call: Call) -> Answer:
+    async def _answer(self, call: Call, handler: Handler | None) -> Answer:
         started, template = time.perf_counter(), "unknown"
         try:
             await self.admit(call)
-            path, _, rest = call.path.partition("?")
-            route, parameters = self._router.find(call.verb, path)
-            template = route.template
-            call.parameters = parameters
-            call.query = _query(rest.partition("#")[0]) if rest else {}
-            answer = await route.handler(call)
+            if handler is None:
+                path, _, rest = call.path.partition("?")
+                route, call.parameters = self._router.find(call.verb, path)
+                template, handler = route.template, route.handler
+                call.query = _query(rest.partition("#")[0]) if rest else {}
+            answer = await handler(call)
         except Exception as error:  # noqa: BLE001 - the boundary: no fault may reach a peer or a log in its own words
             outcome = outcome_of(error)
             if isinstance(outcome, Internal | Unavailable):

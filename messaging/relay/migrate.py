@@ -63,7 +63,7 @@ async def require_current(url: URL) -> None:
 async def _in_transaction(url: URL, work: Callable[[Connection], None]) -> None:
     database = open_database(url, foreign_keys=False)
     try:
-        async with database.begin() as db:
+        async with database.begin(seconds=None) as db:  # it takes what it takes
             if db.dialect.name == "postgresql":
                 await db.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
             await db.run_sync(work)

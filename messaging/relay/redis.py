@@ -8,10 +8,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
-from redis.exceptions import RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 _CLUSTER = "+cluster://"
-FAILURES = (RedisError, OSError)
+FAILURES = (RedisError, RedisClusterException, OSError)  # a cluster that is away is no RedisError to redis-py
 Client = Redis | RedisCluster
 
 

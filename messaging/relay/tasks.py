@@ -5,7 +5,7 @@ told to end only once may then go on for ever, and a relay that drains would wai
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -48,17 +48,18 @@ def finish_now(work: Coroutine[Any, Any, None]) -> None:
 
 
 @asynccontextmanager
-async def running(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run all of ``work`` while the block lasts. What ends by an error of its own is in the log."""
+async def running(*work: Coroutine[Any, Any, None], failed: Callable[[], None] = lambda: None) -> AsyncIterator[None]:
+    """Run all of ``work`` while the block lasts. What ends by an error of its own is in the log, and ``failed`` is called."""
+
+    def look(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            get_logger().error("background_failed", error=type(error).__name__)
+            failed()
+
     tasks = [asyncio.create_task(each) for each in work]
     for task in tasks:
-        task.add_done_callback(_report)
+        task.add_done_callback(look)
     try:
         yield
     finally:
         await end(tasks)
-
-
-def _report(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        get_logger().error("background_failed", error=type(error).__name__)

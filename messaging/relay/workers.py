@@ -17,8 +17,8 @@ from messaging.relay.errors import StartupError
 from messaging.relay.logs import get_logger
 
 MAX_WORKERS = 32  # while they are renewed there is one more, and each has a generation file of at most 64
-READY_SECONDS = 90
-END_SECONDS = 45
+READY_SECONDS = 90  # beyond what a worker may wait for the database
+END_SECONDS = 45  # beyond the delay before it drains
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30
 
@@ -42,31 +42,45 @@ def listening_socket(host: str, port: int, backlog: int) -> socket.socket:
 
 
 class Worker:
-    """One relay process. ``ready`` is set when it serves; ``ended`` is done when it has ended."""
+    """One relay process. ``ready`` is set when it serves, ``dismissed`` when it is to end; ``ended`` is done when it has."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, *, ready_seconds: float, end_seconds: float) -> None:
         self.ready = asyncio.Event()
+        self.dismissed = asyncio.Event()
         self.process = process
+        self._ready_seconds = ready_seconds
+        self._end_seconds = end_seconds
         self.ended = asyncio.create_task(self._watch())
 
     async def is_ready(self) -> bool:
         """Whether it gets ready in time, and does not end before."""
-        ready = asyncio.create_task(self.ready.wait())
-        await asyncio.wait([ready, self.ended], timeout=READY_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        ready.cancel()
+        await self._ended_or(self.ready, self._ready_seconds)
         return self.ready.is_set() and not self.ended.done()
+
+    async def ends_by_itself(self) -> bool:
+        """Wait for its end; false, and at once, if it is dismissed."""
+        await self._ended_or(self.dismissed)
+        return not self.dismissed.is_set()
 
     async def stop(self) -> None:
         """Have it drain; end it if it does not in time."""
+        self.dismissed.set()
         self._send(signal.SIGTERM)
-        await asyncio.wait([self.ended], timeout=END_SECONDS)
+        await asyncio.wait([self.ended], timeout=self._end_seconds)
         if not self.ended.done():
             self._send(signal.SIGKILL)
             await self.ended
 
+    async def _ended_or(self, event: asyncio.Event, seconds: float | None = None) -> None:
+        happened = asyncio.create_task(event.wait())
+        await asyncio.wait([happened, self.ended], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        happened.cancel()
+
     async def _watch(self) -> None:
-        if self.process.stdout is not None and await self.process.stdout.readline():
-            self.ready.set()
+        if self.process.stdout is not None:
+            if await self.process.stdout.readline():
+                self.ready.set()
+            await _show(self.process.stdout)
         await self.process.wait()
 
     def _send(self, number: signal.Signals) -> None:
@@ -74,28 +88,61 @@ class Worker:
             self.process.send_signal(number)
 
 
-class Supervisor:
-    """Keeps ``count`` workers running, each started with ``command``."""
+async def _show(lines: asyncio.StreamReader) -> None:
+    """Copy what a worker says to our own standard output, until it ends: verification codes, for one.
 
-    def __init__(self, command: Sequence[str], listening: socket.socket, count: int) -> None:
+    A worker whose pipe is full would stand still: we read on, whatever becomes of a line.
+    """
+    while not lines.at_eof():
+        with suppress(ValueError):  # longer than the reader takes, and dropped
+            _print(await lines.readline())
+
+
+def _print(line: bytes) -> None:
+    with suppress(OSError):  # nobody reads it
+        sys.stdout.buffer.write(line)
+        sys.stdout.buffer.flush()
+
+
+class Supervisor:
+    """Keeps ``count`` workers running, each started with ``command``.
+
+    A new one has ``ready_seconds`` until it serves, one that is to end ``end_seconds`` until it is killed.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        listening: socket.socket,
+        count: int,
+        *,
+        ready_seconds: float,
+        end_seconds: float,
+    ) -> None:
+        self.ready_seconds = ready_seconds
+        self.end_seconds = end_seconds
         self._command = [*command, "--listen-fd", str(listening.fileno()), "--json-ready", "--stop-at-end-of-input"]
         self._listening = listening
         self._count = count
         self._stopping = asyncio.Event()
         self._renewal = asyncio.Lock()
+        self._changing = [asyncio.Lock() for _ in range(count)]  # whoever starts a worker for a slot does so alone
         self._workers: list[Worker] = []
         self._renewed: Worker | None = None  # one that is to take another one's place
         self._keeping: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Start all workers.
+        """Start all workers, unless we are stopped meanwhile.
 
         Raises:
             StartupError: one of them cannot start; then all are stopped. It has said why.
         """
         for slot in range(self._count):
             self._workers.append(await self._spawn())
-            if not await self._workers[slot].is_ready():
+            ready = await self._workers[slot].is_ready()
+            if self._stopping.is_set():
+                return
+            if not ready:
                 await self.stop()
                 raise StartupError("a worker did not start: see above")
             self._keeping.append(asyncio.create_task(self._keep(slot)))
@@ -108,44 +155,59 @@ class Supervisor:
     async def renew(self) -> None:
         """Replace each worker by a new one that is ready, one after the other."""
         async with self._renewal:
-            for slot in range(self._count):
+            # A slot whose worker has crashed comes first: it serves nobody, and others may take long to drain.
+            for slot in sorted(range(self._count), key=lambda slot: not self._workers[slot].ended.done()):
+                renewed = await self._renew(slot)
                 if self._stopping.is_set():
                     return
-                self._renewed = worker = await self._spawn()
-                if not await worker.is_ready():
-                    await worker.stop()
+                if not renewed:
                     get_logger().error("worker_not_renewed")
                     return
-                old, self._workers[slot], self._renewed = self._workers[slot], worker, None
-                await old.stop()
             get_logger().info("workers_renewed", count=self._count)
+
+    async def _renew(self, slot: int) -> bool:
+        """Stop the slot's worker once a new one is ready; stop the new one if it does not get ready."""
+        async with self._changing[slot]:
+            if self._stopping.is_set():
+                return False
+            self._renewed = leaving = new = await self._spawn()
+            ready = await new.is_ready()
+            if ready:
+                leaving, self._workers[slot], self._renewed = self._workers[slot], new, None
+        await leaving.stop()
+        return ready
 
     async def _keep(self, slot: int) -> None:
         """Start the slot's worker again whenever it ends by itself."""
         pause = FIRST_PAUSE_SECONDS
         while not self._stopping.is_set():
             worker = self._workers[slot]
-            stopping = asyncio.create_task(self._stopping.wait())
-            await asyncio.wait([worker.ended, stopping], return_when=asyncio.FIRST_COMPLETED)
-            stopping.cancel()
-            if self._stopping.is_set() or self._workers[slot] is not worker:
+            if not await worker.ends_by_itself():
                 continue
             get_logger().error("worker_ended", status=worker.process.returncode)
             pause = FIRST_PAUSE_SECONDS if worker.ready.is_set() else min(2 * pause, LONGEST_PAUSE_SECONDS)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause)
-            if not self._stopping.is_set():
+                await asyncio.wait_for(worker.dismissed.wait(), pause)
+            await self._restart(slot, worker)
+
+    async def _restart(self, slot: int, ended: Worker) -> None:
+        """Start a worker in the place of one that has ended, if that is still its place."""
+        async with self._changing[slot]:
+            if self._workers[slot] is ended and not self._stopping.is_set():
                 self._workers[slot] = await self._spawn()
 
     async def _spawn(self) -> Worker:
-        return Worker(
-            await asyncio.create_subprocess_exec(
-                *self._command,
-                stdin=asyncio.subprocess.PIPE,  # its end is ours: a worker does not outlive its supervisor
-                stdout=asyncio.subprocess.PIPE,
-                pass_fds=[self._listening.fileno()],
-            )
+        """Start a worker. One that comes when we are stopping is stopped here: ``stop`` did not know it."""
+        process = await asyncio.create_subprocess_exec(
+            *self._command,
+            stdin=asyncio.subprocess.PIPE,  # its end is ours: a worker does not outlive its supervisor
+            stdout=asyncio.subprocess.PIPE,
+            pass_fds=[self._listening.fileno()],
         )
+        worker = Worker(process, ready_seconds=self.ready_seconds, end_seconds=self.end_seconds)
+        if self._stopping.is_set():
+            await worker.stop()
+        return worker
 
 
 async def supervise(supervisor: Supervisor, ready: Callable[[], None], stop: asyncio.Event) -> None:

@@ -7,31 +7,49 @@ registration is still there. Nothing else rests on that memory.
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
+from uuid import UUID
 
 from messaging.relay.accounts.passwords import PasswordHash, hash_password, password_matches
-from messaging.relay.accounts.tables import find_credentials, mark_seen
+from messaging.relay.accounts.tables import StoredCredentials, find_all_credentials, mark_seen
+from messaging.relay.batching import Bounds, GroupCommit
 from messaging.relay.database import Database
 from messaging.relay.errors import NotAuthenticated
 from messaging.relay.http import Call, Caller, Credentials
+from messaging.relay.lanes import Lane
 from messaging.wire.errors import MalformedField
 from messaging.wire.identifiers import DeviceAddress, IdentityKind
 
 DAY = 24 * 60 * 60 * 1000
 MAX_LOGINS = 50_000
+BOUNDS = Bounds(batch_items=200, batch_bytes=1, waiting_items=10_000, waiting_bytes=1)
 LOGIN_SECONDS = 5
 _NOBODY = hash_password("nobody")  # compared with for a device that does not exist, so that both take as long
 
 
-@dataclass(frozen=True, slots=True)
 class Authentication:
-    """Tells the calling device from the credentials. ``now`` gives milliseconds since 1970."""
+    """Tells the calling device from the credentials. ``now`` gives milliseconds since 1970.
 
-    database: Database
-    now: Callable[[], int]
-    logins: "Logins" = field(default_factory=lambda: Logins())
+    Who logs in at a time is looked up together; ``run`` does that.
+    """
+
+    def __init__(self, database: Database, now: Callable[[], int]) -> None:
+        self._database = database
+        self._now = now
+        self._lane = Lane(database, relaxed=False)
+        self._lookups: GroupCommit[tuple[UUID, int], StoredCredentials | None] = GroupCommit(self._look_up, BOUNDS)
+        self._logins = Logins()
+
+    async def run(self) -> None:
+        """Look up until cancelled."""
+        try:
+            await self._lookups.run()
+        finally:
+            await self._lane.close()
+
+    async def _look_up(self, wanted: Sequence[tuple[UUID, int]]) -> Sequence[StoredCredentials | None]:
+        return await self._lane.twice(lambda db: find_all_credentials(db, wanted))
 
     async def find_sender(self, call: Call) -> Caller | None:
         """Like :meth:`find`, perhaps from memory: for what checks in its own transaction that the device is still there.
@@ -42,11 +60,11 @@ class Authentication:
         header = call.headers.get("authorization")
         if call.caller is not None or header is None:
             return call.caller
-        caller = self.logins.find(header)
+        caller = self._logins.find(header)
         if caller is None:
             caller = await self.find(call)
             if caller is not None:
-                self.logins.keep(header, caller)
+                self._logins.keep(header, caller)
         return caller
 
     async def require(self, call: Call) -> Caller:
@@ -83,14 +101,13 @@ class Authentication:
             raise NotAuthenticated from None
         if address.service_id.kind is not IdentityKind.ACI:
             raise NotAuthenticated
-        async with self.database.read() as db:
-            stored = await find_credentials(db, address.service_id.uuid, address.device_id)
+        stored = await self._lookups.submit((address.service_id.uuid, address.device_id))
         expected = _NOBODY if stored is None else PasswordHash(stored.salt, stored.digest)
         if not password_matches(credentials.password, expected) or stored is None:
             raise NotAuthenticated
-        today = day_of(self.now())
+        today = day_of(self._now())
         if stored.seen_on < today:  # once a day: what is kept is the day, not the time
-            async with self.database.begin() as db:
+            async with self._database.begin() as db:
                 await mark_seen(db, stored.caller, today)
         return stored.caller
 

@@ -4,7 +4,7 @@ A phone number is stored as a keyed hash only; while a verification session live
 the database. Times are milliseconds since 1970.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -31,7 +31,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import Mapped, mapped_column
 
 from messaging.relay.accounts.passwords import PasswordHash
-from messaging.relay.database import Base, RowId
+from messaging.relay.database import Base, RowId, in_postgresql
 from messaging.relay.http import Caller
 from messaging.relay.messages.tables import MailboxRow, change_versions
 from messaging.wire.identifiers import IdentityKind, ServiceId
@@ -408,6 +408,25 @@ class StoredCredentials:
     seen_on: int
 
 
+_CREDENTIALS = """
+SELECT w.place, a.id, a.aci, a.pni, d.device_id, d.mailbox_id, d.password_salt, d.password_hash, d.seen_on
+FROM unnest($1::uuid[], $2::int[]) WITH ORDINALITY AS w(aci, device_id, place)
+JOIN accounts a ON a.aci = w.aci JOIN devices d ON d.account_id = a.id AND d.device_id = w.device_id
+"""
+
+
+async def find_all_credentials(
+    db: AsyncConnection, wanted: Sequence[tuple[UUID, int]]
+) -> list[StoredCredentials | None]:
+    """Devices by account and number; ``None`` for one that does not exist."""
+    if db.dialect.name != "postgresql":
+        return [await find_credentials(db, aci, device_id) for aci, device_id in wanted]
+    found: list[StoredCredentials | None] = [None] * len(wanted)
+    for place, *columns in await in_postgresql(db, _CREDENTIALS, *map(list, zip(*wanted, strict=True))):
+        found[place - 1] = _credentials(*columns)
+    return found
+
+
 async def find_credentials(db: AsyncConnection, aci: UUID, device_id: int) -> StoredCredentials | None:
     """The device, if it exists."""
     query = (
@@ -425,10 +444,20 @@ async def find_credentials(db: AsyncConnection, aci: UUID, device_id: int) -> St
         .where(AccountRow.aci == aci, DeviceRow.device_id == device_id)
     )
     found = (await db.execute(query)).one_or_none()
-    if found is None:
-        return None
-    account_id, its_aci, pni, its_id, mailbox_id, salt, digest, seen_on = found
-    return StoredCredentials(Caller(account_id, its_aci, pni, its_id, mailbox_id), salt, digest, seen_on)
+    return None if found is None else _credentials(*found)
+
+
+def _credentials(
+    account_id: int,
+    aci: UUID,
+    pni: UUID | None,
+    device_id: int,
+    mailbox_id: int,
+    salt: bytes,
+    digest: bytes,
+    seen_on: int,
+) -> StoredCredentials:
+    return StoredCredentials(Caller(account_id, aci, pni, device_id, mailbox_id), salt, digest, seen_on)
 
 
 _SESSION = (

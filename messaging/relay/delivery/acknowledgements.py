@@ -16,14 +16,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging.relay.accounts.tables import mailboxes_of
 from messaging.relay.batching import Bounds, GroupCommit
-from messaging.relay.database import Database, Lane
+from messaging.relay.database import Database
 from messaging.relay.delivery.receipts import ReceiptDue, receipt
 from messaging.relay.delivery.wakeups import MailArrived, Wakeups
 from messaging.relay.errors import RelayError
 from messaging.relay.http import Caller
+from messaging.relay.lanes import Lane
 from messaging.relay.logs import get_logger
 from messaging.relay.messages.append import Append, Place, append
-from messaging.relay.messages.tables import forget_envelopes, take_envelopes
+from messaging.relay.messages.tables import forget_envelopes, lock_mailboxes, take_envelopes
 
 BOUNDS = Bounds(batch_items=2000, batch_bytes=0, waiting_items=200_000, waiting_bytes=1, delay_seconds=0.01)
 ATTEMPTS = 3
@@ -116,6 +117,11 @@ class Acknowledgements:
     async def _forget_with_receipts(
         self, db: AsyncConnection, batch: Sequence[Acknowledged], places: Sequence[tuple[int, int]]
     ) -> list[tuple[int, int]]:
+        # A device that connects locks its mailbox and then its envelopes: in another order we would wait for each other.
+        mailboxes = await mailboxes_of(db, {each.due.sender for each in batch if each.due})
+        boxes = {box for box, _ in places}.union(*mailboxes.values())
+        if db.dialect.name == "postgresql":
+            await lock_mailboxes(db, sorted(boxes))
         gone = await take_envelopes(db, places)
         owed = [
             (each.due, each.receiver)
@@ -124,7 +130,6 @@ class Acknowledgements:
         ]
         if not owed:
             return []
-        mailboxes = await mailboxes_of(db, {due.sender for due, _ in owed})
         now = self._now()
         sends = [
             Append([(Place(mailbox_id, None), receipt(due, receiver, now))], now + self._receipt_lifetime)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from messaging.relay.delivery.acknowledgements import Acknowledgements
 from messaging.relay.delivery.mailbox import Mailboxes
+from messaging.relay.delivery.openings import Openings
 from messaging.relay.delivery.receipts import ReceiptDue, receipt_due
 from messaging.relay.delivery.stream import (
     Answered,
@@ -25,10 +26,12 @@ from messaging.relay.delivery.stream import (
     PageRead,
     Queued,
     ReadPage,
+    Seen,
     SendEnvelope,
     SendGap,
     SendMarker,
     SendQueueEmpty,
+    StartAnew,
     Started,
 )
 from messaging.relay.http import Caller
@@ -105,6 +108,9 @@ class Wire(Protocol):
     async def send(self, frame: bytes) -> None:
         """Write a frame, and wait while the device does not read."""
 
+    def fail(self) -> None:
+        """Close the connection, as after a fault: the device comes back."""
+
 
 @dataclass(slots=True)
 class Unfinished:
@@ -137,6 +143,7 @@ class Outbound:
         "_mailboxes",
         "_now",
         "_opened",
+        "_openings",
         "_outbox",
         "_page",
         "_receipts",
@@ -154,6 +161,7 @@ class Outbound:
         self,
         receiver: Caller,
         wishes: Wishes,
+        openings: Openings,
         mailboxes: Mailboxes,
         acknowledgements: Acknowledgements,
         wire: Wire,
@@ -164,6 +172,7 @@ class Outbound:
     ) -> None:
         self._receiver = receiver
         self._wishes = wishes
+        self._openings = openings
         self._mailboxes = mailboxes
         self._acknowledgements = acknowledgements
         self._wire = wire
@@ -183,6 +192,10 @@ class Outbound:
         """The mailbox has given this sequence; ``data`` is what the device gets, if that is at hand."""
         # What a slow device has not read is not kept here: it is read from the database when there is room.
         self._do(Queued(sequence, data if len(self._outbox) < MAX_KEPT else None))
+
+    def seen(self, last_sequence: int) -> None:
+        """The database was asked how far the mailbox is."""
+        self._do(Seen(last_sequence))
 
     def answered(self, response: frames.Response) -> None:
         """The device answered a request of ours."""
@@ -217,21 +230,21 @@ class Outbound:
         Raises:
             MailboxGone: the device was registered anew meanwhile.
         """
-        self._running = True
-        try:
-            if not self._opened:
-                await self._open()
-                self._opened = True
-            while self._outbox or self._page is not None:
-                for action in self._taken():
-                    frame = self._frame(action)
-                    if frame is not None and not self._wire.send_now(frame):
-                        await self._wire.send(frame)
-                if self._page is not None:
-                    page, self._page = self._page, None
-                    self._do(PageRead(await self._mailboxes.read_page(self._receiver.mailbox_id, page)))
-        finally:
-            self._running = False
+        if self._running:
+            return
+        self._running = True  # and for ever if it is cancelled or fails: what was not sent then must not be overtaken
+        if not self._opened:
+            await self._open()
+            self._opened = True
+        while self._outbox or self._page is not None:
+            for action in self._taken():
+                frame = self._frame(action)
+                if frame is not None and not self._wire.send_now(frame):
+                    await self._wire.send(frame)
+            if self._page is not None:
+                page, self._page = self._page, None
+                self._do(PageRead(await self._mailboxes.read_page(self._receiver.mailbox_id, page)))
+        self._running = False
 
     def _taken(self) -> list[_Sendable]:
         taken, self._outbox = self._outbox, []
@@ -240,14 +253,14 @@ class Outbound:
     async def _open(self) -> None:
         await self._acknowledgements.settle()
         resume_after = sequence_of(self._wishes.resume_after, self._receiver.mailbox_id)
-        opened = await self._mailboxes.open(
+        opened = await self._openings.open(
             self._receiver.mailbox_id, resume_after=resume_after, wants_gaps=self._wishes.gaps
         )
         if opened is None:
             raise MailboxGone
         self._connected(opened.connection)
         self._do(GapsFound(opened.gaps))
-        self._do(Started(opened.last_sequence, resume_after or 0))
+        self._do(Started(opened.last_sequence, max(resume_after or 0, opened.empty_up_to)))
 
     def _send_now(self, action: _Sendable) -> bool:
         """Send, unless something is before it or the device has to read first."""
@@ -258,21 +271,23 @@ class Outbound:
 
     def _frame(self, action: _Sendable) -> bytes | None:
         """What to write; ``None`` for a story that the device does not want."""
+        if isinstance(action, SendEnvelope) and not self._is_wanted(action):
+            return None
+        return frames.encode_frame(self._request(action))
+
+    def _request(self, action: _Sendable) -> frames.Request:
         headers = {TIMESTAMP_HEADER: str(self._now())}
         match action:
             case SendEnvelope(request_id, sequence, data):
-                if not self._is_wanted(action):
-                    return None
                 headers[CURSOR_HEADER] = f"{self._tag}-{sequence}"
-                frame = frames.Request(request_id, "PUT", MESSAGE_PATH, headers, data)
+                return frames.Request(request_id, "PUT", MESSAGE_PATH, headers, data)
             case SendQueueEmpty(request_id):
-                frame = frames.Request(request_id, "PUT", QUEUE_EMPTY_PATH, headers)
+                return frames.Request(request_id, "PUT", QUEUE_EMPTY_PATH, headers)
             case SendGap(request_id, gap):
                 body = Gap(first=gap.first, last=gap.last, reason=gap.reason).to_json()
-                frame = frames.Request(request_id, "PUT", GAP_PATH, headers, body)
+                return frames.Request(request_id, "PUT", GAP_PATH, headers, body)
             case SendMarker(request_id, marker):
-                frame = frames.Request(request_id, "PUT", MARKER_PATH, headers, marker.encode())
-        return frames.encode_frame(frame)
+                return frames.Request(request_id, "PUT", MARKER_PATH, headers, marker.encode())
 
     def _is_wanted(self, action: SendEnvelope) -> bool:
         envelope = summarise_envelope(action.data)
@@ -298,6 +313,8 @@ class Outbound:
                     self._wake()
                 case CountFailure(sequence):
                     self._unfinished.start(self._fail(sequence))
+                case StartAnew():
+                    self._wire.fail()
                 case ForgetGap(first):
                     self._unfinished.start(self._mailboxes.forget_gap(self._receiver.mailbox_id, first))
 

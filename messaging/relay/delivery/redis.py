@@ -1,13 +1,16 @@
 """Notices between processes, over the sharded publish and subscribe of Redis or Valkey.
 
-One channel a mailbox, ``subrosa:mailbox:{ID}``; commands up to Redis 7.0. In a cluster each node carries the mailboxes of its
-slots. Within the process notices go directly, so that without Redis only sockets of other processes wait, and only until
+One channel a mailbox, ``subrosa:TAG:mailbox:{ID}``; commands up to Redis 7.0. In a cluster each node carries the mailboxes of
+its slots. Within the process notices go directly, so that without Redis only sockets of other processes wait, and only until
 ``delivery.watch`` looks. Publishing happens in the background: a send never waits for Redis.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any, Self
 
 from redis.asyncio import Redis
@@ -27,7 +30,6 @@ from messaging.relay.logs import get_logger
 from messaging.relay.redis import FAILURES, connect, node_url
 from messaging.relay.tasks import end, running
 
-_PREFIX = "subrosa:mailbox:"
 _NOBODY = "subrosa:relays"  # keeps a subscription open while no device is connected
 _MAX_UNPUBLISHED = 10_000
 _MAX_BATCH = 500
@@ -35,15 +37,34 @@ _RETRY_SECONDS = 0.5
 _TIMEOUT_SECONDS = 2
 
 
+@dataclass(frozen=True, slots=True)
+class Channels:
+    """Names of channels. All databases of a Redis share them, so ``tag`` tells deployments apart: each has a mailbox 5."""
+
+    tag: str
+
+    @classmethod
+    def under(cls, key: bytes) -> Self:
+        """The names for all relays with this key, which they do not tell."""
+        return cls(blake2b(b"channels", key=key, digest_size=8).hexdigest())
+
+    def of(self, mailbox_id: int) -> str:
+        """The channel of a mailbox; in braces, what a cluster hashes."""
+        return f"{self._prefix}{{{mailbox_id}}}"
+
+    def mailbox_of(self, channel: str) -> int | None:
+        """Undo :meth:`of`; ``None`` for another channel."""
+        number = channel.removeprefix(f"{self._prefix}{{").removesuffix("}")
+        return int(number) if channel == f"{self._prefix}{{{number}}}" and number.isdecimal() else None
+
+    @property
+    def _prefix(self) -> str:
+        return f"subrosa:{self.tag}:mailbox:"
+
+
 def channel_of(mailbox_id: int) -> str:
-    """The channel of a mailbox; in braces, what a cluster hashes."""
-    return f"{_PREFIX}{{{mailbox_id}}}"
-
-
-def mailbox_of(channel: str) -> int | None:
-    """Undo :func:`channel_of`; ``None`` for another channel."""
-    number = channel.removeprefix(_PREFIX + "{").removesuffix("}")
-    return int(number) if channel == f"{_PREFIX}{{{number}}}" and number.isdecimal() else None
+    """For tests/messaging/relay/delivery/test_socket.py, until it asks ``Channels``."""
+    return Channels("").of(mailbox_id)
 
 
 def encode_notice(notice: Notice) -> bytes:
@@ -77,8 +98,9 @@ def decode_notice(data: bytes) -> Notice | None:
 class RedisWakeups:
     """Notices within this process (``local``) and between all processes on one Redis. ``run`` does the work."""
 
-    def __init__(self, url: str, local: LocalWakeups) -> None:
+    def __init__(self, url: str, channels: Channels, local: LocalWakeups) -> None:
         self._url = url
+        self._channels = channels
         self._local = local
         self._publisher = connect(url, timeout=_TIMEOUT_SECONDS, connect_timeout=_TIMEOUT_SECONDS)
         self._unpublished: asyncio.Queue[tuple[int, Notice]] = asyncio.Queue(_MAX_UNPUBLISHED)
@@ -104,12 +126,12 @@ class RedisWakeups:
         """Be a listener while the block lasts."""
         async with self._local.listen(mailbox_id, listener):
             if self._subscriptions is not None:
-                await self._subscriptions.add(channel_of(mailbox_id))
+                await self._subscriptions.add(self._channels.of(mailbox_id))
             try:
                 yield
             finally:
                 if self._local.count(mailbox_id) == 1 and self._subscriptions is not None:
-                    await self._subscriptions.remove(channel_of(mailbox_id))
+                    await self._subscriptions.remove(self._channels.of(mailbox_id))
 
     async def run(self) -> None:
         """Publish and receive until cancelled; then close."""
@@ -126,9 +148,10 @@ class RedisWakeups:
             while len(batch) < _MAX_BATCH and not self._unpublished.empty():
                 batch.append(self._unpublished.get_nowait())
             try:
-                await self._publish_batch([(channel_of(box), encode_notice(notice)) for box, notice in batch])
-            except FAILURES as error:
+                await self._publish_batch([(self._channels.of(box), encode_notice(notice)) for box, notice in batch])
+            except Exception as error:  # noqa: BLE001 - the next notices may get through
                 get_logger().warning("notices_lost", count=len(batch), error=type(error).__name__)
+                await asyncio.sleep(_RETRY_SECONDS)
 
     async def _publish_batch(self, notices: list[tuple[str, bytes]]) -> None:
         if isinstance(self._publisher, RedisCluster):
@@ -142,27 +165,31 @@ class RedisWakeups:
 
     async def _receive(self) -> None:
         while True:
-            client = connect(self._url, timeout=None, connect_timeout=_TIMEOUT_SECONDS)
             try:
-                if isinstance(client, RedisCluster):
-                    await client.initialize()
-                async with Subscriptions(self._url, client, self._deliver) as subscriptions:
-                    await subscriptions.add(*map(channel_of, self._local.mailboxes()))
-                    self._subscriptions = subscriptions
-                    # Who began to listen while the subscription was made, is not in it yet.
-                    await subscriptions.add(*map(channel_of, self._local.mailboxes()))
-                    await subscriptions.broken.wait()
+                await self._receive_until_broken()
                 get_logger().warning("notices_interrupted")
-            except FAILURES as error:
+            except Exception as error:  # noqa: BLE001 - the next subscription may last
                 get_logger().warning("notices_interrupted", error=type(error).__name__)
-            finally:
-                self._subscriptions = None
-                with suppress(*FAILURES):
-                    await client.aclose()
             await asyncio.sleep(_RETRY_SECONDS)
 
+    async def _receive_until_broken(self) -> None:
+        client = connect(self._url, timeout=None, connect_timeout=_TIMEOUT_SECONDS)
+        try:
+            if isinstance(client, RedisCluster):
+                await client.initialize()
+            async with Subscriptions(self._url, client, self._deliver) as subscriptions:
+                await subscriptions.add(*map(self._channels.of, self._local.mailboxes()))
+                self._subscriptions = subscriptions
+                # Who began to listen while the subscription was made, is not in it yet.
+                await subscriptions.add(*map(self._channels.of, self._local.mailboxes()))
+                await subscriptions.broken.wait()
+        finally:
+            self._subscriptions = None
+            with suppress(*FAILURES):
+                await client.aclose()
+
     def _deliver(self, channel: str, data: bytes) -> None:
-        mailbox_id, notice = mailbox_of(channel), decode_notice(data)
+        mailbox_id, notice = self._channels.mailbox_of(channel), decode_notice(data)
         if mailbox_id is not None and notice is not None:
             self._local.announce(mailbox_id, notice)
 
@@ -174,11 +201,13 @@ class Subscriptions:
         self.broken = asyncio.Event()
         self._url = url
         self._client = client
+        self._at_once = _MAX_BATCH if isinstance(client, Redis) else 1  # a cluster takes no command for several slots
         self._deliver = deliver
         self._nodes: dict[str, PubSub] = {}
         self._clients: list[Redis] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._wanted: set[str] = set()
+        self._leaving: Counter[str] = Counter()  # unsubscribes of ours that Redis has not confirmed
         self._changing = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -203,13 +232,15 @@ class Subscriptions:
     async def remove(self, *channels: str) -> None:
         """Do not listen to these any more."""
         self._wanted.difference_update(channels)
+        self._leaving.update(channels)
         await self._change("sunsubscribe", channels)
 
     async def _change(self, what: str, channels: Sequence[str]) -> None:
         try:
             async with self._changing:
-                for channel in channels:  # one by one: a cluster takes no command for several slots
-                    await getattr(await self._node_of(channel), what)(channel)
+                for first in range(0, len(channels), self._at_once):
+                    some = channels[first : first + self._at_once]
+                    await getattr(await self._node_of(some[0]), what)(*some)
         except FAILURES:
             self.broken.set()
 
@@ -246,5 +277,15 @@ class Subscriptions:
         match message["type"]:
             case "smessage":
                 self._deliver(channel, message["data"])
-            case "sunsubscribe" if channel in self._wanted:
-                self.broken.set()  # the slot has moved to another node
+            case "sunsubscribe":
+                self._take_unsubscribed(channel)
+            case "subscribe":
+                self._leaving.clear()  # a new connection: what was asked of the one before is never confirmed
+
+    def _take_unsubscribed(self, channel: str) -> None:
+        if self._leaving[channel] > 1:
+            self._leaving[channel] -= 1
+        elif self._leaving[channel] == 1:
+            del self._leaving[channel]
+        elif channel in self._wanted:
+            self.broken.set()  # nobody asked for it: the slot has moved to another node

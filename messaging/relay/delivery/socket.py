@@ -18,15 +18,18 @@ from aiohttp.base_protocol import BaseProtocol
 from messaging.relay.accounts.authentication import Authentication
 from messaging.relay.delivery.acknowledgements import Acknowledgements
 from messaging.relay.delivery.mailbox import Mailboxes
+from messaging.relay.delivery.openings import Openings
 from messaging.relay.delivery.outbound import MailboxGone, Outbound, Unfinished, Wishes
 from messaging.relay.delivery.wakeups import (
     ConnectedElsewhere,
     CredentialsReplaced,
+    Heard,
     MailArrived,
-    Notice,
+    MailboxSeen,
     PrekeysRunLow,
     Wakeups,
 )
+from messaging.relay.errors import MalformedRequest
 from messaging.relay.http import NO_CONTENT, Answer, Call, Caller, Dispatcher
 from messaging.relay.keys.service import KeyService
 from messaging.relay.logs import get_logger
@@ -66,6 +69,7 @@ class Sockets:
 
     authentication: Authentication
     dispatcher: Dispatcher
+    openings: Openings
     mailboxes: Mailboxes
     acknowledgements: Acknowledgements
     wakeups: Wakeups
@@ -165,6 +169,7 @@ class ChatSocket:
             self._outbound = Outbound(
                 caller,
                 wishes,
+                sockets.openings,
                 sockets.mailboxes,
                 sockets.acknowledgements,
                 self,
@@ -232,18 +237,22 @@ class ChatSocket:
         try:
             body = request.body or b""
             call = Call(request.verb, request.path, request.headers, body, self._remote, self._caller)
-            answer = await self._mark(call) or await self._sockets.dispatcher.answer(call)
+            own = self._mark if self._is_marker(call) else None
+            answer = await self._sockets.dispatcher.answer(call, own)
             await self.send(frames.encode_frame(response_frame(request.id, answer)))
         finally:
             self._requests.release()
 
-    async def _mark(self, call: Call) -> Answer | None:
-        """Take a sync marker, the one request that concerns this socket and not the account."""
+    def _is_marker(self, call: Call) -> bool:
+        """Whether it is the one request that concerns this socket and not the account."""
+        return self._outbound is not None and call.verb == "PUT" and call.path.startswith(SET_MARKER_PATH)
+
+    async def _mark(self, call: Call) -> Answer:
         marker = call.path.removeprefix(SET_MARKER_PATH)
-        if self._outbound is None or call.verb != "PUT" or not call.path.startswith(SET_MARKER_PATH):
-            return None
-        if not (1 <= len(marker) <= MAX_MARKER and all(each.isalnum() or each in "-_" for each in marker)):
-            return Answer(400)
+        if self._outbound is None or not (
+            1 <= len(marker) <= MAX_MARKER and all(each.isalnum() or each in "-_" for each in marker)
+        ):
+            raise MalformedRequest
         await self._outbound.mark(marker)
         return NO_CONTENT
 
@@ -263,8 +272,11 @@ class ChatSocket:
 
     def send_now(self, frame: bytes) -> bool:
         """Write a frame, without a task for it; ``False``, and nothing is written, if the peer would have to read first."""
-        transport = self._protocol.transport
-        if transport is None or transport.get_write_buffer_size() + len(frame) > UNREAD_BYTES:
+        protocol = self._protocol
+        transport = protocol.transport
+        if transport is None or protocol.writing_paused:
+            return False
+        if transport.get_write_buffer_size() + len(frame) > UNREAD_BYTES:
             return False
         with suppress(ConnectionError):  # the reading side sees that the peer is gone, and ends the socket
             finish_now(self._websocket.send_bytes(frame))
@@ -287,10 +299,11 @@ class ChatSocket:
         except MailboxGone:
             self.close(CloseCode.CREDENTIALS_REPLACED)
         except Exception as error:  # noqa: BLE001 - whatever it is: the device connects again and gets the same envelopes
-            self._fail(error)
+            self.fail(error)
 
-    def _fail(self, error: Exception) -> None:
-        get_logger().error("delivery_failed", error=type(error).__name__)
+    def fail(self, error: Exception | None = None) -> None:
+        """Close the connection after a fault: the device comes back, and nothing is lost."""
+        get_logger().error("delivery_failed", error=None if error is None else type(error).__name__)
         self.close(CloseCode.FAULT)
 
     def _connected(self, connection: int) -> None:
@@ -308,14 +321,16 @@ class ChatSocket:
             # Until now the other processes were not told of mail for this device: it had its socket here.
             self._sockets.wakeups.announce_elsewhere(self._caller.mailbox_id, MailArrived(self._arrived))
 
-    def _notice(self, notice: Notice) -> None:
+    def _notice(self, notice: Heard) -> None:
         match notice:
             case MailArrived(sequence, data) if self._outbound is not None:
                 self._arrived = sequence
                 try:
                     self._outbound.queued(sequence, data)
                 except Exception as error:  # noqa: BLE001 - no concern of whoever has just stored the envelope
-                    self._fail(error)
+                    self.fail(error)
+            case MailboxSeen(last_sequence) if self._outbound is not None:
+                self._outbound.seen(last_sequence)
             case ConnectedElsewhere(connection):
                 self._latest = max(self._latest, connection)
                 self._give_way()

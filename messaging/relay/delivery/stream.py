@@ -31,6 +31,13 @@ class Queued:
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """The database was asked how far the mailbox is; ``sequence`` may be a little behind by now."""
+
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
 class PageRead:
     """What the last ``ReadPage`` found."""
 
@@ -115,20 +122,26 @@ class CountFailure:
 
 
 @dataclass(frozen=True, slots=True)
+class StartAnew:
+    """The mailbox is not as far as it was: let the device connect again."""
+
+
+@dataclass(frozen=True, slots=True)
 class ForgetGap:
     """The device has heard of the gap that begins here."""
 
     first: int
 
 
-Event = Started | Queued | PageRead | GapsFound | Marked | Answered
-Action = ReadPage | SendEnvelope | SendQueueEmpty | SendGap | SendMarker | Delete | CountFailure | ForgetGap
+Event = Started | Queued | Seen | PageRead | GapsFound | Marked | Answered
+Action = ReadPage | SendEnvelope | SendQueueEmpty | SendGap | SendMarker | Delete | CountFailure | ForgetGap | StartAnew
 
 
 class DeliveryStream:
     """The state of one connection. Pages are read only while a whole one fits into the window."""
 
     __slots__ = (
+        "_ahead",
         "_backlog",
         "_known",
         "_known_when_asked",
@@ -158,6 +171,7 @@ class DeliveryStream:
         self._known_when_asked = 0
         self._last_request_id = 0
         self._progressed = False
+        self._ahead: int | None = None  # what was known at the last look, if that was more than the database said
 
     def receive(self, event: Event) -> list[Action]:
         """What to do about ``event``. An answer to nothing that we asked is ignored, as Signal-Server does."""
@@ -170,6 +184,8 @@ class DeliveryStream:
             case Queued(sequence):
                 self._known = max(self._known, sequence)
                 return self._read()
+            case Seen(sequence):
+                return self._seen(sequence)
             case Started(last_sequence, after):
                 self._backlog = last_sequence
                 self._started = True
@@ -199,6 +215,15 @@ class DeliveryStream:
         """A number for a request; also for those that are no part of the stream."""
         self._last_request_id += 1
         return self._last_request_id
+
+    def _seen(self, sequence: int) -> list[Action]:
+        # A push may have come while the database was asked. Who was ahead at the last look too, and has not moved since, is ahead
+        # of the truth: a restored backup, or a notice that was wrong.
+        ahead = self._known if self._started and sequence < self._known else None
+        if ahead is not None and ahead == self._ahead:
+            return [StartAnew()]
+        self._ahead = ahead
+        return self.receive(Queued(sequence))
 
     def _answered(self, request_id: int, *, accepted: bool) -> list[Action]:
         answered = self._unacknowledged.pop(request_id, None)

@@ -19,6 +19,13 @@ class MailArrived:
 
 
 @dataclass(frozen=True, slots=True)
+class MailboxSeen:
+    """The database was asked how far the mailbox is: up to this sequence. Told within the process only."""
+
+    last_sequence: int
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectedElsewhere:
     """The device has opened the connection with this number; those with smaller ones are over."""
 
@@ -36,7 +43,8 @@ class PrekeysRunLow:
 
 
 Notice = MailArrived | ConnectedElsewhere | CredentialsReplaced | PrekeysRunLow
-Listener = Callable[[Notice], None]
+Heard = Notice | MailboxSeen
+Listener = Callable[[Heard], None]
 
 
 class Wakeups(Protocol):
@@ -58,7 +66,7 @@ class LocalWakeups:
     def __init__(self) -> None:
         self._listeners: dict[int, list[Listener]] = {}
 
-    def announce(self, mailbox_id: int, notice: Notice) -> None:
+    def announce(self, mailbox_id: int, notice: Heard) -> None:
         """Call the listeners of this process."""
         for listener in tuple(self._listeners.get(mailbox_id, ())):
             listener(notice)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from messaging.relay.delivery.mailbox import Mailboxes
-from messaging.relay.delivery.wakeups import ConnectedElsewhere, CredentialsReplaced, LocalWakeups, MailArrived
+from messaging.relay.delivery.wakeups import ConnectedElsewhere, CredentialsReplaced, LocalWakeups, MailboxSeen
 from messaging.relay.logs import get_logger
 
 WATCH_SECONDS = 3  # no socket sleeps longer than 5 s, whatever happens to Redis
@@ -30,7 +30,7 @@ class MailboxWatch:
                     self.listeners.announce(mailbox_id, CredentialsReplaced())
                 else:
                     self.listeners.announce(mailbox_id, ConnectedElsewhere(progress.connection))
-                    self.listeners.announce(mailbox_id, MailArrived(progress.last_sequence))
+                    self.listeners.announce(mailbox_id, MailboxSeen(progress.last_sequence))
 
     async def run(self) -> None:
         """Look every few seconds, until cancelled."""

@@ -48,7 +48,10 @@ class Remembered:
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """One send. ``rests_on`` are mailboxes that it does not change, the sender's own say, but that must be as they were."""
+    """One send, of at most one envelope to a mailbox.
+
+    ``rests_on`` are mailboxes that it does not change, the sender's own say, but that must be as they were.
+    """
 
     envelopes: Sequence[tuple[Place, NewEnvelope]]
     expires_at: int
@@ -90,8 +93,8 @@ def _without_repetitions(sends: Sequence[Append]) -> list[bool]:
     return first
 
 
-# Sends are numbered by their place in the batch. Mailboxes are locked in the order of their ids, so that no two batches wait
-# for each other. A version of -1 stands for any.
+# Sends are numbered by their place in the batch. Mailboxes are locked in the order of their ids, and keys in that of their
+# hashes, so that no two batches wait for each other. A version of -1 stands for any.
 _POSTGRESQL = """
 WITH entry AS MATERIALIZED (
     SELECT place, send, box, version FROM unnest($1::int[], $2::bigint[], $3::bigint[])
@@ -109,7 +112,7 @@ WITH entry AS MATERIALIZED (
         FROM unnest($8::int[], $9::bytea[], $10::bytea[], $11::bytea[], $12::bigint[])
             AS k(send, key_hash, request_hash, answer, expires_at)
         WHERE k.send NOT IN (SELECT send FROM stale)
-        ON CONFLICT DO NOTHING RETURNING key_hash
+        ORDER BY k.key_hash ON CONFLICT DO NOTHING RETURNING key_hash
 ), refused AS MATERIALIZED (
     SELECT send FROM stale
     UNION ALL

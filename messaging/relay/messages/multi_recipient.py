@@ -104,6 +104,8 @@ class MultiRecipientService:
         wanted = {ServiceId.parse(recipient.service_id): recipient for recipient in upload.recipients}
         entries = await self.messages.directory.find_all(wanted, fresh=fresh)
         targets = [Target(each, entries[each], wanted[each]) for each in wanted if each in entries]
+        if len({target.account.id for target in targets}) < len(targets):
+            raise MalformedRequest  # an account by both of its identities: a device would be named twice
         try:
             if not sending.story:
                 if len(targets) < len(wanted):

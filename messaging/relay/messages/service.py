@@ -185,6 +185,8 @@ class Attempt:
 
     def _plan(self, target: Entry, own: Entry | None) -> tuple[Append, SendMessageResponse]:
         sender, messages, service = self.sending.sender, self.messages, self.service
+        # First of all: who is not registered any more is told so, and nothing of the recipient.
+        has_other_devices = sender is not None and _has_other_devices(own, sender)
         to_self = sender is not None and sender.account_id == target.account.id
         check_devices(
             {message.destination_device_id: message.destination_registration_id for message in messages.messages},
@@ -199,8 +201,7 @@ class Attempt:
             )
             for message in messages.messages
         ]
-        needs_sync = sender is not None and _has_other_devices(own, sender) and not to_self
-        answer = _ANSWERS[needs_sync]
+        answer = _ANSWERS[has_other_devices and not to_self]
         remembered = None
         if self.sending.once is not None:
             remembered = Remembered(self.sending.once, answer.to_json(), service.expires_at(now, online=False))

@@ -4,6 +4,7 @@ A mailbox numbers its envelopes. The number is given under the lock of the mailb
 the order of numbers is the order in which envelopes become visible, so a reader that has seen n never finds n - 1 later.
 """
 
+import sqlite3
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
@@ -118,6 +119,13 @@ async def lock_mailboxes(db: AsyncConnection, mailbox_ids: Sequence[int]) -> Non
     await db.execute(select(row.id).where(row.id.in_(mailbox_ids)).order_by(row.id).with_for_update())
 
 
+async def unlocked_mailboxes(db: AsyncConnection, mailbox_ids: Collection[int]) -> set[int]:
+    """Those of the mailboxes that nobody has locked."""
+    row = MailboxRow
+    free = select(row.id).where(row.id.in_(mailbox_ids)).order_by(row.id).with_for_update(skip_locked=True)
+    return set(await db.scalars(free))
+
+
 async def delete_mailboxes(db: AsyncConnection, mailbox_ids: Sequence[int]) -> None:
     """Remove mailboxes, which the caller has locked, and all that is in them."""
     await db.execute(delete(EnvelopeRow).where(EnvelopeRow.mailbox_id.in_(mailbox_ids)))
@@ -226,12 +234,84 @@ async def take_envelopes(db: AsyncConnection, places: Sequence[tuple[int, int]])
     )
 
 
-async def count_connection(db: AsyncConnection, mailbox_id: int) -> tuple[int, int] | None:
-    """Count a new connection; its number and the last sequence given, ``None`` if the mailbox is gone."""
-    row = MailboxRow
-    counted = update(row).where(row.id == mailbox_id).values(connections=row.connections + 1)
-    found = (await db.execute(counted.returning(row.connections, row.last_sequence))).one_or_none()
-    return None if found is None else (found[0], found[1])
+@dataclass(frozen=True, slots=True)
+class Connecting:
+    """A mailbox whose device connects. ``resume_after`` is the sequence up to which it has everything, if it says so."""
+
+    mailbox_id: int
+    resume_after: int | None
+    wants_gaps: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """A mailbox whose device has just connected.
+
+    ``connection`` is the number of the connection; of two the later one has the greater. ``empty_up_to``: nothing waits that has
+    this sequence or a smaller one.
+    """
+
+    connection: int
+    last_sequence: int
+    empty_up_to: int
+
+
+# What waits is looked up as of the beginning of the statement, and so is what was given until then: an envelope that is
+# committed while the statement waits for the mailbox must not count as seen.
+_CONNECT = """
+WITH locked AS MATERIALIZED (
+    SELECT id FROM mailboxes WHERE id = ANY($1::bigint[]) ORDER BY id FOR UPDATE
+), counted AS (
+    UPDATE mailboxes m SET connections = m.connections + 1 FROM locked l WHERE m.id = l.id
+    RETURNING m.id, m.connections, m.last_sequence
+), got AS (
+    DELETE FROM envelopes WHERE ctid = ANY (ARRAY(
+        SELECT e.ctid FROM unnest($1::bigint[], $2::bigint[]) AS k(box, resume_after)
+        CROSS JOIN LATERAL (
+            SELECT ctid FROM envelopes
+            WHERE mailbox_id = k.box AND sequence <= k.resume_after AND deliveries < $4 OFFSET 0
+        ) e
+    ))
+), untold AS (
+    DELETE FROM gaps WHERE mailbox_id = ANY($3::bigint[])
+)
+SELECT c.id, c.connections, c.last_sequence, coalesce(first.sequence - 1, before.last_sequence)
+FROM counted c JOIN mailboxes before ON before.id = c.id LEFT JOIN LATERAL (
+    SELECT sequence FROM envelopes WHERE mailbox_id = c.id ORDER BY sequence LIMIT 1
+) first ON true
+"""
+
+
+async def connect_mailboxes(db: AsyncConnection, connecting: Sequence[Connecting]) -> dict[int, Connected]:
+    """Count a new connection of each mailbox; one that is gone is not in the result.
+
+    What its device says it has is forgotten, except what is parked; and so are gaps that it does not want to hear of.
+    """
+    if db.dialect.name != "postgresql":
+        return await in_sqlite(db, lambda connection: _connect_here(connection, connecting))
+    boxes, resuming = [each.mailbox_id for each in connecting], [each.resume_after for each in connecting]
+    untold = [each.mailbox_id for each in connecting if not each.wants_gaps]
+    rows = await in_postgresql(db, _CONNECT, boxes, resuming, untold, MAX_DELIVERIES)
+    return {mailbox_id: Connected(*found) for mailbox_id, *found in rows}
+
+
+def _connect_here(connection: sqlite3.Connection, connecting: Sequence[Connecting]) -> dict[int, Connected]:
+    found = {}
+    count = "UPDATE mailboxes SET connections = connections + 1 WHERE id = ? RETURNING connections, last_sequence"
+    forget = "DELETE FROM envelopes WHERE mailbox_id = ? AND sequence <= ? AND deliveries < ?"
+    first = "SELECT min(sequence) FROM envelopes WHERE mailbox_id = ?"
+    for each in connecting:
+        counted = connection.execute(count, (each.mailbox_id,)).fetchone()
+        if counted is None:
+            continue
+        if each.resume_after is not None:
+            connection.execute(forget, (each.mailbox_id, each.resume_after, MAX_DELIVERIES))
+        if not each.wants_gaps:
+            connection.execute("DELETE FROM gaps WHERE mailbox_id = ?", (each.mailbox_id,))
+        (waits,) = connection.execute(first, (each.mailbox_id,)).fetchone()
+        number, last_sequence = counted
+        found[each.mailbox_id] = Connected(number, last_sequence, last_sequence if waits is None else waits - 1)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,18 +390,6 @@ async def read_gaps(db: AsyncConnection, mailbox_id: int, *, limit: int) -> list
 async def delete_gap(db: AsyncConnection, mailbox_id: int, first: int) -> None:
     """Forget a gap that the device has heard of."""
     await db.execute(delete(GapRow).where(GapRow.mailbox_id == mailbox_id, GapRow.first == first))
-
-
-async def delete_gaps(db: AsyncConnection, mailbox_id: int) -> None:
-    """Forget all gaps of a mailbox."""
-    await db.execute(delete(GapRow).where(GapRow.mailbox_id == mailbox_id))
-
-
-async def delete_up_to(db: AsyncConnection, mailbox_id: int, sequence: int) -> None:
-    """Forget what the device says it has: everything up to ``sequence``, except what is parked."""
-    row = EnvelopeRow
-    got = delete(row).where(row.mailbox_id == mailbox_id, row.sequence <= sequence, row.deliveries < MAX_DELIVERIES)
-    await db.execute(got)
 
 
 async def count_failure(db: AsyncConnection, mailbox_id: int, sequences: Collection[int]) -> list[int]:

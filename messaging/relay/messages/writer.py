@@ -1,26 +1,42 @@
 """The one writer of a relay process: all sends go through it, and are announced as soon as they are committed.
 
-A send that has an answer is on the disk. Sends that come while a commit is under way share the next one.
+A send that has an answer is on the disk. Sends that come while a commit is under way share the next one. A mailbox that somebody
+else keeps locked (a relay whose machine is gone, in the middle of a transaction) holds up the sends to it, and no others.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 from messaging.relay.batching import Bounds, GroupCommit
-from messaging.relay.database import Database, Lane
+from messaging.relay.database import Database
 from messaging.relay.delivery.wakeups import LocalWakeups, MailArrived, Wakeups
+from messaging.relay.errors import Unavailable
+from messaging.relay.lanes import Held, Lane
 from messaging.relay.messages.append import Append, Sequences, append
-from messaging.relay.messages.tables import NewEnvelope, whole_envelope
+from messaging.relay.messages.tables import NewEnvelope, unlocked_mailboxes, whole_envelope
 
 BOUNDS = Bounds(batch_items=500, batch_bytes=8 * 2**20, waiting_items=10_000, waiting_bytes=64 * 2**20)
+HELD_SECONDS = 5
 
 
 class EnvelopeWriter:
     """Appends sends. ``run`` does the work; ``here`` are the sockets of this process, which get what was just committed."""
 
-    def __init__(self, database: Database, wakeups: Wakeups, here: LocalWakeups, bounds: Bounds = BOUNDS) -> None:
+    def __init__(
+        self,
+        database: Database,
+        wakeups: Wakeups,
+        here: LocalWakeups,
+        bounds: Bounds = BOUNDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._lane = Lane(database, relaxed=False)
         self._wakeups = wakeups
         self._here = here
+        self._clock = clock
+        self._held: dict[
+            int, float
+        ] = {}  # mailboxes that somebody else has locked for long, and until when they are let be
         self._commits: GroupCommit[Append, Sequences | None] = GroupCommit(self._write, bounds)
 
     async def append(self, send: Append) -> Sequences | None:
@@ -29,6 +45,8 @@ class EnvelopeWriter:
         Raises:
             Unavailable: the database cannot be reached or does not keep up; the outcome is unknown.
         """
+        if self._held and self._is_held(send):
+            raise Unavailable
         return await self._commits.submit(send, send.size)
 
     async def run(self) -> None:
@@ -42,7 +60,29 @@ class EnvelopeWriter:
         """Wait until nothing is left to write."""
         await self._commits.settle()
 
-    async def _write(self, sends: Sequence[Append]) -> Sequence[Sequences | None]:
+    def _is_held(self, send: Append) -> bool:
+        now = self._clock()
+        return any(self._held.get(place.mailbox_id, now) > now for place, _ in send.envelopes)
+
+    async def _write(self, sends: Sequence[Append]) -> Sequence[Sequences | Unavailable | None]:
+        try:
+            return await self._append(sends)
+        except Held:
+            await self._look_what_is_held(sends)
+        held = [self._is_held(send) for send in sends]
+        try:
+            written = iter(await self._append([send for send, is_held in zip(sends, held, strict=True) if not is_held]))
+        except Held:
+            raise Unavailable from None
+        return [Unavailable() if is_held else next(written) for is_held in held]
+
+    async def _look_what_is_held(self, sends: Sequence[Append]) -> None:
+        boxes = {place.mailbox_id for send in sends for place, _ in send.envelopes}
+        async with self._lane.batch() as db:
+            free = await unlocked_mailboxes(db, boxes)
+        self._held = dict.fromkeys(boxes - free, self._clock() + HELD_SECONDS)
+
+    async def _append(self, sends: Sequence[Append]) -> Sequence[Sequences | None]:
         async with self._lane.batch() as db:
             results = await append(db, sends)
         # After the commit: a device woken earlier could find its mailbox still empty.

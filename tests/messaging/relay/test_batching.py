@@ -3,13 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis.strategies import integers, lists
 
+from messaging.relay import tasks
 from messaging.relay.batching import Bounds, GroupCommit, Refused
-from messaging.relay.errors import Unavailable
+from messaging.relay.errors import NotFound, RelayError, Unavailable
 
 WIDE = Bounds(batch_items=100, batch_bytes=10_000, waiting_items=1000, waiting_bytes=100_000)
 
@@ -24,7 +26,7 @@ class Store:
         self.bad: set[int] = set()
         self.error: Exception | None = None
 
-    async def write(self, numbers: Sequence[int]) -> Sequence[int]:
+    async def write(self, numbers: Sequence[int]) -> Sequence[int | RelayError]:
         self.batches.append(list(numbers))
         await self.gate.wait()
         if self.error is not None:
@@ -158,3 +160,72 @@ async def test_at_the_end_nobody_is_left_waiting() -> None:
             await each
     with pytest.raises(Unavailable):
         commits.submit(3)
+
+
+async def test_a_store_that_is_away_is_told_to_all_who_wait_and_not_tried_for_each() -> None:
+    store = Store()
+    store.gate.clear()
+    store.error = Unavailable()
+    async with committing(store, Bounds(1, 1, 99, 99)) as commits:
+        running = commits.submit(1)
+        await asyncio.sleep(0)
+        waiting = [commits.submit(number) for number in (2, 3)]
+        store.gate.set()
+        found = await asyncio.gather(running, *waiting, return_exceptions=True)
+        assert [type(each) for each in found] == [Unavailable] * 3
+        assert store.batches == [[1]]
+        store.error = None
+        assert await commits.submit(4) == 8
+
+
+async def test_a_result_that_is_an_error_is_its_callers_alone() -> None:
+    async def write(numbers: Sequence[int]) -> Sequence[int | RelayError]:
+        return [NotFound() if number == 2 else number for number in numbers]
+
+    commits: GroupCommit[int, int] = GroupCommit(write, WIDE)
+    async with tasks.running(commits.run()):
+        found = await asyncio.gather(*map(commits.submit, (1, 2, 3)), return_exceptions=True)
+    assert (found[0], type(found[1]), found[2]) == (1, NotFound, 3)
+
+
+async def test_whoever_is_tried_alone_when_the_end_comes_is_not_left_waiting() -> None:
+    store = Store()
+    store.bad = {2}
+
+    async def write(numbers: Sequence[int]) -> Sequence[int | RelayError]:
+        if numbers == [3]:
+            store.gate.clear()
+        return await store.write(numbers)
+
+    commits: GroupCommit[int, int] = GroupCommit(write, WIDE)
+    async with tasks.running(commits.run()):
+        waiting = [commits.submit(number) for number in (1, 2, 3, 4)]
+        assert await waiting[0] == 2
+        await asyncio.sleep(0.01)
+    for each in waiting[2:]:
+        with pytest.raises(Unavailable):
+            await each
+    await commits.settle()
+
+
+async def test_where_nobody_waits_a_write_takes_what_comes_in_a_moment() -> None:
+    store = Store()
+    async with committing(store, replace(WIDE, delay_seconds=0.05)) as commits:
+        for number in range(5):
+            commits.post(number)
+            await asyncio.sleep(0.002)
+        assert store.batches == []
+        await asyncio.sleep(0.1)
+        assert store.batches == [[0, 1, 2, 3, 4]]
+
+
+async def test_a_moment_ends_early_when_a_batch_is_full_or_somebody_waits() -> None:
+    store = Store()
+    async with committing(store, Bounds(3, 99, 99, 99, delay_seconds=60)) as commits, asyncio.timeout(10):
+        for number in range(4):
+            commits.post(number)
+        while not store.batches:
+            await asyncio.sleep(0)
+        assert store.batches == [[0, 1, 2]]
+        await commits.settle()
+        assert store.batches == [[0, 1, 2], [3]]

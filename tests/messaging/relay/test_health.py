@@ -3,6 +3,12 @@
 import asyncio
 from datetime import timedelta
 
+import pytest
+
+from messaging.relay.database import Database
+from messaging.relay.errors import Unavailable
+from messaging.relay.health import HealthService
+from messaging.relay.tasks import running
 from tests.devices import MakePeer, Peer
 from tests.relays import Relays
 
@@ -22,6 +28,20 @@ async def test_without_its_database_it_is_alive_and_not_ready(relays: Relays, pe
     assert (await peer.call("GET", "/v1/health/live")).status == 200
     await relays.stop()
     await relays.postgres.execute(f'CREATE DATABASE "{name}"')  # for the fixture to drop
+
+
+async def test_when_a_part_has_failed_it_is_not_ready_any_more(database: Database) -> None:
+    broken = asyncio.Event()
+    service = HealthService(database, asyncio.Event(), broken)
+    await service.check_ready()
+
+    async def fail() -> None:
+        raise ValueError
+
+    async with running(fail(), failed=broken.set):
+        await asyncio.sleep(0.01)
+        with pytest.raises(Unavailable):
+            await service.check_ready()
 
 
 async def test_before_it_stops_it_is_not_ready_and_still_takes_requests(

@@ -1,20 +1,23 @@
 """Token buckets, wherever their levels are kept, and the file that sets them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis.strategies import floats, lists
+from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
-from messaging.relay.buckets import LocalBuckets, RedisBuckets, SettledBuckets
+from messaging.relay.buckets import MOST_DEBT, LocalBuckets, RedisBuckets, SettledBuckets
 from messaging.relay.errors import RateLimited, StartupError, Unavailable
 from messaging.relay.limits import (
     DEFAULTS,
     OF_ACCOUNT,
     Bucket,
+    BucketKey,
     BucketNames,
     BucketsAway,
     Limit,
@@ -23,8 +26,10 @@ from messaging.relay.limits import (
     read_limits,
     usage_noted,
 )
+from messaging.relay.tasks import running
 
 NAMES = BucketNames(bytes(32))
+NOBODY_THERE = ["redis://127.0.0.1:1", "redis+cluster://127.0.0.1:1"]
 
 
 @dataclass
@@ -193,13 +198,85 @@ async def test_too_much_that_went_through_is_paid_back(two_relays: list[SettledB
     assert (await two.take(key, bucket, 0)).tokens == pytest.approx(-6, abs=0.01)
 
 
+async def test_what_many_relays_let_through_at_once_is_paid_back(valkey_url: str, redis_buckets: RedisBuckets) -> None:
+    bucket, key = Bucket(10, 100, fail_open=True), ("many relays",)
+    relays = [SettledBuckets(redis_buckets, LocalBuckets(Clock())) for _ in range(6)]
+    for each in relays:
+        assert (await each.take(key, bucket, 10)).taken  # all of the bucket at each of them
+    for each in relays:
+        await each.settle()
+    assert (await redis_buckets.take(key, bucket, 0)).tokens == pytest.approx(-50, abs=0.1)
+    async with Redis.from_url(valkey_url) as redis:  # not forgotten before it is full again
+        assert await redis.ttl(redis_buckets._place_of(key)) >= (10 + 50) * 100
+
+
+async def test_a_debt_has_an_end(redis_buckets: RedisBuckets) -> None:
+    assert await redis_buckets.spend([(("end",), Bucket(10, 1000, fail_open=True), 1e9)]) == [-MOST_DEBT * 10]
+
+
+async def test_what_waits_to_be_told_is_bounded_and_the_oldest_is_dropped(redis_buckets: RedisBuckets) -> None:
+    bucket, keys = Bucket(10, 1000, fail_open=True), [("told", number) for number in range(5)]
+    one = SettledBuckets(redis_buckets, LocalBuckets(Clock()), capacity=3)
+    for key in keys:
+        await one.take(key, bucket, 4)
+    await one.settle()
+    assert [round((await redis_buckets.take(key, bucket, 0)).tokens) for key in keys] == [10, 10, 6, 6, 6]
+
+
+@dataclass
+class Stumbling(RedisBuckets):
+    """Counts what was spent; then, the first time, an error comes instead of the answer."""
+
+    url: str
+    error: Exception
+    stumbled: bool = False
+
+    def __post_init__(self) -> None:
+        super().__init__(self.url, NAMES)
+
+    async def spend(self, spent: Sequence[tuple[BucketKey, Bucket, float]]) -> list[float]:
+        levels = await super().spend(spent)
+        if not self.stumbled:
+            self.stumbled = True
+            raise self.error
+        return levels
+
+
+async def test_what_redis_may_have_counted_is_not_told_twice(valkey_url: str) -> None:
+    bucket, key = Bucket(10, 1000, fail_open=True), ("twice",)
+    one = SettledBuckets(Stumbling(valkey_url, BucketsAway()), LocalBuckets(Clock()))
+    await one.take(key, bucket, 4)
+    with pytest.raises(BucketsAway):
+        await one.settle()
+    await one.take(key, bucket, 1)
+    await one.settle()
+    assert (await one.take(key, bucket, 0)).tokens == pytest.approx(5, abs=0.01)
+    await one.close()
+
+
+async def test_whatever_goes_wrong_is_one_line_in_the_log_and_levels_are_settled_later(valkey_url: str) -> None:
+    bucket, key = Bucket(10, 1000, fail_open=True), ("later",)
+    one = SettledBuckets(Stumbling(valkey_url, RuntimeError()), LocalBuckets(Clock()))
+    two = SettledBuckets(RedisBuckets(valkey_url, NAMES), LocalBuckets(Clock()))
+    await two.take(key, bucket, 4)
+    await two.settle()
+    with capture_logs() as lines:
+        async with running(one.run()), asyncio.timeout(10):
+            while (await one.take(key, bucket, 0.001)).tokens > 6:
+                await asyncio.sleep(0.05)
+    assert [(line["event"], line["error"]) for line in lines] == [("limits_away", "RuntimeError")]
+    for each in (one, two):
+        await each.close()
+
+
 async def test_what_guards_a_secret_is_counted_in_redis_at_once(two_relays: list[SettledBuckets]) -> None:
     bucket, key = Bucket(1, 1000), ("secret",)
     assert [(await each.take(key, bucket, 1)).taken for each in two_relays] == [True, False]
 
 
-async def test_without_redis_each_process_counts_for_itself() -> None:
-    alone = SettledBuckets(RedisBuckets("redis://127.0.0.1:1", NAMES), LocalBuckets(Clock()))
+@pytest.mark.parametrize("url", NOBODY_THERE)
+async def test_without_redis_each_process_counts_for_itself(url: str) -> None:
+    alone = SettledBuckets(RedisBuckets(url, NAMES), LocalBuckets(Clock()))
     bucket = Bucket(1, 1000, fail_open=True)
     assert [(await alone.take(("away",), bucket, 1)).taken for _ in range(2)] == [True, False]
     with pytest.raises(BucketsAway):
@@ -207,8 +284,9 @@ async def test_without_redis_each_process_counts_for_itself() -> None:
     await alone.close()
 
 
-async def test_a_limiter_that_is_away_fails_open_or_closed_as_its_bucket_says() -> None:
-    away = RateLimits(DEFAULTS, RedisBuckets("redis://127.0.0.1:1", NAMES))
+@pytest.mark.parametrize("url", NOBODY_THERE)
+async def test_a_limiter_that_is_away_fails_open_or_closed_as_its_bucket_says(url: str) -> None:
+    away = RateLimits(DEFAULTS, RedisBuckets(url, NAMES))
     await away.take(Limit.MESSAGES, "a")
     with pytest.raises(Unavailable):
         await away.take(Limit.REGISTRATION, "a")

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from messaging.relay.__main__ import main
+from messaging import cli
+from messaging.relay.__main__ import main, stop_at_end_of_input
 from messaging.relay.accounts.invite_service import InviteService
 from messaging.relay.accounts.invites import Role, Terms
 from messaging.relay.app import now_milliseconds
@@ -190,3 +191,27 @@ async def test_a_setting_that_cannot_work_ends_it_with_one_sentence(tmp_path: Pa
     code, out, err = await run("--no-migrate", SUBROSA_DATABASE_URL=database)
     assert (code, out) == (1, "")
     assert "no-migrate" in err
+
+
+async def test_the_end_of_the_input_is_told_once() -> None:
+    """An input that has ended can always be read: a reader that stays would keep a core busy."""
+    reading, writing = os.pipe()
+    stop = asyncio.Event()
+    stop_at_end_of_input(reading, stop)
+    await asyncio.sleep(0.01)
+    assert not stop.is_set()
+    os.close(writing)
+    await asyncio.wait_for(stop.wait(), 10)
+    still_there = asyncio.get_running_loop().remove_reader(reading)
+    os.close(reading)
+    assert not still_there
+
+
+@pytest.mark.parametrize("words", [["--worker", "3"], ["--worker=3"], ["--json"], ["--listen", "3"]], ids=" ".join)
+def test_an_option_is_written_out(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a short form the supervisor would not know that it is not for its workers."""
+    for run_with in (main, lambda words: cli.main(["relay", *words])):
+        with pytest.raises(SystemExit) as caught:
+            run_with(words)
+        assert caught.value.code == 2
+        assert "unrecognized arguments" in capsys.readouterr().err

@@ -117,4 +117,4 @@ async def test_a_relay_waits_for_its_database_and_says_so(relays: Relays) -> Non
     assert said == ["waiting for the database, up to 1 s ..."]
     async with open_relay(settings, said.append) as running:
         assert running.port > 0
-    assert len(said) == 1
+    assert [sentence for sentence in said if "waiting" in sentence] == said[:1]

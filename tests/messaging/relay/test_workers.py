@@ -3,18 +3,29 @@
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from messaging.relay.__main__ import check_workers
+from messaging.relay.__main__ import check_workers, supervisor_of
 from messaging.relay.errors import StartupError
 from messaging.relay.settings import Settings
-from messaging.relay.workers import MAX_WORKERS, worker_command
+from messaging.relay.workers import (
+    END_SECONDS,
+    FIRST_PAUSE_SECONDS,
+    MAX_WORKERS,
+    READY_SECONDS,
+    Supervisor,
+    Worker,
+    listening_socket,
+    worker_command,
+)
 from messaging.wire import frames
 from messaging.wire.envelope import decode_envelope
 from tests.devices import Device, MakePeer
@@ -23,6 +34,12 @@ from tests.relays import Relays
 
 LIMITS = Path(__file__).parents[3] / "benchmarks" / "limits.toml"
 POSTGRES = Settings(database_url="postgresql://nobody@localhost/none", redis_url="redis://localhost")
+
+# In place of a relay: what says that it is ready, and ends when it is told to.
+BEGIN = "import signal, time; signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}); print('{}', flush=True)"
+SERVE = "signal.sigwait({signal.SIGTERM})"
+A_WORKER = f"{BEGIN}; {SERVE}"
+FIRST_PAUSE = "messaging.relay.workers.FIRST_PAUSE_SECONDS"
 
 
 def test_a_worker_gets_our_options_without_those_of_the_supervisor() -> None:
@@ -43,6 +60,210 @@ def test_what_workers_need_is_a_sentence(count: int, settings: Settings, sentenc
     with pytest.raises(StartupError, match=sentence):
         check_workers(count, settings)
     check_workers(MAX_WORKERS, POSTGRES)
+
+
+def test_a_supervisor_is_as_patient_as_the_settings_of_its_workers() -> None:
+    settings = replace(POSTGRES, database_wait=timedelta(seconds=60), drain_delay=timedelta(seconds=45))
+    with listening_socket("127.0.0.1", 0, 1) as listening:
+        supervisor = supervisor_of(["relay"], listening, 2, settings)
+    assert supervisor.ready_seconds == 60 + READY_SECONDS
+    assert supervisor.end_seconds == 45 + END_SECONDS
+
+
+class WatchedSupervisor(Supervisor):
+    """It remembers whom it started, and starts nobody while it is held back."""
+
+    def __init__(self, code: str, count: int = 1, *, ready_seconds: float = 20, end_seconds: float = 20) -> None:
+        self.started: list[Worker] = []
+        self.starting = asyncio.Event()
+        self.may_start = asyncio.Event()
+        self.may_start.set()
+        self.socket = listening_socket("127.0.0.1", 0, 1)
+        command = [sys.executable, "-ISc", code]
+        super().__init__(command, self.socket, count, ready_seconds=ready_seconds, end_seconds=end_seconds)
+
+    async def _spawn(self) -> Worker:
+        self.starting.set()
+        await self.may_start.wait()
+        worker = await super()._spawn()
+        self.started.append(worker)
+        return worker
+
+    def hold_back(self) -> None:
+        """Let the next worker take until ``may_start`` to start."""
+        self.starting.clear()
+        self.may_start.clear()
+
+    def running(self) -> list[Worker]:
+        return [worker for worker in self.started if not worker.ended.done()]
+
+    async def has_started(self, count: int) -> Worker:
+        """Wait until so many were started, and the last of them is ready."""
+        async with asyncio.timeout(10):
+            while len(self.started) < count:
+                await asyncio.sleep(0.01)
+            await self.started[-1].ready.wait()
+        return self.started[-1]
+
+
+@asynccontextmanager
+async def supervising(supervisor: WatchedSupervisor, *, start: bool = True) -> AsyncIterator[WatchedSupervisor]:
+    """Supervise while the block lasts. No worker is left then, whatever became of it."""
+    try:
+        if start:
+            await supervisor.start()
+        yield supervisor
+        await supervisor.stop()
+    finally:
+        for worker in supervisor.running():
+            await kill(worker)
+        supervisor.socket.close()
+
+
+async def kill(worker: Worker) -> None:
+    worker.process.kill()
+    await asyncio.wait([worker.ended])
+
+
+async def test_a_worker_that_dies_is_started_again() -> None:
+    async with supervising(WatchedSupervisor(A_WORKER)) as supervisor:
+        await kill(supervisor.started[0])
+        second = await supervisor.has_started(2)
+        assert supervisor.running() == [second]
+    assert [worker.process.returncode for worker in supervisor.started] == [-signal.SIGKILL, 0]
+
+
+async def test_who_is_renewed_in_the_crash_pause_keeps_the_place_after_it() -> None:
+    async with supervising(WatchedSupervisor(A_WORKER)) as supervisor:
+        await kill(supervisor.started[0])
+        await supervisor.renew()
+        await asyncio.sleep(FIRST_PAUSE_SECONDS + 0.2)
+        assert supervisor.started[1:] == supervisor.running() == supervisor._workers
+    assert supervisor.running() == []
+
+
+async def test_a_crash_pause_that_ends_during_a_renewal_starts_no_second_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(FIRST_PAUSE, 0)
+    async with supervising(WatchedSupervisor(A_WORKER)) as supervisor:
+        supervisor.hold_back()
+        renewal = asyncio.create_task(supervisor.renew())
+        await supervisor.starting.wait()
+        await kill(supervisor.started[0])
+        await asyncio.sleep(0.1)  # the pause is over, the new worker not yet there
+        supervisor.may_start.set()
+        await renewal
+        await asyncio.sleep(0.1)
+        assert supervisor.started[1:] == supervisor.running() == supervisor._workers
+        assert len(supervisor.started) == 2
+
+
+async def test_a_renewal_ends_the_crash_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FIRST_PAUSE, 600)
+    async with supervising(WatchedSupervisor(A_WORKER)) as supervisor:
+        await kill(supervisor.started[0])
+        await asyncio.sleep(0.05)
+        await supervisor.renew()
+        monkeypatch.setattr(FIRST_PAUSE, 0)
+        await kill(supervisor.started[1])
+        third = await supervisor.has_started(3)
+        assert supervisor.running() == [third]
+
+
+async def test_a_crashed_worker_is_renewed_before_those_that_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FIRST_PAUSE, 600)
+    async with supervising(WatchedSupervisor(A_WORKER, 2)) as supervisor:
+        await kill(supervisor.started[1])
+        await supervisor.renew()
+        third, fourth = supervisor.started[2:]
+        assert supervisor._workers == [fourth, third]
+
+
+async def test_a_new_worker_is_watched_while_the_old_one_drains(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FIRST_PAUSE, 0)
+    async with supervising(WatchedSupervisor(f"{A_WORKER}; time.sleep(600)")) as supervisor:
+        renewal = asyncio.create_task(supervisor.renew())
+        await kill(await supervisor.has_started(2))
+        third = await supervisor.has_started(3)
+        assert supervisor.running() == [supervisor.started[0], third]
+        monkeypatch.setattr(FIRST_PAUSE, 600)
+        for worker in supervisor.running():
+            await kill(worker)
+        await renewal
+
+
+async def test_who_is_started_again_after_the_end_has_begun_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FIRST_PAUSE, 0)
+    async with supervising(WatchedSupervisor(A_WORKER)) as supervisor:
+        supervisor.hold_back()
+        await kill(supervisor.started[0])
+        await supervisor.starting.wait()
+        stopping = asyncio.create_task(supervisor.stop())
+        await asyncio.sleep(0)
+        supervisor.may_start.set()
+        await stopping
+        assert len(supervisor.started) == 2
+        assert supervisor.running() == []
+
+
+async def test_who_is_renewed_after_the_end_has_begun_is_stopped() -> None:
+    async with supervising(WatchedSupervisor(A_WORKER, 2)) as supervisor:
+        supervisor.hold_back()
+        renewal = asyncio.create_task(supervisor.renew())
+        await supervisor.starting.wait()
+        await supervisor.stop()
+        supervisor.may_start.set()
+        await renewal
+        assert len(supervisor.started) == 3
+        assert supervisor.running() == []
+
+
+async def test_who_is_started_after_the_end_has_begun_is_stopped() -> None:
+    async with supervising(WatchedSupervisor(A_WORKER, 2), start=False) as supervisor:
+        supervisor.hold_back()
+        start = asyncio.create_task(supervisor.start())
+        await supervisor.starting.wait()
+        await supervisor.stop()
+        supervisor.may_start.set()
+        await start
+        assert len(supervisor.started) == 1
+        assert supervisor.running() == []
+
+
+@pytest.mark.parametrize(
+    ("drains", "end_seconds", "status"), [(0.3, 20, 0), (600, 0.3, -signal.SIGKILL)], ids=["in time", "too long"]
+)
+async def test_a_worker_is_killed_only_after_its_time_to_drain(drains: float, end_seconds: float, status: int) -> None:
+    code = f"{A_WORKER}; time.sleep({drains})"
+    async with supervising(WatchedSupervisor(code, end_seconds=end_seconds)) as supervisor:
+        pass
+    assert [worker.process.returncode for worker in supervisor.started] == [status]
+
+
+async def test_a_worker_that_is_not_ready_in_time_does_not_start() -> None:
+    supervisor = WatchedSupervisor("import time; time.sleep(600)", ready_seconds=0.1)
+    with pytest.raises(StartupError, match="did not start"):
+        async with supervising(supervisor):
+            pass
+    assert [worker.process.returncode for worker in supervisor.started] == [-signal.SIGTERM]
+
+
+async def test_what_a_worker_prints_is_shown_however_much_it_is(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    lines = [f"code {number} {'-' * 90}" for number in range(5000)]
+    code = f"{BEGIN}; [print('code', number, '-' * 90) for number in range(5000)]; print('last', flush=True); {SERVE}"
+    async with supervising(WatchedSupervisor(code, end_seconds=5)) as supervisor:
+        pass
+    assert [worker.process.returncode for worker in supervisor.started] == [0]
+    assert capsysbinary.readouterr().out.decode().splitlines() == [*lines, "last"]
+
+
+async def test_a_worker_with_a_line_without_end_goes_on(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    code = f"{BEGIN}; print('-' * 1_000_000); print('last', flush=True); {SERVE}"
+    async with supervising(WatchedSupervisor(code, end_seconds=5)) as supervisor:
+        pass
+    assert [worker.process.returncode for worker in supervisor.started] == [0]
+    assert capsysbinary.readouterr().out.splitlines()[-1] == b"last"
 
 
 @dataclass

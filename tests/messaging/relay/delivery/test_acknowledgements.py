@@ -8,11 +8,12 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
-from messaging.relay.database import Database, Lane, normalise_url, open_database
+from messaging.relay.database import Database, normalise_url, open_database
 from messaging.relay.delivery.acknowledgements import Acknowledged, Acknowledgements
 from messaging.relay.delivery.receipts import ReceiptDue
 from messaging.relay.delivery.wakeups import LocalWakeups
 from messaging.relay.http import Caller
+from messaging.relay.lanes import Lane
 from messaging.relay.messages.tables import NewEnvelope, append_envelopes, create_mailbox, read_envelopes
 from messaging.wire.envelope import EnvelopeType, decode_envelope
 from tests.devices import Device

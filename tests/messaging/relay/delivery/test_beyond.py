@@ -3,12 +3,15 @@
 import asyncio
 import base64
 import json
+from dataclasses import replace
 
+from messaging.relay.limits import Bucket, Limit
+from messaging.wire import frames
 from messaging.wire.envelope import EnvelopeType
 from messaging.wire.keys import SetKeysRequest
 from messaging.wire.limits import MAX_DELIVERIES, MAX_MARKER
 from tests.devices import Device, MakePeer, NewDevice, Socket, kyber_prekey, message_for, one_time_prekey
-from tests.relays import Relays
+from tests.relays import UNLIMITED, Relays
 
 SOON = 0.3  # seconds: what a device answered is written down by then, though nobody waits for it
 
@@ -189,6 +192,22 @@ async def test_a_marker_has_a_form(bob: Device) -> None:
         for marker in ("", "a b", "ä" * 3 + "!", "m" * (MAX_MARKER + 1)):
             assert (await socket.call("PUT", f"/v1/messages/marker/{marker}")).status == 400
     assert await bob.set("PUT", "/v1/messages/marker/m") == 404  # it belongs to a socket
+
+
+async def test_markers_are_counted_and_answered_like_any_request(relays: Relays, peer_of: MakePeer) -> None:
+    settings = await relays.settings("sqlite", limits={**UNLIMITED, Limit.REQUESTS: Bucket(4, 1000)})
+    bob = await peer_of(await relays.serve(replace(settings, limits=UNLIMITED))).register()
+    limited = Device(peer_of(await relays.serve(settings)), bob.known, bob.aci, bob.pni)
+    async with limited.socket() as socket:
+        await socket.queue_empty()
+        statuses = set[int]()
+        for number in range(6):
+            await socket.ask("PUT", f"/v1/messages/marker/{number}")
+        while len(statuses) < 2:
+            frame = await socket.frame()
+            if isinstance(frame, frames.Response):
+                statuses.add(frame.status)
+    assert statuses == {204, 429}
 
 
 async def test_a_device_that_wishes_is_told_when_prekeys_run_low(alice: Device, bob: Device) -> None:

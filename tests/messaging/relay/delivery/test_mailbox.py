@@ -1,4 +1,4 @@
-"""Reading and emptying a mailbox."""
+"""Reading a mailbox."""
 
 from messaging.relay.database import Database
 from messaging.relay.delivery.mailbox import Mailboxes
@@ -25,34 +25,6 @@ async def test_a_page_is_read_and_the_last_number_known(database: Database) -> N
     assert [(envelope.sequence, envelope.data) for envelope in page] == [(2, b"1"), (3, b"2")]
     found = await mailboxes.progress([box, 99])
     assert {each: progress.last_sequence for each, progress in found.items()} == {box: 3}
-
-
-async def test_a_device_that_resumes_forgets_what_it_has_and_hears_what_it_missed(database: Database) -> None:
-    mailboxes = Mailboxes(database, lambda: 50)
-    box = await mailbox_with(database, 100, 100, 50, 50, 100, 50)
-    opened = await mailboxes.open(box, resume_after=1, wants_gaps=True)
-    assert opened is not None
-    assert opened.last_sequence == 6
-    assert opened.gaps == [StoredGap(3, 4, "expired"), StoredGap(6, 6, "expired")]
-    assert await sequences(mailboxes, box) == [2, 5]
-    await mailboxes.forget_gap(box, 3)
-    again = await mailboxes.open(box, resume_after=None, wants_gaps=True)
-    assert again is not None
-    assert again.gaps == [StoredGap(6, 6, "expired")]
-
-
-async def test_gaps_are_not_kept_for_a_device_that_does_not_ask_for_them(database: Database) -> None:
-    mailboxes = Mailboxes(database, lambda: 50)
-    box = await mailbox_with(database, 50)
-    silent = await mailboxes.open(box, resume_after=None, wants_gaps=False)
-    asking = await mailboxes.open(box, resume_after=None, wants_gaps=True)
-    assert silent is not None
-    assert asking is not None
-    assert silent.gaps == asking.gaps == []
-
-
-async def test_a_mailbox_that_is_gone_cannot_be_opened(database: Database) -> None:
-    assert await Mailboxes(database, lambda: 0).open(99, resume_after=5, wants_gaps=True) is None
 
 
 async def test_what_fails_five_times_is_parked_and_no_page_holds_it(database: Database) -> None:

@@ -12,8 +12,10 @@ from messaging.relay.delivery.stream import (
     PageRead,
     Queued,
     ReadPage,
+    Seen,
     SendEnvelope,
     SendQueueEmpty,
+    StartAnew,
     Started,
 )
 from messaging.relay.messages.tables import StoredEnvelope
@@ -142,3 +144,30 @@ def test_any_mix_of_events_sends_each_envelope_once_in_order_within_the_window(
     assert sorted(deleted) == mailbox
     assert len(empty_after) == 1
     assert empty_after[0] >= len(stored)
+
+
+def test_a_look_at_the_database_is_as_good_as_a_notice() -> None:
+    stream = DeliveryStream()
+    stream.receive(Started(0))
+    assert stream.receive(Seen(2)) == [ReadPage(0, 100)]
+
+
+def test_a_look_that_a_push_has_overtaken_means_nothing() -> None:
+    stream = DeliveryStream()
+    stream.receive(Started(0))
+    stream.receive(Queued(1, b"1"))
+    assert stream.receive(Seen(0)) == []
+    stream.receive(Queued(2, b"2"))
+    assert stream.receive(Seen(1)) == []
+    assert stream.receive(Seen(2)) == []
+
+
+def test_who_stays_ahead_of_the_database_starts_anew() -> None:
+    """As after a restored backup, or a notice that was wrong: else nothing would come until the mailbox is as far again."""
+    stream = DeliveryStream()
+    stream.receive(Started(10))
+    stream.receive(PageRead([]))
+    stream.receive(Queued(900))
+    stream.receive(PageRead([]))
+    assert stream.receive(Seen(12)) == []
+    assert stream.receive(Seen(12)) == [StartAnew()]

@@ -1,10 +1,10 @@
 """Notices within a process."""
 
-from messaging.relay.delivery.wakeups import CredentialsReplaced, LocalWakeups, MailArrived, Notice
+from messaging.relay.delivery.wakeups import CredentialsReplaced, Heard, LocalWakeups, MailArrived
 
 
 async def test_each_listener_of_a_mailbox_hears_its_notices_while_it_listens() -> None:
-    wakeups, one, two, other = LocalWakeups(), list[Notice](), list[Notice](), list[Notice]()
+    wakeups, one, two, other = LocalWakeups(), list[Heard](), list[Heard](), list[Heard]()
     async with wakeups.listen(1, one.append), wakeups.listen(2, other.append):
         async with wakeups.listen(1, two.append):
             wakeups.announce(1, MailArrived(5))

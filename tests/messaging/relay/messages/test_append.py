@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import integers, lists
 from hypothesis.strategies import sets as sets_of
 
-from messaging.relay.database import Database, Lane
+from messaging.relay.database import Database
+from messaging.relay.lanes import Lane
 from messaging.relay.messages.append import Append, Payload, Place, Remembered, Sequences, append
 from messaging.relay.messages.idempotency import Once, recall
 from messaging.relay.messages.tables import (
@@ -148,3 +149,36 @@ async def test_batches_that_cross_do_not_wait_for_each_other_for_ever(database: 
         await asyncio.gather(*(appended(database, to(*order), to(*reversed(order))) for order in orders))
     for box in boxes:
         assert [sequence for sequence, _ in await contents(database, box)] == list(range(1, 49))
+
+
+async def test_who_is_not_there_any_more_stores_nothing_alone_or_with_others(database: Database) -> None:
+    """One envelope for each mailbox has a statement of its own; it must agree with the general one."""
+    one, two, own, gone = await mailboxes(database, 4)
+    async with database.begin() as db:
+        await delete_mailboxes(db, [gone])
+        await change_versions(db, [two])
+    sends = [
+        to(one, rests_on=[Place(own, 0)]),
+        to(two),
+        to(two, version=1, rests_on=[Place(own, 1)]),
+        to(gone),
+        to(own, rests_on=[Place(gone, None)]),
+    ]
+    expected: list[Sequences | None] = [{one: 1}, None, None, None, None]
+    assert [(await appended(database, send))[0] for send in sends] == expected
+    expected = [{one: 2}, None, None, None, None]
+    assert await appended(database, sends[0], *sends[1:]) == expected  # two comes twice: the general one
+    assert await appended(database, sends[0], sends[2], *sends[3:]) == [{one: 3}, None, None, None]
+    assert await appended(database, to(one, version=None), to(two, version=1)) == [{one: 4}, {two: 1}]
+
+
+async def test_keys_that_cross_do_not_wait_for_each_other_for_ever(database: Database) -> None:
+    boxes = await mailboxes(database, 2)
+    keys = [b"%03d" % number for number in range(200)]
+    forth = [under(key, boxes[0]) for key in keys]
+    back = [under(key, boxes[1]) for key in reversed(keys)]
+    for _ in range(3):
+        async with asyncio.timeout(60):
+            await asyncio.gather(appended(database, *forth), appended(database, *back))
+    found = [len(await contents(database, box)) for box in boxes]
+    assert sum(found) == len(keys)

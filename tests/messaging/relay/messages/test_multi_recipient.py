@@ -108,6 +108,14 @@ async def test_a_story_needs_no_key_and_knows_no_stranger(alice: Device, bob: De
         assert envelope.story
 
 
+async def test_an_account_by_both_of_its_identities_is_refused(alice: Device) -> None:
+    assert alice.pni is not None
+    one = entry(alice)[16:]
+    both = b"\x23\x02" + b"\x00" + alice.aci.uuid.bytes + one + b"\x01" + alice.pni.uuid.bytes + one + SHARED
+    assert (await send(alice, both, {}, PATH + "&story=true")).status == 400
+    assert await nothing_waits(alice)
+
+
 async def test_what_is_no_upload_is_refused(alice: Device) -> None:
     keys = combined(alice)
     for body in (b"", b"\x22\x00" + SHARED, upload(entry(alice), entry(alice)), b"\x21" + upload(entry(alice))[1:]):

@@ -10,7 +10,7 @@ from messaging.relay.accounts.tables import find_credentials
 from messaging.relay.database import normalise_url, open_database
 from messaging.relay.delivery.mailbox import Mailboxes
 from messaging.relay.delivery.stream import ReadPage
-from messaging.relay.delivery.wakeups import LocalWakeups, MailArrived, Notice
+from messaging.relay.delivery.wakeups import Heard, LocalWakeups, MailArrived
 from messaging.relay.errors import NotAuthenticated
 from messaging.relay.messages.reports import SpamReports
 from messaging.relay.messages.service import MessageService, Sending
@@ -28,7 +28,7 @@ async def test_an_ephemeral_message_is_kept_for_seconds_and_others_for_their_lif
     relay: StartedRelay, alice: Device, bob: Device
 ) -> None:
     database = open_database(normalise_url(relay.settings.database_url))
-    wakeups, heard = LocalWakeups(), list[Notice]()
+    wakeups, heard = LocalWakeups(), list[Heard]()
     limits = unlimited()
     reports = SpamReports(database, ServerSecret.derive(bytes(32)), limits, lambda: NOW)
     writer = EnvelopeWriter(database, wakeups, wakeups)
@@ -61,6 +61,9 @@ async def test_an_ephemeral_message_is_kept_for_seconds_and_others_for_their_lif
 
     await alice.peer.register(NewDevice(number=alice.known.number))
     with pytest.raises(NotAuthenticated):  # the caller was authenticated before, and replaced since
+        await service.send(message(b"from the old device"), bob.aci, Sending(sender.caller, None))
+    await bob.peer.register(NewDevice(number=bob.known.number))
+    with pytest.raises(NotAuthenticated):  # and hears nothing of the recipient's devices, which have changed too
         await service.send(message(b"from the old device"), bob.aci, Sending(sender.caller, None))
     writing.cancel()
     await asyncio.wait([writing])
