@@ -119,6 +119,7 @@ async def open_relay(settings: Settings, say: Callable[[str], None] = lambda _: 
         await check_promises(database, say)
         parts = Parts(settings, database, wakeups, local, here, levels, secret, generation, provider, token, storage)
         sweep = Sweep(database, parts.now, [parts.attachments.sweep])
+        entrance = parts.entrance()
         background = [
             parts.writer.run(),
             parts.acknowledgements.run(),
@@ -128,13 +129,14 @@ async def open_relay(settings: Settings, say: Callable[[str], None] = lambda _: 
             sweep.run(),
             parts.grants.run(),
             MailboxWatch(parts.mailboxes, local).run(),
+            entrance.sockets.run(),
         ]
         if isinstance(wakeups, RedisWakeups):
             background.append(wakeups.run())
         if isinstance(levels, SettledBuckets):
             background.append(levels.run())
         async with running(*background, failed=parts.broken.set):
-            async with _listening(settings, tls, parts.entrance(), parts.stopping) as port:
+            async with _listening(settings, tls, entrance, parts.stopping) as port:
                 url_here = url_of(settings.host, port, secure=tls is not None)
                 parts.public_url = settings.public_url or url_here
                 yield RunningRelay(url_here, port, parts.certificates.trust_root)

@@ -7,8 +7,8 @@ its slots. Within the process notices go directly, so that without Redis only so
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Self
@@ -60,11 +60,6 @@ class Channels:
     @property
     def _prefix(self) -> str:
         return f"subrosa:{self.tag}:mailbox:"
-
-
-def channel_of(mailbox_id: int) -> str:
-    """For tests/messaging/relay/delivery/test_socket.py, until it asks ``Channels``."""
-    return Channels("").of(mailbox_id)
 
 
 def encode_notice(notice: Notice) -> bytes:
@@ -121,17 +116,17 @@ class RedisWakeups:
         with suppress(asyncio.QueueFull):
             self._unpublished.put_nowait((mailbox_id, notice))
 
-    @asynccontextmanager
-    async def listen(self, mailbox_id: int, listener: Listener) -> AsyncIterator[None]:
-        """Be a listener while the block lasts."""
-        async with self._local.listen(mailbox_id, listener):
-            if self._subscriptions is not None:
-                await self._subscriptions.add(self._channels.of(mailbox_id))
-            try:
-                yield
-            finally:
-                if self._local.count(mailbox_id) == 1 and self._subscriptions is not None:
-                    await self._subscriptions.remove(self._channels.of(mailbox_id))
+    async def add(self, mailbox_id: int, listener: Listener) -> None:
+        """Call ``listener`` from now on, and soon with what other processes say too."""
+        await self._local.add(mailbox_id, listener)
+        if self._subscriptions is not None:
+            await self._subscriptions.add(self._channels.of(mailbox_id))
+
+    async def remove(self, mailbox_id: int, listener: Listener) -> None:
+        """Do not call ``listener`` any more."""
+        await self._local.remove(mailbox_id, listener)
+        if not self._local.count(mailbox_id) and self._subscriptions is not None:
+            await self._subscriptions.remove(self._channels.of(mailbox_id))
 
     async def run(self) -> None:
         """Publish and receive until cancelled; then close."""

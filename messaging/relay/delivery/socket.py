@@ -1,19 +1,17 @@
 """The chat socket: frames in both directions, in which envelopes go out and the whole REST API comes in.
 
 Nothing here grows with a peer's behaviour: when ``MAX_RUNNING_REQUESTS`` of its requests are being answered, no further
-frame is read. Requests run in tasks that a closing socket does not cancel. What to deliver is ``delivery.outbound``'s.
+frame is read. A socket has no task while there is nothing to do. Requests run in tasks that a closing socket does not cancel. What to deliver is ``delivery.outbound``'s.
 """
 
 import asyncio
 import secrets
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum
 from http import HTTPStatus
 
-from aiohttp import WSMsgType, web
-from aiohttp.base_protocol import BaseProtocol
+from aiohttp import web
 
 from messaging.relay.accounts.authentication import Authentication
 from messaging.relay.delivery.acknowledgements import Acknowledgements
@@ -33,20 +31,18 @@ from messaging.relay.errors import MalformedRequest
 from messaging.relay.http import NO_CONTENT, Answer, Call, Caller, Dispatcher
 from messaging.relay.keys.service import KeyService
 from messaging.relay.logs import get_logger
-from messaging.relay.tasks import end, finish_now
+from messaging.relay.tasks import end
+from messaging.relay.websocket import WebSocket, WebSockets
 from messaging.wire import frames
 from messaging.wire.errors import MalformedFrame
 from messaging.wire.limits import MAX_FRAME, MAX_MARKER
 from messaging.wire.messages import PrekeysLow
 
 HEARTBEAT_SECONDS = 30
-CLOSING_SECONDS = 5
+BEATS_AT_ONCE = 500
 CLOSED_AT_ONCE = 200
 CLOSING_PAUSE_SECONDS = 0.1
 MAX_RUNNING_REQUESTS = 16
-UNREAD_BYTES = (
-    32 * 1024
-)  # that a connection may hold before its peer reads: half of what makes the event loop call a halt
 SET_MARKER_PATH = "/v1/messages/marker/"
 PREKEYS_LOW_PATH = "/api/v1/keys/low"
 
@@ -76,29 +72,33 @@ class Sockets:
     keys: KeyService
     now: Callable[[], int]
     unfinished: Unfinished = field(default_factory=Unfinished)
-    open: "set[ChatSocket]" = field(default_factory=set)
+    alive: "set[ChatSocket]" = field(default_factory=set)
+    nobody: asyncio.Event = field(default_factory=asyncio.Event)  # is alive any more
+    websockets: WebSockets = field(default_factory=lambda: WebSockets(MAX_FRAME))
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def serve(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
-        """Run one socket until it closes. Without credentials it carries requests only.
+        """Open one socket, which then lives by itself. Without credentials it carries requests only.
 
         Raises:
             NotAuthenticated: wrong credentials; the upgrade fails.
+            MalformedRequest: not a request for a WebSocket.
         """
         caller = await self.authentication.find(call)
-        websocket = web.WebSocketResponse(
-            timeout=CLOSING_SECONDS, heartbeat=HEARTBEAT_SECONDS, max_msg_size=MAX_FRAME, compress=False
-        )
-        await websocket.prepare(request)
-        socket = ChatSocket(self, websocket, request.protocol, caller, call.remote, Wishes.read(call.headers))
-        self.open.add(socket)
-        try:
-            if self.stopping.is_set():
-                socket.close(CloseCode.GOING_AWAY)
-            await socket.run()
-        finally:
-            self.open.discard(socket)
-        return websocket
+        socket = ChatSocket(self, caller, call.remote, Wishes.read(call.headers))
+        socket.open(self.websockets.accept(request, socket))
+        if self.stopping.is_set():
+            socket.close(CloseCode.GOING_AWAY)
+        return web.Response()  # aiohttp finds the connection gone
+
+    async def run(self) -> None:
+        """Look now and then which peers are still there, until cancelled."""
+        while True:
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+            for place, socket in enumerate(list(self.alive)):
+                if place % BEATS_AT_ONCE == BEATS_AT_ONCE - 1:
+                    await asyncio.sleep(0)
+                socket.beat()
 
     async def close(self) -> None:
         """Close all sockets, those too that are being opened, and wait for what they began.
@@ -106,64 +106,49 @@ class Sockets:
         A few at a time: all at once would come back at once, to those relays that go on.
         """
         self.stopping.set()
-        closing = list(self.open)
+        closing = list(self.alive)
         for start in range(0, len(closing), CLOSED_AT_ONCE):
             if start:
                 await asyncio.sleep(CLOSING_PAUSE_SECONDS)
             for socket in closing[start : start + CLOSED_AT_ONCE]:
                 socket.close(CloseCode.GOING_AWAY)
-        await asyncio.gather(*(socket.closed for socket in closing))
+        if self.alive:
+            self.nobody.clear()
+            await self.nobody.wait()  # each is given up after CLOSING_SECONDS
         await self.unfinished.finish()
 
 
 class ChatSocket:
-    """One socket. ``closed`` is done when it is over."""
+    """One socket, which hears its WebSocket and the notices for its mailbox. There are many: each is kept small."""
 
     __slots__ = (
         "__weakref__",
         "_arrived",
         "_caller",
-        "_code",
         "_connection",
         "_delivery",
         "_latest",
+        "_listening",
         "_outbound",
-        "_over",
-        "_protocol",
-        "_reading",
         "_remote",
-        "_requests",
+        "_running",
         "_sockets",
         "_wants_prekeys",
         "_websocket",
-        "closed",
     )
 
-    def __init__(
-        self,
-        sockets: Sockets,
-        websocket: web.WebSocketResponse,
-        protocol: BaseProtocol,
-        caller: Caller | None,
-        remote: str,
-        wishes: Wishes,
-    ) -> None:
-        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._delivery: asyncio.Task[None] | None = None
+    def __init__(self, sockets: Sockets, caller: Caller | None, remote: str, wishes: Wishes) -> None:
         self._sockets = sockets
-        self._websocket = websocket
-        self._protocol = protocol
+        self._websocket: WebSocket | None = None
         self._caller = caller
         self._remote = remote
         self._wants_prekeys = wishes.prekeys
         self._connection: int | None = None  # its number, once it is known
         self._latest = 0  # the greatest number of a connection of this device that was heard of
         self._arrived = 0  # the last sequence that was heard of
-        self._requests = asyncio.Semaphore(MAX_RUNNING_REQUESTS)
-        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._reading = asyncio.create_task(self._read_frames())
-        self._reading.add_done_callback(self._no_longer_reading)
-        self._code = CloseCode.NORMAL
+        self._running = 0  # requests that are being answered
+        self._listening = False  # to notices for the mailbox
+        self._delivery: asyncio.Task[None] | None = None
         self._outbound: Outbound | None = None
         if caller is not None:
             self._outbound = Outbound(
@@ -179,59 +164,74 @@ class ChatSocket:
                 sockets.now,
             )
 
-    async def run(self) -> None:
-        """Serve the peer until one side closes."""
-        try:
-            if self._caller is None or self._outbound is None:
-                await self._over
-            else:
-                await self._run_with_delivery(self._caller.mailbox_id, self._outbound)
-            # Only now, with nobody reading, does aiohttp wait for the peer to close in its turn.
-            await self._websocket.close(code=self._code, message=_hint(self._code))
-        finally:
-            self._reading.cancel()
-            self.closed.set_result(None)
-
-    async def _run_with_delivery(self, mailbox_id: int, outbound: Outbound) -> None:
-        async with self._sockets.wakeups.listen(mailbox_id, self._notice):
-            self._wake()
-            self._tell_of_prekeys()
-            try:
-                await self._over  # not asyncio.wait: what that holds, each idle socket would
-            finally:
-                if self._delivery is not None:
-                    await end([self._delivery])
-                if self._code is CloseCode.NORMAL:  # the peer ended it
-                    outbound.abandoned()
+    def open(self, websocket: WebSocket) -> None:
+        """Begin, on ``websocket``, from which something may have been heard already."""
+        self._websocket = websocket
+        self._sockets.alive.add(self)
+        if self._outbound is not None:
+            self._sockets.unfinished.start(self._listen())
 
     def close(self, code: CloseCode) -> None:
         """Let the socket end with ``code``; of several codes the first one stands."""
-        if not self._reading.done():
-            self._code = code if self._code is CloseCode.NORMAL else self._code
-            self._reading.cancel()
+        if self._websocket is not None:
+            self._websocket.close(code, _hint(code))
 
-    def _no_longer_reading(self, reading: "asyncio.Task[None]") -> None:
-        if not reading.cancelled():
-            reading.exception()  # a peer that goes away is no news
-        if not self._over.done():
-            self._over.set_result(None)
+    def beat(self) -> None:
+        """Ask whether the peer is still there."""
+        if self._websocket is not None:
+            self._websocket.beat()
 
-    async def _read_frames(self) -> None:
-        async for message in self._websocket:
-            if message.type is not WSMsgType.BINARY:
-                self._code = CloseCode.UNSUPPORTED
-                return
-            try:
-                frame = frames.decode_frame(message.data)
-            except MalformedFrame:
-                self._code = CloseCode.MALFORMED
-                return
-            match frame:
-                case frames.Request():
-                    await self._requests.acquire()
-                    self._sockets.unfinished.start(self._answer(frame))
-                case frames.Response() if self._outbound is not None:
+    def received(self, data: bytes) -> None:
+        """A frame has come."""
+        try:
+            frame = frames.decode_frame(data)
+        except MalformedFrame:
+            self.close(CloseCode.MALFORMED)
+            return
+        match frame:
+            case frames.Response() if self._outbound is not None:
+                try:
                     self._outbound.answered(frame)
+                except Exception as error:  # noqa: BLE001 - the device connects again and gets what it has not acknowledged
+                    self.fail(error)
+            case frames.Request():
+                self._running += 1
+                if self._running == MAX_RUNNING_REQUESTS and self._websocket is not None:
+                    self._websocket.pause()
+                self._sockets.unfinished.start(self._answer(frame))
+
+    def ended(self) -> None:
+        """The connection is gone."""
+        if self._listening:
+            self._sockets.unfinished.start(self._leave())
+        elif self._outbound is None:
+            self._forget()
+
+    async def _listen(self) -> None:
+        if self._caller is None:
+            return
+        await self._sockets.wakeups.add(self._caller.mailbox_id, self._notice)
+        self._listening = True
+        if self._websocket is None or self._websocket.gone:
+            await self._leave()
+        else:
+            self._wake()
+            self._tell_of_prekeys()
+
+    async def _leave(self) -> None:
+        if self._delivery is not None:
+            await end([self._delivery])
+        if self._caller is not None:
+            await self._sockets.wakeups.remove(self._caller.mailbox_id, self._notice)
+        if self._outbound is not None and self._websocket is not None and not self._websocket.dismissed:
+            self._outbound.abandoned()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._sockets.alive.discard(self)
+        if not self._sockets.alive:
+            self._sockets.nobody.set()
+        self._websocket = self._outbound = self._delivery = None  # they hold each other: nobody has to find that out
 
     async def _answer(self, request: frames.Request) -> None:
         try:
@@ -241,7 +241,9 @@ class ChatSocket:
             answer = await self._sockets.dispatcher.answer(call, own)
             await self.send(frames.encode_frame(response_frame(request.id, answer)))
         finally:
-            self._requests.release()
+            self._running -= 1
+            if self._websocket is not None and not self._websocket.reading:
+                self._websocket.resume()
 
     def _is_marker(self, call: Call) -> bool:
         """Whether it is the one request that concerns this socket and not the account."""
@@ -271,25 +273,17 @@ class ChatSocket:
             get_logger().warning("counts_not_sent", error=type(error).__name__)
 
     def send_now(self, frame: bytes) -> bool:
-        """Write a frame, without a task for it; ``False``, and nothing is written, if the peer would have to read first."""
-        protocol = self._protocol
-        transport = protocol.transport
-        if transport is None or protocol.writing_paused:
-            return False
-        if transport.get_write_buffer_size() + len(frame) > UNREAD_BYTES:
-            return False
-        with suppress(ConnectionError):  # the reading side sees that the peer is gone, and ends the socket
-            finish_now(self._websocket.send_bytes(frame))
-        return True
+        """Write a frame; ``False``, and nothing is written, if the peer would have to read first."""
+        return self._websocket is None or self._websocket.send_now(frame)
 
     async def send(self, frame: bytes) -> None:
         """Write a frame, and wait while the peer does not read."""
-        with suppress(ConnectionError):
-            await self._websocket.send_bytes(frame)
+        if self._websocket is not None:
+            await self._websocket.send(frame)
 
     def _wake(self) -> None:
         """Have delivery go on; there is no task for it while there is nothing to do."""
-        ending = self._reading.done()
+        ending = self._websocket is None or self._websocket.closing
         if self._outbound is not None and not ending and (self._delivery is None or self._delivery.done()):
             self._delivery = asyncio.create_task(self._deliver(self._outbound))
 

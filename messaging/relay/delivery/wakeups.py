@@ -5,7 +5,7 @@ A notice is a hint: it may be lost, doubled or late, and nothing depends on it b
 """
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -56,8 +56,21 @@ class Wakeups(Protocol):
     def announce_elsewhere(self, mailbox_id: int, notice: Notice) -> None:
         """Tell the listeners in other processes only."""
 
-    def listen(self, mailbox_id: int, listener: Listener) -> AbstractAsyncContextManager[None]:
-        """Call ``listener``, which must not wait, with each notice while the block lasts."""
+    async def add(self, mailbox_id: int, listener: Listener) -> None:
+        """From now on call ``listener``, which must not wait, with each notice."""
+
+    async def remove(self, mailbox_id: int, listener: Listener) -> None:
+        """Do not call ``listener`` any more."""
+
+
+@asynccontextmanager
+async def listening(wakeups: Wakeups, mailbox_id: int, listener: Listener) -> AsyncIterator[None]:
+    """Have ``listener`` called while the block lasts."""
+    await wakeups.add(mailbox_id, listener)
+    try:
+        yield
+    finally:
+        await wakeups.remove(mailbox_id, listener)
 
 
 class LocalWakeups:
@@ -74,17 +87,16 @@ class LocalWakeups:
     def announce_elsewhere(self, mailbox_id: int, notice: Notice) -> None:
         """There is nobody else."""
 
-    @asynccontextmanager
-    async def listen(self, mailbox_id: int, listener: Listener) -> AsyncIterator[None]:
-        """Be a listener while the block lasts."""
-        listeners = self._listeners.setdefault(mailbox_id, [])
-        listeners.append(listener)
-        try:
-            yield
-        finally:
-            listeners.remove(listener)
-            if not listeners:
-                self._listeners.pop(mailbox_id, None)
+    async def add(self, mailbox_id: int, listener: Listener) -> None:
+        """Call ``listener`` from now on."""
+        self._listeners.setdefault(mailbox_id, []).append(listener)
+
+    async def remove(self, mailbox_id: int, listener: Listener) -> None:
+        """Do not call ``listener`` any more."""
+        listeners = self._listeners.get(mailbox_id, [])
+        listeners.remove(listener)
+        if not listeners:
+            self._listeners.pop(mailbox_id, None)
 
     def mailboxes(self) -> list[int]:
         """Mailboxes that somebody listens to."""

@@ -9,10 +9,11 @@ from redis.asyncio import Redis
 
 from messaging.relay.accounts.tables import find_credentials
 from messaging.relay.database import normalise_url, open_database
-from messaging.relay.delivery.redis import channel_of, encode_notice
+from messaging.relay.delivery.redis import Channels, encode_notice
 from messaging.relay.delivery.socket import MAX_RUNNING_REQUESTS, response_frame
 from messaging.relay.delivery.wakeups import ConnectedElsewhere
 from messaging.relay.http import Answer
+from messaging.relay.server_secret import ServerSecret
 from messaging.wire import frames
 from messaging.wire.accounts import AccountCreationResponse
 from messaging.wire.json import encode_base64
@@ -83,7 +84,10 @@ async def test_a_late_notice_of_an_earlier_connection_ends_no_later_one(bob: Dev
             if relay.settings.redis_url is not None:
                 redis = Redis.from_url(relay.settings.redis_url)
                 notice = encode_notice(ConnectedElsewhere(1))
-                assert await redis.spublish(channel_of(stored.caller.mailbox_id), notice) == 1
+                assert relay.settings.secret_file is not None
+                key = ServerSecret.derive(relay.settings.secret_file.read_bytes()).limit_name_key
+                channel = Channels.under(key).of(stored.caller.mailbox_id)
+                assert await redis.spublish(channel, notice) == 1
                 await redis.aclose()
             assert await second.silent()
     await database.close()

@@ -1,12 +1,12 @@
 """Notices within a process."""
 
-from messaging.relay.delivery.wakeups import CredentialsReplaced, Heard, LocalWakeups, MailArrived
+from messaging.relay.delivery.wakeups import CredentialsReplaced, Heard, LocalWakeups, MailArrived, listening
 
 
 async def test_each_listener_of_a_mailbox_hears_its_notices_while_it_listens() -> None:
     wakeups, one, two, other = LocalWakeups(), list[Heard](), list[Heard](), list[Heard]()
-    async with wakeups.listen(1, one.append), wakeups.listen(2, other.append):
-        async with wakeups.listen(1, two.append):
+    async with listening(wakeups, 1, one.append), listening(wakeups, 2, other.append):
+        async with listening(wakeups, 1, two.append):
             wakeups.announce(1, MailArrived(5))
             assert (sorted(wakeups.mailboxes()), wakeups.count(1)) == ([1, 2], 2)
         wakeups.announce(1, CredentialsReplaced())

@@ -10,7 +10,7 @@ from messaging.relay.accounts.tables import find_credentials
 from messaging.relay.database import normalise_url, open_database
 from messaging.relay.delivery.mailbox import Mailboxes
 from messaging.relay.delivery.stream import ReadPage
-from messaging.relay.delivery.wakeups import Heard, LocalWakeups, MailArrived
+from messaging.relay.delivery.wakeups import Heard, LocalWakeups, MailArrived, listening
 from messaging.relay.errors import NotAuthenticated
 from messaging.relay.messages.reports import SpamReports
 from messaging.relay.messages.service import MessageService, Sending
@@ -44,7 +44,7 @@ async def test_an_ephemeral_message_is_kept_for_seconds_and_others_for_their_lif
     def message(content: bytes, *, online: bool = False) -> IncomingMessageList:
         return IncomingMessageList.from_json(message_for(bob, content, online=online, timestamp=0))
 
-    async with wakeups.listen(mailbox, heard.append):
+    async with listening(wakeups, mailbox, heard.append):
         await service.send(message(b"kept"), bob.aci, Sending(sender.caller, None))
         await service.send(message(b"typing", online=True), bob.aci, Sending(sender.caller, None))
     assert heard == [MailArrived(1), MailArrived(2)]
