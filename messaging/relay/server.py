@@ -6,13 +6,17 @@ Bodies are bounded in size and time. What is not HTTP is answered without repeat
 import asyncio
 import ipaddress
 import ssl
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from email.utils import formatdate
+from functools import cache, lru_cache
 from http import HTTPStatus
 from pathlib import Path
 
 from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import HttpVersion11
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
@@ -28,7 +32,8 @@ from messaging.wire.limits import MAX_BODY
 SOCKET_PATH = "/v1/websocket"
 PROVISIONING_PATH = "/v1/websocket/provisioning"
 BODY_SECONDS = 30
-_SERVER = {"Server": "subrosa"}  # aiohttp would tell its version and Python's
+_NO_LENGTH = frozenset({204, 304})  # what has no body by its status (RFC 9110, section 8.6)
+_NAME = "Server: subrosa"  # aiohttp would tell its version and Python's
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +64,12 @@ class Entrance:
             if self.transfers.serves(bare):
                 return await self.transfers.serve(request, bare, self._remote(request))
             body = await _read(request)
-        except RelayError as error:
-            response = _response(self.dispatcher.stamped(answer_of(error)))
-            response.force_close()  # the rest of the body, if any, is not read
-            return response
+        except RelayError as error:  # the rest of the body, if any, is not read
+            return await _write(request, self.dispatcher.stamped(answer_of(error)), keep_alive=False)
         except web.HTTPException as error:
-            return _response(Answer(error.status))
+            return await _write(request, Answer(error.status), keep_alive=False)
         call = Call(request.method, path, headers, body, self._remote(request))
-        return _response(await self.dispatcher.answer(call))
+        return await _write(request, await self.dispatcher.answer(call), keep_alive=request.keep_alive)
 
     def _remote(self, request: web.BaseRequest) -> str:
         """The network address that limits count: behind a proxy, the one that the proxy saw."""
@@ -89,8 +92,66 @@ async def _read(request: web.BaseRequest) -> bytes:
         raise TooLarge from None
 
 
-def _response(answer: Answer) -> web.Response:
-    return web.Response(status=answer.status, body=answer.body or None, headers={**_SERVER, **answer.headers})
+class _Written(web.StreamResponse):
+    """What aiohttp is given when an answer has been written: its own responses cost as much as all else of a small request."""
+
+    def __init__(self, *, keep_alive: bool) -> None:
+        self._keeps = keep_alive  # and none of what a response has
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
+        return request.writer
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """There is nothing left to write."""
+
+    @property
+    def keep_alive(self) -> bool:
+        return self._keeps
+
+
+_KEPT, _ENDED = _Written(keep_alive=True), _Written(keep_alive=False)
+
+
+async def _write(request: web.BaseRequest, answer: Answer, *, keep_alive: bool) -> web.StreamResponse:
+    body = b"" if request.method == "HEAD" else answer.body
+    try:
+        await request.writer.write(head_of(answer, keep_alive=keep_alive, old=request.version < HttpVersion11) + body)
+    except ConnectionError:
+        return _ENDED
+    return _KEPT if keep_alive else _ENDED
+
+
+def head_of(answer: Answer, *, keep_alive: bool, old: bool = False) -> bytes:
+    """The status line and the headers of an answer (RFC 9112). ``old`` is HTTP 1.0.
+
+    Raises:
+        ValueError: a header of more than one line.
+    """
+    status = answer.status
+    lines = [_status_line(status), _NAME, _date(int(time.time()))]
+    lines += [f"{name}: {value}" for name, value in answer.headers.items()]
+    if status not in _NO_LENGTH:
+        lines.append(f"Content-Length: {len(answer.body)}")
+    if keep_alive is old:
+        lines.append("Connection: keep-alive" if keep_alive else "Connection: close")
+    head = "\r\n".join([*lines, "", ""])
+    if head.count("\n") > len(lines) + 1 or head.count("\r") > len(lines) + 1:
+        raise ValueError("a header of more than one line")
+    return head.encode("latin-1")
+
+
+@cache
+def _status_line(status: int) -> str:
+    try:
+        phrase = HTTPStatus(status).phrase
+    except ValueError:
+        phrase = ""  # 440 has none
+    return f"HTTP/1.1 {status} {phrase}"
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    return f"Date: {formatdate(second, usegmt=True)}"
 
 
 class _Connection(RequestHandler):
@@ -109,7 +170,7 @@ class _Connection(RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun")
         code = "malformed" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "internal"
-        response = _response(Answer(status, json_body({"code": code}), JSON))
+        response = web.Response(status=status, body=json_body({"code": code}), headers={"Server": "subrosa", **JSON})
         response.force_close()
         return response
 

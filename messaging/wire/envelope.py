@@ -45,15 +45,15 @@ class Envelope:
 
 def encode_envelope(envelope: Envelope) -> bytes:
     """The protobuf that goes into the body of ``PUT /api/v1/message``."""
-    message = pb.Envelope(
-        type=pb.Envelope.Type.ValueType(envelope.type.value),
-        client_timestamp=envelope.client_timestamp,
-        server_timestamp=envelope.server_timestamp,
-        content=envelope.content or None,
-        urgent=envelope.urgent,
-        destination_service_id=envelope.destination.to_bytes(),
-        server_guid=envelope.guid.bytes,
-    )
+    message = pb.Envelope()
+    message.type = pb.Envelope.Type.ValueType(envelope.type.value)
+    message.client_timestamp = envelope.client_timestamp
+    message.server_timestamp = envelope.server_timestamp
+    message.urgent = envelope.urgent
+    message.destination_service_id = envelope.destination.to_bytes()
+    message.server_guid = envelope.guid.bytes
+    if envelope.content:
+        message.content = envelope.content
     if envelope.story:
         message.story = True
     if envelope.ephemeral:

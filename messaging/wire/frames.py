@@ -43,26 +43,31 @@ Frame = Request | Response
 
 def encode_frame(frame: Frame) -> bytes:
     """The bytes of one binary WebSocket message."""
+    if isinstance(frame, Request):
+        return encode_request(frame.id, frame.verb, frame.path, _lines(frame.headers), frame.body)
     message = pb.Frame()
-    match frame:
-        case Request():
-            message.type = pb.Frame.REQUEST
-            request = message.request
-            request.id = frame.id
-            request.verb = frame.verb
-            request.path = frame.path
-            request.headers.extend(_lines(frame.headers))
-            if frame.body is not None:
-                request.body = frame.body
-        case Response():
-            message.type = pb.Frame.RESPONSE
-            response = message.response
-            response.id = frame.id
-            response.status = frame.status
-            response.message = frame.message
-            response.headers.extend(_lines(frame.headers))
-            if frame.body is not None:
-                response.body = frame.body
+    message.type = pb.Frame.RESPONSE
+    response = message.response
+    response.id = frame.id
+    response.status = frame.status
+    response.message = frame.message
+    response.headers.extend(_lines(frame.headers))
+    if frame.body is not None:
+        response.body = frame.body
+    return message.SerializeToString()
+
+
+def encode_request(number: int, verb: str, path: str, lines: Iterable[str], body: bytes | None) -> bytes:
+    """The same for a request in parts, its headers as lines ``name:value``: for the one that carries each envelope."""
+    message = pb.Frame()
+    message.type = pb.Frame.REQUEST
+    request = message.request
+    request.id = number
+    request.verb = verb
+    request.path = path
+    request.headers.extend(lines)
+    if body is not None:
+        request.body = body
     return message.SerializeToString()
 
 

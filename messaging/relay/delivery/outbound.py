@@ -271,23 +271,20 @@ class Outbound:
 
     def _frame(self, action: _Sendable) -> bytes | None:
         """What to write; ``None`` for a story that the device does not want."""
-        if isinstance(action, SendEnvelope) and not self._is_wanted(action):
-            return None
-        return frames.encode_frame(self._request(action))
-
-    def _request(self, action: _Sendable) -> frames.Request:
-        headers = {TIMESTAMP_HEADER: str(self._now())}
+        stamp = f"{TIMESTAMP_HEADER}:{self._now()}"
         match action:
             case SendEnvelope(request_id, sequence, data):
-                headers[CURSOR_HEADER] = f"{self._tag}-{sequence}"
-                return frames.Request(request_id, "PUT", MESSAGE_PATH, headers, data)
+                if not self._is_wanted(action):
+                    return None
+                cursor = f"{CURSOR_HEADER}:{self._tag}-{sequence}"
+                return frames.encode_request(request_id, "PUT", MESSAGE_PATH, (stamp, cursor), data)
             case SendQueueEmpty(request_id):
-                return frames.Request(request_id, "PUT", QUEUE_EMPTY_PATH, headers)
+                return frames.encode_request(request_id, "PUT", QUEUE_EMPTY_PATH, (stamp,), None)
             case SendGap(request_id, gap):
                 body = Gap(first=gap.first, last=gap.last, reason=gap.reason).to_json()
-                return frames.Request(request_id, "PUT", GAP_PATH, headers, body)
+                return frames.encode_request(request_id, "PUT", GAP_PATH, (stamp,), body)
             case SendMarker(request_id, marker):
-                return frames.Request(request_id, "PUT", MARKER_PATH, headers, marker.encode())
+                return frames.encode_request(request_id, "PUT", MARKER_PATH, (stamp,), marker.encode())
 
     def _is_wanted(self, action: SendEnvelope) -> bool:
         envelope = summarise_envelope(action.data)

@@ -8,7 +8,8 @@ import aiohttp
 import pytest
 
 from messaging.relay.errors import StartupError
-from messaging.relay.server import is_loopback, tls_context
+from messaging.relay.http import Answer
+from messaging.relay.server import head_of, is_loopback, tls_context
 from messaging.wire.limits import MAX_BODY
 from tests.devices import Device, Peer
 from tests.relays import Relays, StartedRelay
@@ -81,3 +82,29 @@ def test_what_only_this_machine_can_reach(host: str) -> None:
 @pytest.mark.parametrize("host", ["::", "10.0.0.1", "example.org", ""])
 def test_what_others_can_reach(host: str) -> None:
     assert not is_loopback(host)
+
+
+def test_an_answer_is_one_piece_and_has_no_length_where_it_has_no_body() -> None:
+    head = head_of(Answer(200, b"{}", {"A": "b"}), keep_alive=True).decode()
+    assert head.startswith("HTTP/1.1 200 OK\r\nServer: subrosa\r\nDate: ")
+    assert head.endswith(" GMT\r\nA: b\r\nContent-Length: 2\r\n\r\n")
+    assert "Content-Length" not in head_of(Answer(204), keep_alive=True).decode()
+    assert "\r\nConnection: close\r\n" in head_of(Answer(500), keep_alive=False).decode()
+    assert "Connection" not in head_of(Answer(200), keep_alive=False, old=True).decode()
+    assert "\r\nConnection: keep-alive\r\n" in head_of(Answer(200), keep_alive=True, old=True).decode()
+    assert head_of(Answer(440), keep_alive=True).startswith(b"HTTP/1.1 440 \r\n")
+
+
+@pytest.mark.parametrize("value", ["a\nb", "a\rb", "a\r\nX: b"])
+def test_a_header_of_more_than_one_line_is_never_sent(value: str) -> None:
+    with pytest.raises(ValueError, match="more than one line"):
+        head_of(Answer(200, b"", {"A": value}), keep_alive=True)
+
+
+async def test_a_request_for_the_head_alone_gets_no_body_and_its_connection_goes_on(relay: StartedRelay) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", relay.port)
+    for _ in range(2):
+        writer.write(b"HEAD /v1/keepalive HTTP/1.1\r\nHost: x\r\n\r\n")
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        assert head.startswith(b"HTTP/1.1 405 ")
+    writer.close()
