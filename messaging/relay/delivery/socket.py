@@ -32,7 +32,7 @@ from messaging.relay.http import NO_CONTENT, Answer, Call, Caller, Dispatcher
 from messaging.relay.keys.service import KeyService
 from messaging.relay.logs import get_logger
 from messaging.relay.tasks import end
-from messaging.relay.websocket import WebSocket, WebSockets
+from messaging.relay.websocket import CLOSING_SECONDS, WebSocket, WebSockets
 from messaging.wire import frames
 from messaging.wire.errors import MalformedFrame
 from messaging.wire.limits import MAX_FRAME, MAX_MARKER
@@ -125,6 +125,7 @@ class ChatSocket:
         "__weakref__",
         "_arrived",
         "_caller",
+        "_code",
         "_connection",
         "_delivery",
         "_latest",
@@ -147,6 +148,7 @@ class ChatSocket:
         self._latest = 0  # the greatest number of a connection of this device that was heard of
         self._arrived = 0  # the last sequence that was heard of
         self._running = 0  # requests that are being answered
+        self._code: CloseCode | None = None  # with which it is to end
         self._listening = False  # to notices for the mailbox
         self._delivery: asyncio.Task[None] | None = None
         self._outbound: Outbound | None = None
@@ -172,9 +174,19 @@ class ChatSocket:
             self._sockets.unfinished.start(self._listen())
 
     def close(self, code: CloseCode) -> None:
-        """Let the socket end with ``code``; of several codes the first one stands."""
-        if self._websocket is not None:
-            self._websocket.close(code, _hint(code))
+        """Let the socket end with ``code``, when what was asked is answered; of several codes the first one stands."""
+        if self._websocket is None or self._code is not None:
+            return
+        self._code = code
+        if self._running:  # one of them may be the reason
+            self._websocket.pause()
+            asyncio.get_running_loop().call_later(CLOSING_SECONDS, self._say_goodbye)
+        else:
+            self._say_goodbye()
+
+    def _say_goodbye(self) -> None:
+        if self._websocket is not None and self._code is not None:
+            self._websocket.close(self._code, _hint(self._code))
 
     def beat(self) -> None:
         """Ask whether the peer is still there."""
@@ -242,7 +254,9 @@ class ChatSocket:
             await self.send(frames.encode_frame(response_frame(request.id, answer)))
         finally:
             self._running -= 1
-            if self._websocket is not None and not self._websocket.reading:
+            if self._code is not None and not self._running:
+                self._say_goodbye()
+            elif self._code is None and self._websocket is not None and not self._websocket.reading:
                 self._websocket.resume()
 
     def _is_marker(self, call: Call) -> bool:
@@ -283,7 +297,7 @@ class ChatSocket:
 
     def _wake(self) -> None:
         """Have delivery go on; there is no task for it while there is nothing to do."""
-        ending = self._websocket is None or self._websocket.closing
+        ending = self._websocket is None or self._code is not None or self._websocket.closing
         if self._outbound is not None and not ending and (self._delivery is None or self._delivery.done()):
             self._delivery = asyncio.create_task(self._deliver(self._outbound))
 

@@ -208,6 +208,13 @@ async def test_when_the_relay_stops_sockets_close_and_what_was_sent_is_kept(rela
             assert await socket.receive(1) == [b"kept"]
 
 
+async def test_a_request_that_ends_its_own_socket_is_answered_first(bob: Device) -> None:
+    async with bob.socket() as socket:
+        await socket.queue_empty()
+        assert (await socket.call("DELETE", "/v1/accounts/me")).status == 204
+        assert await socket.close_code() == 4401
+
+
 def test_an_answer_without_a_body_has_none_as_a_frame() -> None:
     assert response_frame(7, Answer(204)) == frames.Response(7, 204, "No Content")
     assert response_frame(7, Answer(440, b"{}", {"A": "b"})) == frames.Response(7, 440, "", {"a": "b"}, b"{}")
