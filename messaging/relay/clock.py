@@ -7,11 +7,15 @@ when the clock is right. Time that a machine slept through counts.
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 from messaging.relay.logs import get_logger
 
 MAX_STEP_SECONDS = 300
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # Linux: goes on while the machine sleeps
+
+
+_boot_seconds = partial(time.clock_gettime, _STEADY)
 
 
 class Clock:
@@ -20,7 +24,7 @@ class Clock:
     def __init__(
         self,
         wall: Callable[[], float] = time.time,
-        steady: Callable[[], float] = lambda: time.clock_gettime(_STEADY),
+        steady: Callable[[], float] = _boot_seconds,
     ) -> None:
         self._wall = wall
         self._steady = steady

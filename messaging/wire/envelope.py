@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import cast
 from uuid import UUID
 
 from google.protobuf.message import DecodeError
@@ -46,7 +47,7 @@ class Envelope:
 def encode_envelope(envelope: Envelope) -> bytes:
     """The protobuf that goes into the body of ``PUT /api/v1/message``."""
     message = pb.Envelope()
-    message.type = pb.Envelope.Type.ValueType(envelope.type.value)
+    message.type = cast("pb.Envelope.Type.ValueType", envelope.type)
     message.client_timestamp = envelope.client_timestamp
     message.server_timestamp = envelope.server_timestamp
     message.urgent = envelope.urgent

@@ -76,7 +76,8 @@ class Directory:
         entry = self._entries.get(service_id)
         if entry is None or self._clock() - entry.read_at > MAX_AGE_SECONDS:
             return None
-        self._entries.move_to_end(service_id)
+        if len(self._entries) > self._capacity // 2:  # who was asked for lately matters when there is little room
+            self._entries.move_to_end(service_id)
         return entry
 
     def forget(self) -> None:

@@ -62,9 +62,10 @@ class Append:
     @property
     def size(self) -> int:
         """Bytes to be stored, about."""
-        return sum(len(each.data) + len(each.prefix or b"") for _, each in self.envelopes) + (
-            len(self.payload.data) if self.payload else 0
-        )
+        size = 0 if self.payload is None else len(self.payload.data)
+        for _, envelope in self.envelopes:
+            size += len(envelope.data) + len(envelope.prefix or b"")
+        return size
 
 
 Sequences = Mapping[int, int]  # mailbox -> the sequence that its envelope got

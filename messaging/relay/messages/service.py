@@ -29,6 +29,7 @@ from messaging.wire.limits import MAX_CONTENT
 from messaging.wire.messages import IncomingMessage, IncomingMessageList, SendMessageResponse
 
 EPHEMERAL_LIFETIME = timedelta(seconds=10)  # of a message for devices that are online (Signal-Server)
+_TYPES = {kind.value: kind for kind in EnvelopeType}
 _ANSWERS = {needs_sync: SendMessageResponse(needs_sync=needs_sync) for needs_sync in (False, True)}
 PLANS = 5  # after so many an account changes faster than it can be sent to
 
@@ -68,8 +69,9 @@ class MessageService:
             IdempotencyKeyReused: the key stood for another request.
             Unavailable: the database cannot be reached, or does not keep up.
         """
-        if any(len(message.content) > MAX_CONTENT for message in messages.messages):
-            raise TooLarge
+        for message in messages.messages:
+            if len(message.content) > MAX_CONTENT:
+                raise TooLarge
         sender = sending.sender
         if sender is not None and sender.is_identified_by(to) and to.kind is IdentityKind.PNI:
             raise Forbidden
@@ -117,7 +119,7 @@ class MessageService:
         return NewEnvelope(
             encode_envelope(
                 Envelope(
-                    type=EnvelopeType(message.type),
+                    type=_TYPES[message.type],
                     destination=to,
                     guid=guid,
                     client_timestamp=messages.timestamp or now,
