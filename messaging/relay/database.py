@@ -28,6 +28,7 @@ T = TypeVar("T")
 LOCK_WAIT_SECONDS = 30
 STUCK_SECONDS = 20  # then a database that does not answer is given up, and those who wait hear that it is unavailable
 READ_ONLY = "subrosa_read_only"
+_DRIVER = "subrosa_driver_connection"
 # A server may default to answer before the disk has what it commits. And what a relay that is gone has locked is free soon.
 _DURABLE = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
 _SESSION = {
@@ -131,7 +132,9 @@ async def in_sqlite(db: AsyncConnection, work: Callable[[sqlite3.Connection], T]
 
 async def in_postgresql(db: AsyncConnection, statement: str, *values: Sequence[object] | int) -> list[Any]:
     """Run one statement through asyncpg itself, which sends a column of values as one array; returns the rows."""
-    connection: Any = (await db.get_raw_connection()).driver_connection
+    connection: Any = db.info.get(_DRIVER)
+    if connection is None:  # kept: to ask SQLAlchemy for it costs as much as a small statement
+        connection = db.info[_DRIVER] = (await db.get_raw_connection()).driver_connection
     rows: list[Any] = await connection.fetch(statement, *values)
     return rows
 

@@ -7,6 +7,7 @@ read by aiohttp's parser. Nothing is compressed. What is said in a WebSocket is 
 import asyncio
 import base64
 import binascii
+from collections.abc import Sequence
 from hashlib import sha1
 from struct import Struct
 from typing import Any, Protocol
@@ -101,20 +102,23 @@ class WebSocket(asyncio.Protocol):
         """Whether nothing more is sent or heard."""
         return self._closing or self._transport is None
 
-    def send_now(self, data: bytes) -> bool:
-        """Send a binary message; ``False``, and nothing is sent, if the peer would have to read first."""
+    def send_now(self, *messages: bytes) -> bool:
+        """Send binary messages in one piece; ``False``, and nothing is sent, if the peer would have to read first."""
         transport = self._transport
         if transport is None or self._closing:
-            return True  # nobody is there to miss it
-        if self._drained is not None or transport.get_write_buffer_size() + len(data) > UNREAD_BYTES:
+            return True  # nobody is there to miss them
+        if self._drained is not None:
             return False
-        self._write(transport, WSMsgType.BINARY, data)
+        piece = _piece_of(messages)
+        if transport.get_write_buffer_size() + len(piece) > UNREAD_BYTES:
+            return False
+        transport.write(piece)
         return True
 
-    async def send(self, data: bytes) -> None:
-        """Send a binary message, and wait while the peer does not read."""
+    async def send(self, *messages: bytes) -> None:
+        """Send binary messages in one piece, and wait while the peer does not read."""
         if self._transport is not None and not self._closing:
-            self._write(self._transport, WSMsgType.BINARY, data)
+            self._transport.write(_piece_of(messages))
             if self._drained is not None:
                 await self._drained.wait()
 
@@ -123,7 +127,7 @@ class WebSocket(asyncio.Protocol):
         transport = self._transport
         if transport is None or self._closing:
             return
-        self._write(transport, WSMsgType.CLOSE, code.to_bytes(2, "big") + reason)
+        transport.write(_frame_of(WSMsgType.CLOSE, code.to_bytes(2, "big") + reason))
         self.dismissed = True
         self._end()
         self._timer = asyncio.get_running_loop().call_later(CLOSING_SECONDS, transport.abort)
@@ -139,7 +143,7 @@ class WebSocket(asyncio.Protocol):
             return
         self.heard = False
         if transport.get_write_buffer_size() <= UNREAD_BYTES:
-            self._write(transport, WSMsgType.PING, b"")
+            transport.write(_frame_of(WSMsgType.PING, b""))
 
     def pause(self) -> None:
         """Hear nothing more for now."""
@@ -218,7 +222,7 @@ class WebSocket(asyncio.Protocol):
             self._listener.received(data)
         elif kind is WSMsgType.PING:
             if self._transport is not None and self._transport.get_write_buffer_size() <= UNREAD_BYTES:
-                self._write(self._transport, WSMsgType.PONG, bytes(data))
+                self._transport.write(_frame_of(WSMsgType.PONG, bytes(data)))
         elif kind is WSMsgType.TEXT:
             self.close(WSCloseCode.UNSUPPORTED_DATA)
 
@@ -227,7 +231,7 @@ class WebSocket(asyncio.Protocol):
         if transport is None:
             return
         if not self._closing:
-            self._write(transport, WSMsgType.CLOSE, code.to_bytes(2, "big") if code else b"")
+            transport.write(_frame_of(WSMsgType.CLOSE, code.to_bytes(2, "big") if code else b""))
             self._end()
         transport.close()
 
@@ -235,15 +239,21 @@ class WebSocket(asyncio.Protocol):
         self._closing = self.reading = True  # for the peer's goodbye
         self._pending, self._rest = [], b""
 
-    def _write(self, transport: asyncio.Transport, kind: WSMsgType, data: bytes) -> None:
-        size, first = len(data), _FINAL | kind
-        if size <= _SHORT:
-            head = _HEAD_SHORT(first, size)
-        elif size < 1 << 16:
-            head = _HEAD_MEDIUM(first, _MEDIUM, size)
-        else:
-            head = _HEAD_LONG(first, _LONG, size)
-        transport.write(head + data)
+
+def _piece_of(messages: Sequence[bytes]) -> bytes:
+    if len(messages) == 1:
+        return _frame_of(WSMsgType.BINARY, messages[0])
+    return b"".join([_frame_of(WSMsgType.BINARY, each) for each in messages])
+
+
+def _frame_of(kind: WSMsgType, data: bytes) -> bytes:
+    """One frame, as a server sends it: whole and without a mask (RFC 6455, section 5.2)."""
+    size, first = len(data), _FINAL | kind
+    if size <= _SHORT:
+        return _HEAD_SHORT(first, size) + data
+    if size < 1 << 16:
+        return _HEAD_MEDIUM(first, _MEDIUM, size) + data
+    return _HEAD_LONG(first, _LONG, size) + data
 
 
 class WebSockets:

@@ -5,7 +5,7 @@ writes; the next page is read when the last one is written, so that a slow devic
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Protocol
@@ -49,6 +49,7 @@ NOTICES_HEADER = "X-Subrosa-Notices"
 RESUME_HEADER = "X-Subrosa-Resume-After"
 STORIES_HEADER = "X-Signal-Receive-Stories"
 
+TOGETHER_BYTES = 16 * 1024  # of frames that are written in one piece
 MAX_KEPT = 16  # envelopes, of those that were just committed, that wait to be written to one device
 
 _Sendable = SendEnvelope | SendQueueEmpty | SendGap | SendMarker
@@ -102,11 +103,11 @@ class Wishes:
 class Wire(Protocol):
     """Where frames go."""
 
-    def send_now(self, frame: bytes) -> bool:
-        """Write a frame; ``False``, and nothing is written, if the device would have to read first."""
+    def send_now(self, *some: bytes) -> bool:
+        """Write frames; ``False``, and nothing is written, if the device would have to read first."""
 
-    async def send(self, frame: bytes) -> None:
-        """Write a frame, and wait while the device does not read."""
+    async def send(self, *some: bytes) -> None:
+        """Write frames, and wait while the device does not read."""
 
     def fail(self) -> None:
         """Close the connection, as after a fault: the device comes back."""
@@ -237,18 +238,30 @@ class Outbound:
             await self._open()
             self._opened = True
         while self._outbox or self._page is not None:
-            for action in self._taken():
-                frame = self._frame(action)
-                if frame is not None and not self._wire.send_now(frame):
-                    await self._wire.send(frame)
+            for some in self._frames_together():
+                if not self._wire.send_now(*some):
+                    await self._wire.send(*some)
             if self._page is not None:
                 page, self._page = self._page, None
                 self._do(PageRead(await self._mailboxes.read_page(self._receiver.mailbox_id, page)))
         self._running = False
 
-    def _taken(self) -> list[_Sendable]:
+    def _frames_together(self) -> Iterator[list[bytes]]:
+        """What is due, a few frames at a time: each piece that is written costs as much as encoding it."""
         taken, self._outbox = self._outbox, []
-        return taken
+        together: list[bytes] = []
+        size = 0
+        for action in taken:
+            frame = self._frame(action)
+            if frame is None:
+                continue
+            if together and size + len(frame) > TOGETHER_BYTES:
+                yield together
+                together, size = [], 0
+            together.append(frame)
+            size += len(frame)
+        if together:
+            yield together
 
     async def _open(self) -> None:
         await self._acknowledgements.settle()

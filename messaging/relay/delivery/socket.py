@@ -286,14 +286,14 @@ class ChatSocket:
         except Exception as error:  # noqa: BLE001 - a hint: the device can still ask
             get_logger().warning("counts_not_sent", error=type(error).__name__)
 
-    def send_now(self, frame: bytes) -> bool:
-        """Write a frame; ``False``, and nothing is written, if the peer would have to read first."""
-        return self._websocket is None or self._websocket.send_now(frame)
+    def send_now(self, *some: bytes) -> bool:
+        """Write frames; ``False``, and nothing is written, if the peer would have to read first."""
+        return self._websocket is None or self._websocket.send_now(*some)
 
-    async def send(self, frame: bytes) -> None:
-        """Write a frame, and wait while the peer does not read."""
+    async def send(self, *some: bytes) -> None:
+        """Write frames, and wait while the peer does not read."""
         if self._websocket is not None:
-            await self._websocket.send(frame)
+            await self._websocket.send(*some)
 
     def _wake(self) -> None:
         """Have delivery go on; there is no task for it while there is nothing to do."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from messaging.relay.messages.tables import StoredEnvelope, StoredGap
 from messaging.wire.limits import MAX_UNACKNOWLEDGED
 
-PAGE = 100
+PAGE = MAX_UNACKNOWLEDGED // 2  # so that the next one is read while the last one is being acknowledged
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,6 +166,9 @@ async def read_envelopes(
     db: AsyncConnection, mailbox_id: int, *, after: int, limit: int, now: int
 ) -> list[StoredEnvelope]:
     """The first ``limit`` envelopes behind ``after`` that have neither expired nor been parked."""
+    if db.dialect.name == "postgresql":
+        found = await in_postgresql(db, _PAGE, mailbox_id, after, now, MAX_DELIVERIES, limit)
+        return [_stored(*columns) for columns in found]
     row, payload = EnvelopeRow, PayloadRow
     query = (
         select(row.sequence, row.data, row.prefix, payload.data)
@@ -175,10 +178,19 @@ async def read_envelopes(
         .order_by(row.sequence)
         .limit(limit)
     )
-    return [
-        StoredEnvelope(sequence, whole_envelope(NewEnvelope(data, prefix), shared or b""))
-        for sequence, data, prefix, shared in await db.execute(query)
-    ]
+    return [_stored(*columns) for columns in await db.execute(query)]
+
+
+_PAGE = """
+SELECT e.sequence, e.data, e.prefix, p.data FROM envelopes e LEFT JOIN payloads p ON p.id = e.payload_id
+WHERE e.mailbox_id = $1 AND e.sequence > $2 AND e.expires_at > $3 AND e.deliveries < $4 ORDER BY e.sequence LIMIT $5
+"""
+
+
+def _stored(sequence: int, data: bytes, prefix: bytes | None, shared: bytes | None) -> StoredEnvelope:
+    return StoredEnvelope(
+        sequence, data if prefix is None else whole_envelope(NewEnvelope(data, prefix), shared or b"")
+    )
 
 
 def whole_envelope(envelope: NewEnvelope, shared: bytes) -> bytes:

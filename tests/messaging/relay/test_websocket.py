@@ -190,8 +190,9 @@ async def test_who_is_sent_away_may_say_goodbye_first_and_is_not_waited_for_for_
 def test_who_does_not_read_gets_nothing_at_once_and_no_pongs_pile_up() -> None:
     line = a_line()
     line.transport.unread = UNREAD_BYTES - 10
-    assert line.websocket.send_now(bytes(10))
-    assert not line.websocket.send_now(bytes(11))
+    assert line.websocket.send_now(bytes(8))  # and two bytes that say so
+    assert not line.websocket.send_now(bytes(9))
+    assert not line.websocket.send_now(bytes(3), bytes(4))
     line.transport.unread = UNREAD_BYTES + 1
     for _ in range(1000):
         line.websocket.data_received(frame(PING))

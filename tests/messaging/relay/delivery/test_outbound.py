@@ -32,7 +32,7 @@ def envelope(number: int) -> bytes:
             guid=uuid4(),
             client_timestamp=NOW,
             server_timestamp=NOW,
-            content=b"%d" % number,
+            content=b"%d" % number + bytes(6000),  # two of them are written together
         )
     )
 
@@ -46,14 +46,16 @@ class Line:
     reads: asyncio.Event = field(default_factory=asyncio.Event)
     failed: bool = False
 
-    def send_now(self, frame: bytes) -> bool:
-        if self.room == 0:
+    def send_now(self, *some: bytes) -> bool:
+        if self.room < len(some):
             return False
-        self._write(frame)
+        for frame in some:
+            self._write(frame)
         return True
 
-    async def send(self, frame: bytes) -> None:
-        self._write(frame)
+    async def send(self, *some: bytes) -> None:
+        for frame in some:
+            self._write(frame)
         await self.reads.wait()
 
     def fail(self) -> None:
@@ -64,7 +66,9 @@ class Line:
         request = frames.decode_frame(frame)
         assert isinstance(request, frames.Request)
         is_message = request.path == "/api/v1/message"
-        self.written.append(decode_envelope(request.body or b"").content.decode() if is_message else request.path)
+        self.written.append(
+            decode_envelope(request.body or b"").content.rstrip(b"\0").decode() if is_message else request.path
+        )
 
 
 class Connection:
@@ -130,12 +134,14 @@ async def test_what_is_pushed_to_a_device_that_does_not_read_waits_its_turn(
     await connection.until(line, ["/api/v1/queue/empty"])
     for number in (1, 2, 3):
         connection.outbound.queued(number, envelope(number))
-    await connection.until(line, ["/api/v1/queue/empty", "1", "2"])
+    await connection.until(line, ["/api/v1/queue/empty", "1", "2", "3"])
+    for number in (4, 5):
+        connection.outbound.queued(number, envelope(number))
     line.room = 1000
-    connection.outbound.queued(4, envelope(4))
-    assert line.written[-1] == "2"  # 3 is before it
+    connection.outbound.queued(6, envelope(6))
+    assert line.written[-1] == "3"  # others are before it
     line.reads.set()
-    await connection.until(line, ["/api/v1/queue/empty", "1", "2", "3", "4"])
+    await connection.until(line, ["/api/v1/queue/empty", "1", "2", "3", "4", "5", "6"])
 
 
 async def test_nothing_overtakes_what_was_left_when_a_socket_ended(database: Database, openings: Openings) -> None:

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis.strategies import DataObject, data, integers, lists
 
 from messaging.relay.delivery.stream import (
+    PAGE,
     Action,
     Answered,
     CountFailure,
@@ -88,12 +89,12 @@ def test_what_arrives_while_a_page_is_read_is_read_next() -> None:
     stream = DeliveryStream()
     stream.receive(Started(1))
     assert stream.receive(Queued(2)) == []
-    assert stream.receive(PageRead(envelopes(1)))[-1] == ReadPage(1, 100)
+    assert stream.receive(PageRead(envelopes(1)))[-1] == ReadPage(1, PAGE)
 
 
 def test_a_notice_before_the_start_is_not_lost() -> None:
     stream = DeliveryStream()
-    assert stream.receive(Queued(1)) == [ReadPage(0, 100)]
+    assert stream.receive(Queued(1)) == [ReadPage(0, PAGE)]
     assert stream.receive(Started(0)) == [SendQueueEmpty(1)]
     assert stream.receive(PageRead(envelopes(1))) == [SendEnvelope(2, 1, b"1")]
 
@@ -149,7 +150,7 @@ def test_any_mix_of_events_sends_each_envelope_once_in_order_within_the_window(
 def test_a_look_at_the_database_is_as_good_as_a_notice() -> None:
     stream = DeliveryStream()
     stream.receive(Started(0))
-    assert stream.receive(Seen(2)) == [ReadPage(0, 100)]
+    assert stream.receive(Seen(2)) == [ReadPage(0, PAGE)]
 
 
 def test_a_look_that_a_push_has_overtaken_means_nothing() -> None:
