@@ -33,20 +33,6 @@ async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
         raise asyncio.CancelledError
 
 
-def finish_now(work: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine that is known not to wait, without a task for it.
-
-    Raises:
-        RuntimeError: it waits.
-    """
-    try:
-        work.send(None)
-    except StopIteration:
-        return
-    work.close()
-    raise RuntimeError("what was to finish now has to wait")
-
-
 @asynccontextmanager
 async def running(*work: Coroutine[Any, Any, None], failed: Callable[[], None] = lambda: None) -> AsyncIterator[None]:
     """Run all of ``work`` while the block lasts. What ends by an error of its own is in the log, and ``failed`` is called."""
