@@ -9,15 +9,16 @@ import asyncio
 import socket
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from asyncpg import InterfaceError, PostgresConnectionError
 from sqlalchemy import BigInteger, Connection, Integer, MetaData, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
@@ -56,6 +57,20 @@ class Base(DeclarativeBase):
     )
 
 
+@asynccontextmanager
+async def _known_to_the_pool(db: AsyncConnection) -> AsyncIterator[None]:
+    """Let SQLAlchemy find out for itself if a connection turns out to be gone while asyncpg is used behind its back.
+
+    Then it drops that connection and all others of its age; else they would be handed out again and again.
+    """
+    try:
+        yield
+    except (InterfaceError, PostgresConnectionError, OSError):
+        with suppress(DBAPIError):
+            await db.exec_driver_sql("SELECT 1")
+        raise
+
+
 @dataclass(frozen=True, slots=True)
 class Database:
     """Transactions on one database. On SQLite writers take turns here, in order, rather than poll for its lock.
@@ -80,6 +95,7 @@ class Database:
             asyncio.timeout(None if self.turn else seconds),
             self.turn or nullcontext(),
             self.writer.begin() as db,
+            _known_to_the_pool(db),
         ):
             yield db
 
@@ -90,7 +106,7 @@ class Database:
         Raises:
             TimeoutError: the block takes longer than ``seconds``.
         """
-        async with asyncio.timeout(seconds), self.reader.connect() as db:
+        async with asyncio.timeout(seconds), self.reader.connect() as db, _known_to_the_pool(db):
             yield db
 
     async def close(self) -> None:

@@ -33,6 +33,9 @@ _FINAL = 0x80
 class Listener(Protocol):
     """Who hears what is said in a WebSocket."""
 
+    def opened(self, websocket: "WebSocket") -> None:
+        """It has begun. Called first, and once."""
+
     def received(self, data: bytes) -> None:
         """A binary message has come. Must not wait, and must not raise."""
 
@@ -91,11 +94,6 @@ class WebSocket(asyncio.Protocol):
         self.dismissed = False
         self.heard = True  # anything, since the last heartbeat
         self.reading = True
-
-    @property
-    def gone(self) -> bool:
-        """Whether the connection is over."""
-        return self._transport is None
 
     @property
     def closing(self) -> bool:
@@ -263,7 +261,7 @@ class WebSockets:
         self._max_size = max_size
         self._parsed = _Parsed()
 
-    def accept(self, request: web.BaseRequest, listener: Listener) -> WebSocket:
+    def accept(self, request: web.BaseRequest, listener: Listener) -> None:
         """Turn the request's connection into a WebSocket (RFC 6455, section 4.2). aiohttp's handler has nothing left to do.
 
         Raises:
@@ -276,10 +274,10 @@ class WebSockets:
         websocket = WebSocket(transport, listener, self._parsed, self._max_size)
         transport.set_protocol(websocket)
         transport.write(answer)
+        listener.opened(websocket)
         protocol.set_parser(_Rest(websocket))  # type: ignore[arg-type]  # of a parser it needs no more
         protocol.transport = None  # aiohttp's part is over: it is to let go, and not to close
         protocol.connection_lost(None)
-        return websocket
 
 
 class _Rest:

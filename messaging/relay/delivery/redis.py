@@ -99,7 +99,8 @@ class RedisWakeups:
         self._local = local
         self._publisher = connect(url, timeout=_TIMEOUT_SECONDS, connect_timeout=_TIMEOUT_SECONDS)
         self._unpublished: asyncio.Queue[tuple[int, Notice]] = asyncio.Queue(_MAX_UNPUBLISHED)
-        self._subscriptions: Subscriptions | None = None
+        self._changes: set[int] = set()  # mailboxes to whose listeners one has come, or from whom one has gone
+        self._changed = asyncio.Event()
 
     def announce(self, mailbox_id: int, notice: Notice) -> None:
         """Tell this process now, the others soon; if Redis is away for long, not at all.
@@ -116,17 +117,19 @@ class RedisWakeups:
         with suppress(asyncio.QueueFull):
             self._unpublished.put_nowait((mailbox_id, notice))
 
-    async def add(self, mailbox_id: int, listener: Listener) -> None:
+    def add(self, mailbox_id: int, listener: Listener) -> None:
         """Call ``listener`` from now on, and soon with what other processes say too."""
-        await self._local.add(mailbox_id, listener)
-        if self._subscriptions is not None:
-            await self._subscriptions.add(self._channels.of(mailbox_id))
+        self._local.add(mailbox_id, listener)
+        self._change(mailbox_id)
 
-    async def remove(self, mailbox_id: int, listener: Listener) -> None:
+    def remove(self, mailbox_id: int, listener: Listener) -> None:
         """Do not call ``listener`` any more."""
-        await self._local.remove(mailbox_id, listener)
-        if not self._local.count(mailbox_id) and self._subscriptions is not None:
-            await self._subscriptions.remove(self._channels.of(mailbox_id))
+        self._local.remove(mailbox_id, listener)
+        self._change(mailbox_id)
+
+    def _change(self, mailbox_id: int) -> None:
+        self._changes.add(mailbox_id)
+        self._changed.set()
 
     async def run(self) -> None:
         """Publish and receive until cancelled; then close."""
@@ -172,14 +175,16 @@ class RedisWakeups:
         try:
             if isinstance(client, RedisCluster):
                 await client.initialize()
-            async with Subscriptions(self._url, client, self._deliver) as subscriptions:
-                await subscriptions.add(*map(self._channels.of, self._local.mailboxes()))
-                self._subscriptions = subscriptions
-                # Who began to listen while the subscription was made, is not in it yet.
-                await subscriptions.add(*map(self._channels.of, self._local.mailboxes()))
-                await subscriptions.broken.wait()
+            async with Subscriptions(self._url, client, self._deliver, self._changed.set) as subscriptions:
+                self._changes = set(self._local.mailboxes())
+                while not subscriptions.broken:
+                    changes, self._changes = self._changes, set()
+                    listened = {each for each in changes if self._local.count(each)}
+                    await subscriptions.add(*map(self._channels.of, listened))
+                    await subscriptions.remove(*map(self._channels.of, changes - listened))
+                    await self._changed.wait()
+                    self._changed.clear()
         finally:
-            self._subscriptions = None
             with suppress(*FAILURES):
                 await client.aclose()
 
@@ -190,10 +195,20 @@ class RedisWakeups:
 
 
 class Subscriptions:
-    """Channels that are listened to, each at the node that has its slot. ``broken`` is set when that has changed or failed."""
+    """Channels that are listened to, each at the node that has its slot.
 
-    def __init__(self, url: str, client: Redis | RedisCluster, deliver: Callable[[str, bytes], None]) -> None:
-        self.broken = asyncio.Event()
+    ``broken``: that has changed or failed; ``tell`` is called then.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        client: Redis | RedisCluster,
+        deliver: Callable[[str, bytes], None],
+        tell: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.broken = False
+        self._tell = tell
         self._url = url
         self._client = client
         self._at_once = _MAX_BATCH if isinstance(client, Redis) else 1  # a cluster takes no command for several slots
@@ -226,6 +241,7 @@ class Subscriptions:
 
     async def remove(self, *channels: str) -> None:
         """Do not listen to these any more."""
+        channels = tuple(self._wanted.intersection(channels))
         self._wanted.difference_update(channels)
         self._leaving.update(channels)
         await self._change("sunsubscribe", channels)
@@ -237,7 +253,11 @@ class Subscriptions:
                     some = channels[first : first + self._at_once]
                     await getattr(await self._node_of(some[0]), what)(*some)
         except FAILURES:
-            self.broken.set()
+            self._break()
+
+    def _break(self) -> None:
+        self.broken = True
+        self._tell()
 
     async def _node_of(self, channel: str) -> PubSub:
         if isinstance(self._client, Redis):
@@ -265,7 +285,7 @@ class Subscriptions:
         except FAILURES as error:
             get_logger().warning("notices_interrupted", error=type(error).__name__)
         finally:
-            self.broken.set()
+            self._break()
 
     def _take(self, message: dict[str, Any]) -> None:
         channel = message["channel"].decode()
@@ -283,4 +303,4 @@ class Subscriptions:
         elif self._leaving[channel] == 1:
             del self._leaving[channel]
         elif channel in self._wanted:
-            self.broken.set()  # nobody asked for it: the slot has moved to another node
+            self._break()  # nobody asked for it: the slot has moved to another node

@@ -86,7 +86,7 @@ class Sockets:
         """
         caller = await self.authentication.find(call)
         socket = ChatSocket(self, caller, call.remote, Wishes.read(call.headers))
-        socket.open(self.websockets.accept(request, socket))
+        self.websockets.accept(request, socket)
         if self.stopping.is_set():
             socket.close(CloseCode.GOING_AWAY)
         return web.Response()  # aiohttp finds the connection gone
@@ -129,7 +129,6 @@ class ChatSocket:
         "_connection",
         "_delivery",
         "_latest",
-        "_listening",
         "_outbound",
         "_remote",
         "_running",
@@ -149,7 +148,6 @@ class ChatSocket:
         self._arrived = 0  # the last sequence that was heard of
         self._running = 0  # requests that are being answered
         self._code: CloseCode | None = None  # with which it is to end
-        self._listening = False  # to notices for the mailbox
         self._delivery: asyncio.Task[None] | None = None
         self._outbound: Outbound | None = None
         if caller is not None:
@@ -166,12 +164,14 @@ class ChatSocket:
                 sockets.now,
             )
 
-    def open(self, websocket: WebSocket) -> None:
-        """Begin, on ``websocket``, from which something may have been heard already."""
+    def opened(self, websocket: WebSocket) -> None:
+        """Begin to deliver."""
         self._websocket = websocket
         self._sockets.alive.add(self)
-        if self._outbound is not None:
-            self._sockets.unfinished.start(self._listen())
+        if self._caller is not None:
+            self._sockets.wakeups.add(self._caller.mailbox_id, self._notice)
+            self._wake()
+            self._tell_of_prekeys()
 
     def close(self, code: CloseCode) -> None:
         """Let the socket end with ``code``, when what was asked is answered; of several codes the first one stands."""
@@ -214,32 +214,20 @@ class ChatSocket:
 
     def ended(self) -> None:
         """The connection is gone."""
-        if self._listening:
-            self._sockets.unfinished.start(self._leave())
-        elif self._outbound is None:
-            self._forget()
-
-    async def _listen(self) -> None:
-        if self._caller is None:
-            return
-        await self._sockets.wakeups.add(self._caller.mailbox_id, self._notice)
-        self._listening = True
-        if self._websocket is None or self._websocket.gone:
-            await self._leave()
-        else:
-            self._wake()
-            self._tell_of_prekeys()
-
-    async def _leave(self) -> None:
-        if self._delivery is not None:
-            await end([self._delivery])
         if self._caller is not None:
-            await self._sockets.wakeups.remove(self._caller.mailbox_id, self._notice)
+            self._sockets.wakeups.remove(self._caller.mailbox_id, self._notice)
+        if self._delivery is None:
+            self._leave()
+        else:
+            self._sockets.unfinished.start(self._end(self._delivery))
+
+    async def _end(self, delivery: "asyncio.Task[None]") -> None:
+        await end([delivery])
+        self._leave()
+
+    def _leave(self) -> None:
         if self._outbound is not None and self._websocket is not None and not self._websocket.dismissed:
             self._outbound.abandoned()
-        self._forget()
-
-    def _forget(self) -> None:
         self._sockets.alive.discard(self)
         if not self._sockets.alive:
             self._sockets.nobody.set()

@@ -56,21 +56,21 @@ class Wakeups(Protocol):
     def announce_elsewhere(self, mailbox_id: int, notice: Notice) -> None:
         """Tell the listeners in other processes only."""
 
-    async def add(self, mailbox_id: int, listener: Listener) -> None:
-        """From now on call ``listener``, which must not wait, with each notice."""
+    def add(self, mailbox_id: int, listener: Listener) -> None:
+        """From now on call ``listener``, which must not wait, with each notice; what others say may take a moment."""
 
-    async def remove(self, mailbox_id: int, listener: Listener) -> None:
+    def remove(self, mailbox_id: int, listener: Listener) -> None:
         """Do not call ``listener`` any more."""
 
 
 @asynccontextmanager
 async def listening(wakeups: Wakeups, mailbox_id: int, listener: Listener) -> AsyncIterator[None]:
     """Have ``listener`` called while the block lasts."""
-    await wakeups.add(mailbox_id, listener)
+    wakeups.add(mailbox_id, listener)
     try:
         yield
     finally:
-        await wakeups.remove(mailbox_id, listener)
+        wakeups.remove(mailbox_id, listener)
 
 
 class LocalWakeups:
@@ -87,11 +87,11 @@ class LocalWakeups:
     def announce_elsewhere(self, mailbox_id: int, notice: Notice) -> None:
         """There is nobody else."""
 
-    async def add(self, mailbox_id: int, listener: Listener) -> None:
+    def add(self, mailbox_id: int, listener: Listener) -> None:
         """Call ``listener`` from now on."""
         self._listeners.setdefault(mailbox_id, []).append(listener)
 
-    async def remove(self, mailbox_id: int, listener: Listener) -> None:
+    def remove(self, mailbox_id: int, listener: Listener) -> None:
         """Do not call ``listener`` any more."""
         listeners = self._listeners.get(mailbox_id, [])
         listeners.remove(listener)
