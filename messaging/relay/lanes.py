@@ -38,7 +38,7 @@ SELECT set_config('plan_cache_mode', 'force_generic_plan', false), set_config('e
 """
 
 
-class Held(Exception):
+class LockHeld(Exception):
     """A lock that a batch needs is held by somebody else, for ``LOCK_SECONDS`` now; nothing was written."""
 
 
@@ -59,7 +59,7 @@ class Lane:
 
         Raises:
             Refused: the database refuses something in the batch; nothing was written.
-            Held: it waits for somebody else; nothing was written.
+            LockHeld: it waits for somebody else; nothing was written.
             Unavailable: it cannot be reached, or did not answer in time; the outcome is unknown.
         """
         try:
@@ -78,7 +78,7 @@ class Lane:
         ) as error:  # the latter: a deadlock, and it was our turn to give way
             get_logger().warning("batch_held", error=type(error).__name__)
             await self.close()
-            raise Held from error
+            raise LockHeld from error
         except _FAILURES as error:
             get_logger().warning("batch_failed", error=type(error).__name__)
             await self.close()
@@ -91,7 +91,7 @@ class Lane:
         """Do ``work``, which may be done again: once more if the connection turns out to be gone.
 
         Raises:
-            Refused, Held, Unavailable: see :meth:`batch`.
+            Refused, LockHeld, Unavailable: see :meth:`batch`.
         """
         try:
             async with self.batch() as db:

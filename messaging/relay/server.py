@@ -116,6 +116,8 @@ async def _write(request: web.BaseRequest, answer: Answer, *, keep_alive: bool) 
     body = b"" if request.method == "HEAD" else answer.body
     try:
         await request.writer.write(head_of(answer, keep_alive=keep_alive, old=request.version < HttpVersion11) + body)
+        if request.protocol.writing_paused:
+            await request.writer.drain()  # who does not read is not answered more
     except ConnectionError:
         return _ENDED
     return _KEPT if keep_alive else _ENDED

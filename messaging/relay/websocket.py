@@ -128,19 +128,19 @@ class WebSocket(asyncio.Protocol):
         transport.write(_frame_of(WSMsgType.CLOSE, code.to_bytes(2, "big") + reason))
         self.dismissed = True
         self._end()
-        self._timer = asyncio.get_running_loop().call_later(CLOSING_SECONDS, transport.abort)
+        self._give_up_later(transport)
         transport.resume_reading()  # whatever it was paused for: the peer's goodbye is to be heard
 
     def beat(self) -> None:
         """Ask whether the peer is still there; one that has said nothing since the last time is not."""
         transport = self._transport
-        if transport is None or self._closing or not self.reading:
-            return
+        if transport is None or self._closing or not (self.reading or self._drained):
+            return  # it is we who do not listen, and what it has asked is being worked at
         if not self.heard:
             transport.abort()
             return
         self.heard = False
-        if transport.get_write_buffer_size() <= UNREAD_BYTES:
+        if self.reading and transport.get_write_buffer_size() <= UNREAD_BYTES:
             transport.write(_frame_of(WSMsgType.PING, b""))
 
     def pause(self) -> None:
@@ -231,7 +231,16 @@ class WebSocket(asyncio.Protocol):
         if not self._closing:
             transport.write(_frame_of(WSMsgType.CLOSE, code.to_bytes(2, "big") if code else b""))
             self._end()
+            self._give_up_later(transport)  # closing waits until the peer has read what was sent
         transport.close()
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _give_up_later(self, transport: asyncio.Transport) -> None:
+        self._timer = asyncio.get_running_loop().call_later(CLOSING_SECONDS, transport.abort)
 
     def _end(self) -> None:
         self._closing = self.reading = True  # for the peer's goodbye
@@ -269,11 +278,14 @@ class WebSockets:
         """
         answer = _handshake(request)
         protocol, transport = request.protocol, request.transport
-        if transport is None:
+        if transport is None or transport.is_closing():
             raise MalformedRequest  # the client is gone already
+        transport.set_write_buffer_limits(high=2 * UNREAD_BYTES)  # with TLS it would be eight times as much
         websocket = WebSocket(transport, listener, self._parsed, self._max_size)
         transport.set_protocol(websocket)
         transport.write(answer)
+        if protocol.writing_paused:
+            websocket.pause_writing()
         listener.opened(websocket)
         protocol.set_parser(_Rest(websocket))  # type: ignore[arg-type]  # of a parser it needs no more
         protocol.transport = None  # aiohttp's part is over: it is to let go, and not to close

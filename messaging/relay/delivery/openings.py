@@ -6,11 +6,15 @@ a device has two sockets until the old one is found dead. What a device says it 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from messaging.relay.batching import Bounds, GroupCommit, Refused
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from messaging.relay.batching import Bounds, GroupCommit
 from messaging.relay.database import Database
 from messaging.relay.errors import RelayError, Unavailable
-from messaging.relay.lanes import Held, Lane
+from messaging.relay.lanes import Lane, LockHeld
+from messaging.relay.messages.held import Held
 from messaging.relay.messages.tables import (
     Connected,
     Connecting,
@@ -41,6 +45,7 @@ class Openings:
         self._database = database
         self._now = now
         self._lane = Lane(database, relaxed=True)
+        self._held = Held(self._lane)
         self._commits: GroupCommit[Connecting, Connected | None] = GroupCommit(self._connect, BOUNDS)
 
     async def open(self, mailbox_id: int, *, resume_after: int | None, wants_gaps: bool) -> Opened | None:
@@ -66,19 +71,32 @@ class Openings:
             await self._lane.close()
 
     async def _connect(self, connecting: Sequence[Connecting]) -> Sequence[Connected | RelayError | None]:
-        once: dict[int, Connecting] = {}
-        # A device that connects twice at a time: each connection has its own number.
-        again = [each for each in connecting if once.setdefault(each.mailbox_id, each) is not each]
         try:
-            found = await self._lane.twice(lambda db: connect_mailboxes(db, list(once.values())))
-        except Held as error:
-            if len(connecting) > 1:
-                raise Refused from error
-            return [Unavailable()]
-        later = iter(await self._connect(again) if again else [])
-        return [found.get(each.mailbox_id) if once[each.mailbox_id] is each else next(later) for each in connecting]
+            return await self._connect_free(connecting)
+        except LockHeld:
+            await self._held.look({each.mailbox_id for each in connecting})
+        try:
+            return await self._connect_free(connecting)
+        except LockHeld:
+            raise Unavailable from None
+
+    async def _connect_free(self, connecting: Sequence[Connecting]) -> Sequence[Connected | RelayError | None]:
+        results: list[Connected | RelayError | None] = [Unavailable() for _ in connecting]
+        places = [place for place, each in enumerate(connecting) if not self._held.any_of([each.mailbox_id])]
+        while places:  # a device that connects twice at a time: each connection has its own number
+            once = {connecting[place].mailbox_id: place for place in reversed(places)}
+            now = [connecting[place] for place in once.values()]
+            found = await self._lane.twice(partial(_connect_all, now))
+            for mailbox_id, place in once.items():
+                results[place] = found.get(mailbox_id)
+            places = [place for place in places if place not in once.values()]
+        return results
 
     async def _gaps(self, mailbox_id: int) -> list[StoredGap]:
         async with self._database.begin() as db:
             await delete_expired(db, first=mailbox_id, last=mailbox_id, now=self._now())
             return await read_gaps(db, mailbox_id, limit=GAPS_AT_ONCE)
+
+
+async def _connect_all(connecting: Sequence[Connecting], db: AsyncConnection) -> dict[int, Connected]:
+    return await connect_mailboxes(db, connecting)

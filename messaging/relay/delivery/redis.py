@@ -248,11 +248,12 @@ class Subscriptions:
 
     async def _change(self, what: str, channels: Sequence[str]) -> None:
         try:
-            async with self._changing:
+            async with asyncio.timeout(_TIMEOUT_SECONDS), self._changing:
                 for first in range(0, len(channels), self._at_once):
                     some = channels[first : first + self._at_once]
                     await getattr(await self._node_of(some[0]), what)(*some)
-        except FAILURES:
+        except Exception as error:  # noqa: BLE001 - redis-py has errors of many kinds; a new subscription begins anew
+            get_logger().warning("notices_interrupted", error=type(error).__name__)
             self._break()
 
     def _break(self) -> None:

@@ -7,6 +7,7 @@ frame is read. A socket has no task while there is nothing to do. Requests run i
 import asyncio
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import IntEnum
 from http import HTTPStatus
@@ -27,7 +28,7 @@ from messaging.relay.delivery.wakeups import (
     PrekeysRunLow,
     Wakeups,
 )
-from messaging.relay.errors import MalformedRequest
+from messaging.relay.errors import MalformedRequest, Unavailable
 from messaging.relay.http import NO_CONTENT, Answer, Call, Caller, Dispatcher
 from messaging.relay.keys.service import KeyService
 from messaging.relay.logs import get_logger
@@ -40,6 +41,7 @@ from messaging.wire.messages import PrekeysLow
 
 HEARTBEAT_SECONDS = 30
 BEATS_AT_ONCE = 500
+SPARE_SECONDS = 2
 CLOSED_AT_ONCE = 200
 CLOSING_PAUSE_SECONDS = 0.1
 MAX_RUNNING_REQUESTS = 16
@@ -82,13 +84,14 @@ class Sockets:
 
         Raises:
             NotAuthenticated: wrong credentials; the upgrade fails.
+            Unavailable: the relay is about to stop.
             MalformedRequest: not a request for a WebSocket.
         """
         caller = await self.authentication.find(call)
+        if self.stopping.is_set():
+            raise Unavailable
         socket = ChatSocket(self, caller, call.remote, Wishes.read(call.headers))
         self.websockets.accept(request, socket)
-        if self.stopping.is_set():
-            socket.close(CloseCode.GOING_AWAY)
         return web.Response()  # aiohttp finds the connection gone
 
     async def run(self) -> None:
@@ -101,7 +104,7 @@ class Sockets:
                 socket.beat()
 
     async def close(self) -> None:
-        """Close all sockets, those too that are being opened, and wait for what they began.
+        """Close all sockets, open no more, and wait for what they began.
 
         A few at a time: all at once would come back at once, to those relays that go on.
         """
@@ -114,7 +117,11 @@ class Sockets:
                 socket.close(CloseCode.GOING_AWAY)
         if self.alive:
             self.nobody.clear()
-            await self.nobody.wait()  # each is given up after CLOSING_SECONDS
+            with suppress(TimeoutError):
+                async with asyncio.timeout(2 * CLOSING_SECONDS + SPARE_SECONDS):  # for answers, and for goodbyes
+                    await self.nobody.wait()
+            for socket in list(self.alive):
+                socket.abort()
         await self.unfinished.finish()
 
 
@@ -188,6 +195,11 @@ class ChatSocket:
         if self._websocket is not None and self._code is not None:
             self._websocket.close(self._code, _hint(self._code))
 
+    def abort(self) -> None:
+        """End at once."""
+        if self._websocket is not None:
+            self._websocket.abort()
+
     def beat(self) -> None:
         """Ask whether the peer is still there."""
         if self._websocket is not None:
@@ -208,7 +220,7 @@ class ChatSocket:
                     self.fail(error)
             case frames.Request():
                 self._running += 1
-                if self._running == MAX_RUNNING_REQUESTS and self._websocket is not None:
+                if self._running >= MAX_RUNNING_REQUESTS and self._websocket is not None:
                     self._websocket.pause()
                 self._sockets.unfinished.start(self._answer(frame))
 

@@ -120,11 +120,12 @@ async def lock_mailboxes(db: AsyncConnection, mailbox_ids: Sequence[int]) -> Non
     await db.execute(select(row.id).where(row.id.in_(mailbox_ids)).order_by(row.id).with_for_update())
 
 
-async def unlocked_mailboxes(db: AsyncConnection, mailbox_ids: Collection[int]) -> set[int]:
-    """Those of the mailboxes that nobody has locked."""
+async def locked_mailboxes(db: AsyncConnection, mailbox_ids: Collection[int]) -> set[int]:
+    """Those of the mailboxes that somebody has locked."""
     row = MailboxRow
-    free = select(row.id).where(row.id.in_(mailbox_ids)).order_by(row.id).with_for_update(skip_locked=True)
-    return set(await db.scalars(free))
+    present = select(row.id).where(row.id.in_(mailbox_ids)).order_by(row.id)
+    free = set(await db.scalars(present.with_for_update(skip_locked=True)))
+    return set(await db.scalars(present)) - free
 
 
 async def delete_mailboxes(db: AsyncConnection, mailbox_ids: Sequence[int]) -> None:

@@ -11,12 +11,12 @@ from messaging.relay.batching import Bounds, GroupCommit
 from messaging.relay.database import Database
 from messaging.relay.delivery.wakeups import LocalWakeups, MailArrived, Wakeups
 from messaging.relay.errors import Unavailable
-from messaging.relay.lanes import Held, Lane
+from messaging.relay.lanes import Lane, LockHeld
 from messaging.relay.messages.append import Append, Sequences, append
-from messaging.relay.messages.tables import NewEnvelope, unlocked_mailboxes, whole_envelope
+from messaging.relay.messages.held import Held
+from messaging.relay.messages.tables import NewEnvelope, whole_envelope
 
 BOUNDS = Bounds(batch_items=500, batch_bytes=8 * 2**20, waiting_items=10_000, waiting_bytes=64 * 2**20)
-HELD_SECONDS = 5
 
 
 class EnvelopeWriter:
@@ -33,10 +33,7 @@ class EnvelopeWriter:
         self._lane = Lane(database, relaxed=False)
         self._wakeups = wakeups
         self._here = here
-        self._clock = clock
-        self._held: dict[
-            int, float
-        ] = {}  # mailboxes that somebody else has locked for long, and until when they are let be
+        self._held = Held(self._lane, clock)
         self._commits: GroupCommit[Append, Sequences | None] = GroupCommit(self._write, bounds)
 
     async def append(self, send: Append) -> Sequences | None:
@@ -45,7 +42,7 @@ class EnvelopeWriter:
         Raises:
             Unavailable: the database cannot be reached or does not keep up; the outcome is unknown.
         """
-        if self._held and self._is_held(send):
+        if self._held and self._held.any_of(_boxes(send)):
             raise Unavailable
         return await self._commits.submit(send, send.size)
 
@@ -60,27 +57,17 @@ class EnvelopeWriter:
         """Wait until nothing is left to write."""
         await self._commits.settle()
 
-    def _is_held(self, send: Append) -> bool:
-        now = self._clock()
-        return any(self._held.get(place.mailbox_id, now) > now for place, _ in send.envelopes)
-
     async def _write(self, sends: Sequence[Append]) -> Sequence[Sequences | Unavailable | None]:
         try:
             return await self._append(sends)
-        except Held:
-            await self._look_what_is_held(sends)
-        held = [self._is_held(send) for send in sends]
+        except LockHeld:
+            await self._held.look({box for send in sends for box in _boxes(send)})
+        held = [self._held.any_of(_boxes(send)) for send in sends]
         try:
             written = iter(await self._append([send for send, is_held in zip(sends, held, strict=True) if not is_held]))
-        except Held:
+        except LockHeld:
             raise Unavailable from None
         return [Unavailable() if is_held else next(written) for is_held in held]
-
-    async def _look_what_is_held(self, sends: Sequence[Append]) -> None:
-        boxes = {place.mailbox_id for send in sends for place, _ in send.envelopes}
-        async with self._lane.batch() as db:
-            free = await unlocked_mailboxes(db, boxes)
-        self._held = dict.fromkeys(boxes - free, self._clock() + HELD_SECONDS)
 
     async def _append(self, sends: Sequence[Append]) -> Sequence[Sequences | None]:
         async with self._lane.batch() as db:
@@ -96,3 +83,7 @@ class EnvelopeWriter:
         listens = self._here.count(mailbox_id) > 0
         data = whole_envelope(envelope, send.payload.data if send.payload else b"") if listens else None
         self._wakeups.announce(mailbox_id, MailArrived(sequence, data))
+
+
+def _boxes(send: Append) -> list[int]:
+    return [place.mailbox_id for place, _ in send.envelopes]

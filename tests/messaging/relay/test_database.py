@@ -5,10 +5,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from asyncpg import InterfaceError
 from sqlalchemy import text
 
-from messaging.relay.database import Database, normalise_url, open_database, sqlite_path
+from messaging.relay.database import Database, in_postgresql, normalise_url, open_database, sqlite_path
 from messaging.relay.errors import StartupError
+from tests.relays import Relays
 
 
 @pytest.mark.parametrize(
@@ -81,3 +83,23 @@ async def test_an_error_of_the_database_does_not_show_what_was_stored(database: 
         async with database.begin() as db:
             await db.execute(text("INSERT INTO mailboxes (id, last_sequence) VALUES (1, :x), (1, :x)"), {"x": 71_717})
     assert "71717" not in str(caught.value)
+
+
+async def test_a_connection_that_is_gone_is_handed_out_no_more(relays: Relays) -> None:
+    """Also where asyncpg is used behind SQLAlchemy's back: pages and the watch would find the same dead ones for ever."""
+    url = normalise_url((await relays.settings("postgresql")).database_url)
+    database, look = open_database(url), "SELECT 1"
+
+    async def use() -> None:
+        async with database.read() as db:
+            await in_postgresql(db, look)
+            await asyncio.sleep(0.05)
+
+    await asyncio.gather(*(use() for _ in range(8)))
+    await relays.postgres.execute(
+        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{url.database}'"  # noqa: S608
+    )
+    with pytest.raises(InterfaceError):
+        await use()
+    await asyncio.gather(*(use() for _ in range(8)))
+    await database.close()

@@ -53,6 +53,9 @@ class Ears:
     heard: list[bytes] = field(default_factory=list)
     over: int = 0
 
+    def opened(self, websocket: WebSocket) -> None:
+        self.websocket = websocket
+
     def received(self, data: bytes) -> None:
         self.heard.append(data)
         if len(self.heard) == self.enough and self.websocket is not None:
@@ -227,6 +230,26 @@ def test_a_peer_that_says_nothing_between_two_heartbeats_is_gone() -> None:
     line.websocket.beat()
     assert (line.kinds(), line.transport.ended) == ([PING, PING], "")
     line.websocket.beat()
+    assert line.transport.ended == "aborted"
+
+
+def test_a_peer_that_does_not_read_what_it_asked_for_is_gone_after_a_while() -> None:
+    line = a_line()
+    line.websocket.pause()
+    line.websocket.pause_writing()
+    line.websocket.beat()
+    assert line.transport.ended == ""
+    line.websocket.beat()
+    assert line.transport.ended == "aborted"
+
+
+async def test_who_says_goodbye_and_does_not_read_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("messaging.relay.websocket.CLOSING_SECONDS", 0.01)
+    line = a_line()
+    line.transport.unread = 1000
+    line.websocket.data_received(frame(CLOSE, b"\x03\xe8"))
+    assert line.transport.ended == "closed"
+    await asyncio.sleep(0.05)
     assert line.transport.ended == "aborted"
 
 

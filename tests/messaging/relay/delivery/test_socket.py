@@ -208,6 +208,21 @@ async def test_when_the_relay_stops_sockets_close_and_what_was_sent_is_kept(rela
             assert await socket.receive(1) == [b"kept"]
 
 
+async def test_no_more_requests_run_at_a_time_than_may_also_if_they_come_with_the_upgrade(relay: StartedRelay) -> None:
+    """Nobody reads the answers, so none of them ends; what comes behind them stays unread."""
+    ask = frames.encode_frame(frames.Request(1, "GET", "/v1/openapi.json"))
+    many = (b"\x82" + bytes([0x80 | len(ask)]) + bytes(4) + ask) * 400
+    _, writer = await asyncio.open_connection("127.0.0.1", relay.port, limit=1)
+    writer.write(
+        b"GET /v1/websocket/ HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n" + many
+    )
+    await asyncio.sleep(1)
+    running = [task for task in asyncio.all_tasks() if "ChatSocket._answer" in repr(task)]
+    assert 0 < len(running) <= MAX_RUNNING_REQUESTS
+    writer.transport.abort()
+
+
 async def test_a_request_that_ends_its_own_socket_is_answered_first(bob: Device) -> None:
     async with bob.socket() as socket:
         await socket.queue_empty()

@@ -10,8 +10,9 @@ from messaging.relay.delivery.wakeups import LocalWakeups
 from messaging.relay.errors import Unavailable
 from messaging.relay.lanes import LOCK_SECONDS
 from messaging.relay.messages.append import Append, Place
+from messaging.relay.messages.held import HELD_SECONDS
 from messaging.relay.messages.tables import NewEnvelope, create_mailbox, lock_mailboxes
-from messaging.relay.messages.writer import HELD_SECONDS, EnvelopeWriter
+from messaging.relay.messages.writer import EnvelopeWriter
 from messaging.relay.tasks import running
 from tests.relays import Relays
 
