@@ -146,7 +146,7 @@ async def in_sqlite(db: AsyncConnection, work: Callable[[sqlite3.Connection], T]
     return done
 
 
-async def in_postgresql(db: AsyncConnection, statement: str, *values: Sequence[object] | int) -> list[Any]:
+async def in_postgresql(db: AsyncConnection, statement: str, *values: Sequence[object] | bytes | int) -> list[Any]:
     """Run one statement through asyncpg itself, which sends a column of values as one array; returns the rows."""
     connection: Any = db.info.get(_DRIVER)
     if connection is None:  # kept: to ask SQLAlchemy for it costs as much as a small statement

@@ -330,13 +330,16 @@ class ChatSocket:
             self._sockets.wakeups.announce_elsewhere(self._caller.mailbox_id, MailArrived(self._arrived))
 
     def _notice(self, notice: Heard) -> None:
+        try:
+            self._take(notice)
+        except Exception as error:  # noqa: BLE001 - no concern of whoever has just stored an envelope, or looks for all
+            self.fail(error)
+
+    def _take(self, notice: Heard) -> None:
         match notice:
             case MailArrived(sequence, data) if self._outbound is not None:
                 self._arrived = sequence
-                try:
-                    self._outbound.queued(sequence, data)
-                except Exception as error:  # noqa: BLE001 - no concern of whoever has just stored the envelope
-                    self.fail(error)
+                self._outbound.queued(sequence, data)
             case MailboxSeen(last_sequence) if self._outbound is not None:
                 self._outbound.seen(last_sequence)
             case ConnectedElsewhere(connection):

@@ -162,6 +162,17 @@ INSERT INTO envelopes (mailbox_id, sequence, expires_at, data)
 """
 
 
+# And for one sealed envelope alone, which is what there is while few people write.
+_POSTGRESQL_ONE = """
+WITH numbered AS (
+    UPDATE mailboxes SET last_sequence = last_sequence + 1
+    WHERE id = $1 AND $2::bigint IN (-1, version) RETURNING last_sequence
+)
+INSERT INTO envelopes (mailbox_id, sequence, expires_at, data)
+    SELECT $1, last_sequence, $3, $4 FROM numbered RETURNING mailbox_id, sequence
+"""
+
+
 def _are_simple(sends: Sequence[Append]) -> bool:
     boxes = set()
     for send in sends:
@@ -172,6 +183,10 @@ def _are_simple(sends: Sequence[Append]) -> bool:
 
 
 async def _append_simple_postgresql(db: AsyncConnection, sends: Sequence[Append]) -> list[Sequences | None]:
+    if len(sends) == 1 and not sends[0].rests_on:
+        ((place, envelope),) = sends[0].envelopes
+        values = (place.mailbox_id, _version_of(place), sends[0].expires_at, envelope.data)
+        return [dict(await in_postgresql(db, _POSTGRESQL_ONE, *values)) or None]
     columns: tuple[list[Any], ...] = ([], [], [], [], [], [])
     for send in sends:
         ((place, envelope),) = send.envelopes
