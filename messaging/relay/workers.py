@@ -217,18 +217,26 @@ async def supervise(supervisor: Supervisor, ready: Callable[[], None], stop: asy
         StartupError: a worker cannot start.
     """
     renewals: set[asyncio.Task[None]] = set()
+    starting, stopping = asyncio.create_task(supervisor.start()), asyncio.create_task(stop.wait())
+
+    async def renew_when_started() -> None:
+        await asyncio.wait([starting])
+        await supervisor.renew()
 
     def renew() -> None:
-        task = asyncio.create_task(supervisor.renew())
+        task = asyncio.create_task(renew_when_started())
         renewals.add(task)
         task.add_done_callback(renewals.discard)
 
-    await supervisor.start()
-    ready()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, renew)
-    await stop.wait()
+    await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+    if not stop.is_set():
+        stopping.cancel()
+        await starting
+        ready()
+        await stop.wait()
     await supervisor.stop()
-    await asyncio.gather(*renewals, return_exceptions=True)
+    await asyncio.gather(starting, *renewals, return_exceptions=True)
 
 
 def worker_command(argv: Sequence[str]) -> list[str]:

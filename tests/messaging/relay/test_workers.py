@@ -24,6 +24,7 @@ from messaging.relay.workers import (
     Supervisor,
     Worker,
     listening_socket,
+    supervise,
     worker_command,
 )
 from messaging.wire import frames
@@ -247,6 +248,17 @@ async def test_a_worker_that_is_not_ready_in_time_does_not_start() -> None:
         async with supervising(supervisor):
             pass
     assert [worker.process.returncode for worker in supervisor.started] == [-signal.SIGTERM]
+
+
+async def test_who_is_told_to_stop_while_workers_start_does_not_wait_for_them() -> None:
+    supervisor, stop = WatchedSupervisor("import time; time.sleep(600)", ready_seconds=600), asyncio.Event()
+    supervising_it = asyncio.create_task(supervise(supervisor, lambda: None, stop))
+    await supervisor.starting.wait()
+    stop.set()
+    async with asyncio.timeout(10):
+        await supervising_it
+    assert supervisor.running() == []
+    supervisor.socket.close()
 
 
 async def test_what_a_worker_prints_is_shown_however_much_it_is(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
