@@ -28,7 +28,7 @@ from messaging.relay.delivery.wakeups import (
     PrekeysRunLow,
     Wakeups,
 )
-from messaging.relay.errors import MalformedRequest, Unavailable
+from messaging.relay.errors import MalformedRequest
 from messaging.relay.http import NO_CONTENT, Answer, Call, Caller, Dispatcher
 from messaging.relay.keys.service import KeyService
 from messaging.relay.logs import get_logger
@@ -84,14 +84,15 @@ class Sockets:
 
         Raises:
             NotAuthenticated: wrong credentials; the upgrade fails.
-            Unavailable: the relay is about to stop.
             MalformedRequest: not a request for a WebSocket.
         """
         caller = await self.authentication.find(call)
-        if self.stopping.is_set():
-            raise Unavailable
         socket = ChatSocket(self, caller, call.remote, Wishes.read(call.headers))
         self.websockets.accept(request, socket)
+        if (
+            self.stopping.is_set()
+        ):  # a connection that came just before: a refusal would show, this has a client try again
+            socket.close(CloseCode.GOING_AWAY)
         return web.Response()  # aiohttp finds the connection gone
 
     async def run(self) -> None:
@@ -104,7 +105,7 @@ class Sockets:
                 socket.beat()
 
     async def close(self) -> None:
-        """Close all sockets, open no more, and wait for what they began.
+        """Close all sockets, those too that are being opened, and wait for what they began; but not for ever.
 
         A few at a time: all at once would come back at once, to those relays that go on.
         """
