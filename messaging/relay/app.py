@@ -169,9 +169,8 @@ class Parts:
         self._wakeups = wakeups
         self._token = token
         self.stopping = asyncio.Event()
-        self.broken = (
-            asyncio.Event()
-        )  # a part has ended by a fault: not ready any more, until the process is started anew
+        # A part has ended by a fault: not ready any more, until the process is started anew.
+        self.broken = asyncio.Event()
         self.grants = GrantBook(database)
         self.limits = RateLimits(settings.limits, levels, self.grants.find)
         # All requests are counted in this process: who floods one relay shall not cost a call to Redis each time.

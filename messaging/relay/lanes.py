@@ -29,6 +29,7 @@ _REFUSALS = (
     sqlite3.IntegrityError,
     sqlite3.DataError,
 )
+_WAITED_IN_VAIN = (LockNotAvailableError, TransactionRollbackError)  # the latter: of a deadlock, we were to give way
 _FAILURES = (DBAPIError, PostgresError, InterfaceError, sqlite3.Error, OSError, PoolTimeout)  # a timeout is an OSError
 # What a lane runs is the same all day, and finds few rows by primary key. Planning it anew for each batch would cost as much
 # as running it, and a plan that was made while a table was empty must not read all of it when it is full.
@@ -72,10 +73,7 @@ class Lane:
         except _REFUSALS as error:
             await self.close()
             raise Refused from error
-        except (
-            LockNotAvailableError,
-            TransactionRollbackError,
-        ) as error:  # the latter: a deadlock, and it was our turn to give way
+        except _WAITED_IN_VAIN as error:
             get_logger().warning("batch_held", error=type(error).__name__)
             await self.close()
             raise LockHeld from error

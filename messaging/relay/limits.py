@@ -218,12 +218,7 @@ def headers_of(usage: list[Usage]) -> dict[str, str]:
     if not usage:
         return {}
     policies = ", ".join([_policy_of(limit, bucket) for limit, bucket, _ in usage])
-    levels = ", ".join(
-        [
-            f'"{limit}";r={int(tokens) if tokens > 0 else 0};t={math.ceil((bucket.size - tokens) * bucket.refill)}'
-            for limit, bucket, tokens in usage
-        ]
-    )
+    levels = ", ".join([f'"{each.limit}";r={each.remaining};t={each.reset}' for each in usage])
     return {"RateLimit-Policy": policies, "RateLimit": levels}
 
 

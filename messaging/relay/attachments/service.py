@@ -193,7 +193,7 @@ class AttachmentService:
             async with self.database.begin() as db:
                 await delete_pieces(db, [name for _, name in pieces])
             count += len(pieces)
-        async with self.database.begin() as db:
+        async with self.database.begin(seconds=None) as db:
             count += await delete_expired_attachments(db, now=now)
         return count + await self._sweep_orphans()
 

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from messaging.relay.batching import Bounds, GroupCommit
 from messaging.relay.database import Database
 from messaging.relay.errors import RelayError, Unavailable
-from messaging.relay.lanes import Lane, LockHeld
+from messaging.relay.lanes import Lane
 from messaging.relay.messages.held import Held
 from messaging.relay.messages.tables import (
     Connected,
@@ -71,14 +71,8 @@ class Openings:
             await self._lane.close()
 
     async def _connect(self, connecting: Sequence[Connecting]) -> Sequence[Connected | RelayError | None]:
-        try:
-            return await self._connect_free(connecting)
-        except LockHeld:
-            await self._held.look({each.mailbox_id for each in connecting})
-        try:
-            return await self._connect_free(connecting)
-        except LockHeld:
-            raise Unavailable from None
+        boxes = (each.mailbox_id for each in connecting)
+        return await self._held.beside(boxes, lambda: self._connect_free(connecting))
 
     async def _connect_free(self, connecting: Sequence[Connecting]) -> Sequence[Connected | RelayError | None]:
         results: list[Connected | RelayError | None] = [Unavailable() for _ in connecting]

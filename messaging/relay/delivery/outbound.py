@@ -218,10 +218,8 @@ class Outbound:
 
     async def note(self, path: str, body: bytes) -> None:
         """Tell the device something that is no part of the stream."""
-        headers = {TIMESTAMP_HEADER: str(self._now())}
-        await self._wire.send(
-            frames.encode_frame(frames.Request(self._stream.next_request_id(), "PUT", path, headers, body))
-        )
+        stamp = f"{TIMESTAMP_HEADER}:{self._now()}"
+        await self._wire.send(frames.encode_request(self._stream.next_request_id(), "PUT", path, (stamp,), body))
 
     async def run(self) -> None:
         """Send what is due, and return when there is nothing left; ``wake`` says when there is something again.

@@ -1,7 +1,8 @@
 """The chat socket: frames in both directions, in which envelopes go out and the whole REST API comes in.
 
 Nothing here grows with a peer's behaviour: when ``MAX_RUNNING_REQUESTS`` of its requests are being answered, no further
-frame is read. A socket has no task while there is nothing to do. Requests run in tasks that a closing socket does not cancel. What to deliver is ``delivery.outbound``'s.
+frame is read. A socket has no task while there is nothing to do. Requests run in tasks that a closing socket does not cancel.
+What to deliver is ``delivery.outbound``'s.
 """
 
 import asyncio

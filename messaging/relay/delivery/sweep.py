@@ -53,7 +53,7 @@ class Sweep:
         """Forget envelopes, a few mailboxes at a time, and then the rest; returns how many rows."""
         count = await self._envelopes()
         for forget in EVERYTHING:
-            async with self.database.begin() as db:
+            async with self.database.begin(seconds=None) as db:  # after a long absence there may be much
                 count += await forget(db, now=self.now())
         for another in self.more:
             count += await another()
@@ -76,6 +76,6 @@ class Sweep:
                 ids = await mailboxes_behind(db, first, limit=_SWEPT_AT_ONCE)
             if not ids:
                 return count
-            async with self.database.begin() as db:
+            async with self.database.begin(seconds=None) as db:
                 count += await delete_expired(db, first=ids[0], last=ids[-1], now=self.now())
             first = ids[-1]

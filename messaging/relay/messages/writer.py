@@ -11,7 +11,7 @@ from messaging.relay.batching import Bounds, GroupCommit
 from messaging.relay.database import Database
 from messaging.relay.delivery.wakeups import LocalWakeups, MailArrived, Wakeups
 from messaging.relay.errors import Unavailable
-from messaging.relay.lanes import Lane, LockHeld
+from messaging.relay.lanes import Lane
 from messaging.relay.messages.append import Append, Sequences, append
 from messaging.relay.messages.held import Held
 from messaging.relay.messages.tables import NewEnvelope, whole_envelope
@@ -58,15 +58,14 @@ class EnvelopeWriter:
         await self._commits.settle()
 
     async def _write(self, sends: Sequence[Append]) -> Sequence[Sequences | Unavailable | None]:
-        try:
+        boxes = (box for send in sends for box in _boxes(send))
+        return await self._held.beside(boxes, lambda: self._append_free(sends))
+
+    async def _append_free(self, sends: Sequence[Append]) -> Sequence[Sequences | Unavailable | None]:
+        if not self._held:
             return await self._append(sends)
-        except LockHeld:
-            await self._held.look({box for send in sends for box in _boxes(send)})
         held = [self._held.any_of(_boxes(send)) for send in sends]
-        try:
-            written = iter(await self._append([send for send, is_held in zip(sends, held, strict=True) if not is_held]))
-        except LockHeld:
-            raise Unavailable from None
+        written = iter(await self._append([send for send, is_held in zip(sends, held, strict=True) if not is_held]))
         return [Unavailable() if is_held else next(written) for is_held in held]
 
     async def _append(self, sends: Sequence[Append]) -> Sequence[Sequences | None]:

@@ -4,11 +4,12 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -208,27 +209,22 @@ async def test_who_is_started_again_after_the_end_has_begun_is_stopped(monkeypat
         assert supervisor.running() == []
 
 
-async def test_who_is_renewed_after_the_end_has_begun_is_stopped() -> None:
-    async with supervising(WatchedSupervisor(A_WORKER, 2)) as supervisor:
+@pytest.mark.parametrize(
+    ("start", "work", "started"),
+    [(True, WatchedSupervisor.renew, 3), (False, WatchedSupervisor.start, 1)],
+    ids=["renewed", "started"],
+)
+async def test_who_comes_after_the_end_has_begun_is_stopped(
+    start: bool, work: Callable[[Supervisor], Coroutine[Any, Any, None]], started: int
+) -> None:
+    async with supervising(WatchedSupervisor(A_WORKER, 2), start=start) as supervisor:
         supervisor.hold_back()
-        renewal = asyncio.create_task(supervisor.renew())
+        working = asyncio.create_task(work(supervisor))
         await supervisor.starting.wait()
         await supervisor.stop()
         supervisor.may_start.set()
-        await renewal
-        assert len(supervisor.started) == 3
-        assert supervisor.running() == []
-
-
-async def test_who_is_started_after_the_end_has_begun_is_stopped() -> None:
-    async with supervising(WatchedSupervisor(A_WORKER, 2), start=False) as supervisor:
-        supervisor.hold_back()
-        start = asyncio.create_task(supervisor.start())
-        await supervisor.starting.wait()
-        await supervisor.stop()
-        supervisor.may_start.set()
-        await start
-        assert len(supervisor.started) == 1
+        await working
+        assert len(supervisor.started) == started
         assert supervisor.running() == []
 
 
