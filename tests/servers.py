@@ -86,11 +86,11 @@ class PostgresServer:
         self._prefix = _as_ordinary_user(folder)
         self._options = [f"-c{name}={value}" for name, value in settings.items()]
         self._server: subprocess.Popen[bytes] | None = None
-        data = folder / "data"
+        self.data = folder / "data"
         initdb: list[str | Path] = [
             self._binaries / "initdb",
             "-D",
-            data,
+            self.data,
             "-U",
             "postgres",
             "-A",
@@ -106,11 +106,16 @@ class PostgresServer:
         folder = self._folder
         with (folder / "log").open("ab") as log:
             self._server = subprocess.Popen(
-                [*self._prefix, self._binaries / "postgres", "-D", folder / "data", "-k", folder, *self._options],
+                [*self._prefix, self._binaries / "postgres", "-D", self.data, "-k", folder, *self._options],
                 stdout=log,
                 stderr=log,
             )
         _wait_for_postgres(self._binaries, folder, self._server)
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has been started and has not ended since."""
+        return self._server is not None and self._server.poll() is None
 
     def stop(self) -> None:
         """End it at once, in order: nothing in it is worth keeping."""
