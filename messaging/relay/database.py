@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from asyncpg import InterfaceError, PostgresConnectionError
+from asyncpg import InterfaceError, InternalClientError, PostgresConnectionError
 from sqlalchemy import BigInteger, Connection, Integer, MetaData, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -151,7 +151,12 @@ async def in_postgresql(db: AsyncConnection, statement: str, *values: Sequence[o
     connection: Any = db.info.get(_DRIVER)
     if connection is None:  # kept: to ask SQLAlchemy for it costs as much as a small statement
         connection = db.info[_DRIVER] = (await db.get_raw_connection()).driver_connection
-    rows: list[Any] = await connection.fetch(statement, *values)
+    try:
+        rows: list[Any] = await connection.fetch(statement, *values)
+    except InternalClientError as error:
+        # PostgreSQL has said goodbye and the end of the connection is not read yet: asyncpg takes that for a state of its own.
+        connection.terminate()
+        raise InterfaceError("the connection is ending") from error
     return rows
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from asyncpg import InterfaceError
@@ -97,9 +98,31 @@ async def test_a_connection_that_is_gone_is_handed_out_no_more(relays: Relays) -
 
     await asyncio.gather(*(use() for _ in range(8)))
     await relays.postgres.execute(
-        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{url.database}'"  # noqa: S608
+        f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{url.database}'"  # noqa: S608
     )
     with pytest.raises(InterfaceError):
         await use()
     await asyncio.gather(*(use() for _ in range(8)))
+    await database.close()
+
+
+async def test_a_connection_to_which_postgresql_said_goodbye_counts_as_gone(relays: Relays) -> None:
+    """Between PostgreSQL's last message and the end of the connection, asyncpg calls it busy for ever."""
+    database = open_database(normalise_url((await relays.settings("postgresql")).database_url))
+    fields = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
+    used: list[Any] = []
+
+    async def use() -> None:
+        async with database.read() as db:
+            await in_postgresql(db, "SELECT 1")
+            used.append((await db.get_raw_connection()).driver_connection)
+            used[0]._protocol.data_received(b"E" + (len(fields) + 4).to_bytes(4, "big") + fields)
+            await in_postgresql(db, "SELECT 1")
+
+    with pytest.raises(InterfaceError, match="ending"):
+        await use()
+    assert used[0].is_closed()
+    async with database.read() as db:
+        assert (await db.get_raw_connection()).driver_connection is not used[0]
+        assert [tuple(row) for row in await in_postgresql(db, "SELECT 1")] == [(1,)]
     await database.close()
