@@ -1,41 +1,50 @@
-"""Remote attestation (RFC 9334): what evidence says, whether the hardware said it, whether we accept it.
+"""Remote attestation (RFC 9334): one offline verifier for confidential machines of AMD, Intel and NVIDIA.
 
-Shared by clients, who appraise, and enclaves, who attest. No input or output, no clock and no randomness except in
-arguments, and nothing of ours is imported, so that anyone can check an enclave with this package alone.
+Three questions, three packages, one direction: what do the bytes say (``parsing``), did this hardware say it
+(``verification``), do we accept it (``appraisal``). None of them does input or output or reads a clock; times, collateral, policy
+and roots are arguments, and nothing of ours is imported, so that anyone can check an enclave with this package alone.
 
-Of this version the only evidence is that of the simulated TEE, which proves nothing about hardware and is refused by
-every policy but :class:`UnsafeAcceptSimulated`.
+Beside them: ``document`` and ``binding`` (how one nonce ties processor, devices and keys together), ``collateral`` and ``bundle``
+(what vendors say, and one file that holds everything), ``collecting`` (the attester's side, on the machine itself) and
+``fetching`` (collateral over an injected transport).
 """
 
-from attestation.appraisal import Claims, appraise
-from attestation.document import EvidenceDocument, KeySection
-from attestation.errors import (
-    AttestationError,
-    BindingMismatch,
-    InvalidReportSignature,
-    MalformedEvidence,
-    SimulatedHardwareRefused,
-    UnacceptedMeasurement,
-    UnsupportedEvidence,
+from attestation.appraisal import (
+    Appraisal,
+    Claims,
+    Policy,
+    Release,
+    UnsafeAcceptAnyMeasurement,
+    UnsafeAcceptSimulated,
+    Weakening,
+    appraise,
+    assess,
 )
+from attestation.collateral import Collateral, IntelCollateral
+from attestation.document import CpuEvidence, CpuType, DeviceEvidence, DeviceType, EvidenceDocument, KeySection
+from attestation.errors import AttestationError
 from attestation.measurement import measure
-from attestation.policy import Policy, UnsafeAcceptSimulated
 from attestation.simulated import SimulatedTee
 
 __all__ = [
+    "Appraisal",
     "AttestationError",
-    "BindingMismatch",
     "Claims",
+    "Collateral",
+    "CpuEvidence",
+    "CpuType",
+    "DeviceEvidence",
+    "DeviceType",
     "EvidenceDocument",
-    "InvalidReportSignature",
+    "IntelCollateral",
     "KeySection",
-    "MalformedEvidence",
     "Policy",
-    "SimulatedHardwareRefused",
+    "Release",
     "SimulatedTee",
-    "UnacceptedMeasurement",
+    "UnsafeAcceptAnyMeasurement",
     "UnsafeAcceptSimulated",
-    "UnsupportedEvidence",
+    "Weakening",
     "appraise",
+    "assess",
     "measure",
 ]

@@ -11,21 +11,19 @@ from collections.abc import Mapping
 
 from attestation.errors import MalformedEvidence
 
-MAX_DOCUMENT = 64 * 1024  # bytes of one evidence document, before anything is parsed
-
 
 def encode(members: Mapping[str, object]) -> bytes:
     """``members`` in canonical form; values are strings, integers, lists and mappings of them."""
     return json.dumps(members, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def decode(data: bytes) -> dict[str, object]:
-    """Read a JSON object; the caller builds its type from it, encodes that and compares with ``data``.
+def decode(data: bytes, *, limit: int) -> dict[str, object]:
+    """Read a JSON object of at most ``limit`` bytes; the caller builds its type, encodes that and compares with ``data``.
 
     Raises:
         MalformedEvidence: too large, or not a JSON object.
     """
-    if len(data) > MAX_DOCUMENT:
+    if len(data) > limit:
         raise MalformedEvidence("the document is too large")
     try:
         members = json.loads(data)
@@ -53,3 +51,36 @@ def from_base64(value: object) -> bytes:
         return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
         raise MalformedEvidence("a member is not base64") from None
+
+
+def as_object(value: object) -> dict[str, object]:
+    """``value`` if it is a JSON object.
+
+    Raises:
+        MalformedEvidence: it is something else.
+    """
+    if not isinstance(value, dict):
+        raise MalformedEvidence("a member that has to be an object is not one")
+    return value
+
+
+def as_list(value: object, *, limit: int) -> list[object]:
+    """``value`` if it is a JSON array of at most ``limit`` items.
+
+    Raises:
+        MalformedEvidence: it is something else, or longer.
+    """
+    if not isinstance(value, list) or len(value) > limit:
+        raise MalformedEvidence("a member that has to be a short list is not one")
+    return value
+
+
+def as_name(value: object, *, limit: int) -> str:
+    """``value`` if it is printable text of 1 to ``limit`` characters.
+
+    Raises:
+        MalformedEvidence: it is not.
+    """
+    if not isinstance(value, str) or not 0 < len(value) <= limit or not value.isprintable():
+        raise MalformedEvidence("a name is not short printable text")
+    return value

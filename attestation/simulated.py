@@ -11,11 +11,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from attestation.binding import report_data
-from attestation.document import EvidenceDocument, KeySection
+from attestation.document import CpuEvidence, CpuType, EvidenceDocument, KeySection
 from attestation.errors import InvalidReportSignature, MalformedEvidence
 from attestation.measurement import MEASUREMENT
-
-TYPE = "simulated"
 
 _PUBLISHED_ROOT = Ed25519PrivateKey.from_private_bytes(
     hashlib.sha256(b"The root of Sub Rosa's simulated TEE is public. It proves nothing.").digest()
@@ -64,7 +62,7 @@ def verify_report(data: bytes) -> SimulatedReport:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedTee:
-    """The attester's side: answers nonces for one measurement. 48 bytes, from :func:`attestation.measure`."""
+    """The attester's side: signs report data for one measurement. 48 bytes, from :func:`attestation.measure`."""
 
     measurement: bytes
 
@@ -72,11 +70,15 @@ class SimulatedTee:
         if len(self.measurement) != MEASUREMENT:
             raise ValueError("a measurement is 48 bytes")
 
+    def collect(self, reported: bytes) -> CpuEvidence:
+        """A report over 64 bytes of report data: what a processor's collector does, with nothing behind it."""
+        signed = _MAGIC + self.measurement + reported
+        return CpuEvidence(CpuType.SIMULATED, signed + _PUBLISHED_ROOT.sign(signed))
+
     def attest(self, nonce: bytes, keys: KeySection) -> bytes:
-        """An evidence document for ``nonce`` and ``keys``.
+        """An evidence document for ``nonce`` and ``keys``, without devices.
 
         Raises:
             ValueError: the nonce is not 32 bytes.
         """
-        signed = _MAGIC + self.measurement + report_data(nonce, keys)
-        return EvidenceDocument(TYPE, signed + _PUBLISHED_ROOT.sign(signed), keys).encode()
+        return EvidenceDocument(keys, self.collect(report_data(nonce, keys))).encode()

@@ -1,0 +1,1 @@
+"""What the bytes say: syntax only, bounded, and nothing here is trusted yet. Every refusal is ``MalformedEvidence`` or its kin."""

@@ -1,0 +1,117 @@
+"""NVIDIA's reference integrity manifests: which digest a good device reports at which index.
+
+A manifest is a SWID tag (ISO/IEC 19770-2) with an enveloped XML signature; TCG, PC Client Reference Integrity Manifest
+Specification. Nothing of it may be believed before ``attestation.verification.rim`` has returned the part that is signed.
+"""
+
+import re
+from base64 import b64decode
+from binascii import Error as NotBase64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from lxml import etree
+
+from attestation.errors import MalformedCollateral
+from attestation.limits import MAX_CERTIFICATES, MAX_RIM
+
+_SWID: Final = "{http://standards.iso.org/iso/19770/-2/2015/schema.xsd}"
+_SIGNATURE: Final = "{http://www.w3.org/2000/09/xmldsig#}"
+_HASH: Final = "{http://www.w3.org/2001/04/xmlenc#sha384}Hash"
+_C14N11: Final = "http://www.w3.org/2006/12/xml-c14n11"
+_ALGORITHMS: Final = {  # in the order of the document; other algorithms, transforms or a second reference are refused
+    f"{_SIGNATURE}CanonicalizationMethod": [_C14N11],
+    f"{_SIGNATURE}SignatureMethod": ["http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha384"],
+    f"{_SIGNATURE}Transform": ["http://www.w3.org/2000/09/xmldsig#enveloped-signature", _C14N11],
+    f"{_SIGNATURE}DigestMethod": ["http://www.w3.org/2001/04/xmldsig-more#sha384"],
+}
+_INDEXES: Final = range(256)
+_DIGEST = re.compile(r"[0-9a-f]{96}")  # SHA-384
+_MAX_ALTERNATIVES = 64
+
+
+def parse_manifest(data: bytes) -> tuple[etree._Element, tuple[bytes, ...]]:
+    """The document, and the certificates in its signature in DER, the signer's first; nothing is verified yet.
+
+    Raises:
+        MalformedCollateral: no XML of the expected form: a document type, more than one signature, or other algorithms than
+            C14N 1.1 and ECDSA P-384 with SHA-384.
+    """
+    if len(data) > MAX_RIM:
+        raise MalformedCollateral("a reference manifest is too large")
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
+    try:
+        root = etree.fromstring(data, parser)
+    except (etree.XMLSyntaxError, ValueError):
+        raise MalformedCollateral("a reference manifest is not XML") from None
+    signatures = list(root.iter(f"{_SIGNATURE}Signature"))
+    if root.tag != f"{_SWID}SoftwareIdentity" or len(signatures) != 1 or signatures[0].getparent() is not root:
+        raise MalformedCollateral("a reference manifest is no SWID tag with one signature of its own")
+    if root.getroottree().docinfo.doctype:
+        raise MalformedCollateral("a reference manifest has a document type, which could change what it says")
+    for tag, algorithms in _ALGORITHMS.items():
+        if [element.get("Algorithm") for element in signatures[0].iter(tag)] != algorithms:
+            raise MalformedCollateral("a reference manifest is signed by other algorithms than NVIDIA uses")
+    return root, _certificates(signatures[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a manifest says once its signature holds.
+
+    ``measurements`` maps an index, counted from 0, to the digests of which a good device reports one; ``product`` and
+    ``version`` say for which chip and which driver or VBIOS.
+    """
+
+    product: str
+    version: str
+    measurements: Mapping[int, tuple[bytes, ...]] = field(repr=False)
+
+    @classmethod
+    def parse(cls, signed: etree._Element) -> "Manifest":
+        """Read the signed part; resources that are not active say nothing about a device.
+
+        Raises:
+            MalformedCollateral: a member is missing or of another form, or an index comes twice.
+        """
+        meta, payload = signed.find(f"{_SWID}Meta"), signed.find(f"{_SWID}Payload")
+        if meta is None or payload is None:
+            raise MalformedCollateral("a reference manifest has no description or no measurements")
+        measurements: dict[int, tuple[bytes, ...]] = {}
+        seen: set[int] = set()
+        for resource in payload.iter(f"{_SWID}Resource"):
+            index = _index(resource.get("index", ""))
+            if index in seen:
+                raise MalformedCollateral("a reference manifest names an index twice")
+            seen.add(index)
+            if resource.get("active") == "True":
+                measurements[index] = _alternatives(resource)
+        return cls(meta.get("product", ""), meta.get("colloquialVersion", ""), measurements)
+
+
+def _certificates(signature: etree._Element) -> tuple[bytes, ...]:
+    texts = [element.text or "" for element in signature.iter(f"{_SIGNATURE}X509Certificate")]
+    try:
+        chain = tuple(b64decode("".join(text.split()), validate=True) for text in texts)
+    except (NotBase64, ValueError):
+        raise MalformedCollateral("a certificate in a reference manifest is not base64") from None
+    if not 0 < len(chain) <= MAX_CERTIFICATES:
+        raise MalformedCollateral("a reference manifest holds no certificate, or too many")
+    return chain
+
+
+def _index(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > len(str(_INDEXES.stop)) or int(text) not in _INDEXES:
+        raise MalformedCollateral("a reference manifest has an index that is none")
+    return int(text)
+
+
+def _alternatives(resource: etree._Element) -> tuple[bytes, ...]:
+    count = resource.get("alternatives", "")
+    if not count.isascii() or not count.isdigit() or len(count) > 2 or not 0 < int(count) <= _MAX_ALTERNATIVES:
+        raise MalformedCollateral("a reference manifest has an impossible number of alternatives")
+    digests = [resource.get(f"{_HASH}{number}", "") for number in range(int(count))]
+    if not all(_DIGEST.fullmatch(digest) for digest in digests):
+        raise MalformedCollateral("a reference manifest has a digest that is no SHA-384")
+    return tuple(bytes.fromhex(digest) for digest in digests)
