@@ -19,7 +19,7 @@ from attestation.errors import UnacceptedMeasurement
 from attestation.parsing.event_log import Event
 from attestation.simulated import SimulatedReport
 
-_LAST_MEASURED_EVENTS = ("boot-mr-done", "system-ready")  # dstack: what comes later, anything in the machine can append
+_LAST_MEASURED_EVENT = "system-ready"  # dstack: what comes later, anything in the machine can append
 _RUNTIME_REGISTER = 3
 
 
@@ -163,7 +163,7 @@ def _has_events(events: tuple[Event, ...], wanted: Mapping[str, bytes]) -> bool:
     for event in events:
         if event.register == _RUNTIME_REGISTER:
             measured.append(event)
-            if event.name in _LAST_MEASURED_EVENTS:
+            if event.name == _LAST_MEASURED_EVENT:
                 break
     return all([event.payload for event in measured if event.name == name] == [value] for name, value in wanted.items())
 

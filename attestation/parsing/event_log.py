@@ -1,7 +1,7 @@
 """Event logs: what was started, in order, so that the run-time registers of a TDX machine can be computed again.
 
 Two kinds: the firmware's log in TCG format (registers 0 to 2; TCG PC Client Platform Firmware Profile, section 10; register numbers
-by the UEFI Confidential Computing event log, CCEL), and dstack's JSON (register 3).
+by the UEFI Confidential Computing event log, CCEL), and dstack's JSON (register 3; Dstack-TEE/dstack, cc-eventlog).
 """
 
 import hashlib
@@ -19,6 +19,7 @@ _NO_ACTION = 3  # EV_NO_ACTION: told, not measured
 _SHA384_ID = 0x000C  # TPM_ALG_SHA384
 _DIGESTS: Final = {0x0004: 20, 0x000B: 32, _SHA384_ID: SHA384, 0x000D: 64}  # TPM_ALG_…: size
 _DSTACK_EVENT = 0x08000001
+_CANONICAL = 2  # version of dstack's events
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +106,25 @@ def _dstack_events(data: bytes) -> tuple[Event, ...]:
 
 
 def _dstack_event(entry: dict[str, object]) -> Event:
-    """Dstack's events carry their own digest; it has to be the hash of what they claim."""
     register, kind, name = entry["imr"], entry["event_type"], entry["event"]
-    digest, payload = bytes.fromhex(str(entry["digest"])), bytes.fromhex(str(entry["event_payload"]))
-    if not isinstance(register, int) or not isinstance(name, str) or register not in range(4) or len(digest) != SHA384:
+    told, payload = bytes.fromhex(str(entry["digest"])), bytes.fromhex(str(entry["event_payload"]))
+    if type(register) is not int or not isinstance(name, str) or register not in range(4):
         raise MalformedEvidence("a dstack event has members of the wrong form")
     if kind != _DSTACK_EVENT:
-        return Event(register, digest)  # the firmware's: nothing of it is interpreted
-    marked = _DSTACK_EVENT.to_bytes(4, "little") + b":" + name.encode() + b":" + payload
-    if hashlib.sha384(marked).digest() != digest:
+        if len(told) != SHA384:
+            raise MalformedEvidence("an event of the firmware has no SHA-384 digest")
+        return Event(register, told)  # nothing more of it is interpreted
+    digest = hashlib.sha384(_marked(name, payload, entry.get("version", 1))).digest()
+    if told not in (digest, b""):  # newer agents leave out what can be computed
         raise MalformedEvidence("a dstack event is not what its digest says")
     return Event(register, digest, name, payload)
+
+
+def _marked(name: str, payload: bytes, version: object) -> bytes:
+    """What dstack hashes for a runtime event: version 2 is canonical JSON (RFC 8785)."""
+    if version == 1:
+        return _DSTACK_EVENT.to_bytes(4, "little") + b":" + name.encode() + b":" + payload
+    if version == _CANONICAL:
+        members = {"name": name, "payload": payload.hex(), "type": _DSTACK_EVENT}
+        return json.dumps(members, separators=(",", ":"), ensure_ascii=False).encode()
+    raise MalformedEvidence("a dstack event is of an unknown version")
