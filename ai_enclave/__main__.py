@@ -13,13 +13,14 @@ DESCRIPTION = """\
 Run one assistant: it makes its keys in memory, registers with the relay under NAME, and answers members who opted in.
 It keeps nothing on disk and forgets everything when it stops.
 
-Of this version the TEE is SIMULATED: its evidence has the right shape and proves nothing. Clients refuse it unless
-their policy is UnsafeAcceptSimulated. Do not give it messages that its operator may not read."""
+With --tee the hardware proves to each client where it runs: AMD SEV-SNP or Intel TDX, with --gpus NVIDIA's GPUs too.
+With --unsafe-simulated-tee there is no such hardware: clients refuse unless their policy says UnsafeAcceptSimulated.
+Do not give it messages then that its operator may not read."""
 
 EXAMPLE = """\
 example:
   subrosa enclave --relay https://127.0.0.1:8443 --ca-file relay-ca.pem --assistant-token-file assistant.token \\
-      --unsafe-simulated-tee
+      --tee linux --gpus
 
 Options may also be given as SUBROSA_RELAY, SUBROSA_CA_FILE, SUBROSA_ASSISTANT_TOKEN_FILE and SUBROSA_ASSISTANT_NAME."""
 
@@ -51,9 +52,22 @@ def parser() -> argparse.ArgumentParser:
         default=environment("SUBROSA_ASSISTANT_TOKEN_FILE"),
         help="holds the secret that lets an enclave register as an assistant; the relay has the same file",
     )
-    options.add_argument(
-        "--unsafe-simulated-tee", action="store_true", help="required: no genuine TEE is supported in this version"
+    hardware = options.add_mutually_exclusive_group()
+    hardware.add_argument(
+        "--tee",
+        choices=["linux", "dstack"],
+        help="where the processor's report comes from: Linux 6.7 or later (SEV-SNP, TDX), or dstack's agent (TDX)",
     )
+    hardware.add_argument(
+        "--unsafe-simulated-tee", action="store_true", help="no hardware: evidence that proves nothing, for development"
+    )
+    options.add_argument(
+        "--certificates",
+        metavar="FOLDER",
+        type=Path,
+        help="the chip's certificates (vcek.der, ask.der, ark.der), if the host does not hand them out",
+    )
+    options.add_argument("--gpus", action="store_true", help="all NVIDIA GPUs of this machine prove themselves too")
     options.add_argument("--json-ready", action="store_true", help="when ready, print one JSON line on standard output")
     options.add_argument(
         "--measure", action="store_true", help="print the measurement of this release, for policies, and exit"
@@ -69,8 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _print_measurement()
     if not arguments.relay or not arguments.assistant_token_file:
         options.error("--relay and --assistant-token-file are required")
-    if not arguments.unsafe_simulated_tee:
-        options.error("no genuine TEE is supported in this version: say --unsafe-simulated-tee to run a simulated one")
+    if not arguments.tee and not arguments.unsafe_simulated_tee:
+        options.error("say which hardware proves where this runs: --tee linux, --tee dstack or --unsafe-simulated-tee")
     try:
         token = Path(arguments.assistant_token_file).read_text().strip()
     except OSError as error:
@@ -90,24 +104,34 @@ async def _run(arguments: argparse.Namespace, token: str) -> int:
     # Imported late: torch takes seconds, and --help should not.
     from ai_enclave.engine import EngineError
     from ai_enclave.service import EnclaveSettings, run_enclave
+    from ai_enclave.tee import TeeKind, TeeSettings
+    from attestation.collecting import CollectionError
     from messaging.client import ClientError
 
-    settings = EnclaveSettings(relay_url=arguments.relay, ca_file=arguments.ca_file, name=arguments.name, token=token)
+    kind = TeeKind(arguments.tee or TeeKind.SIMULATED)
+    settings = EnclaveSettings(
+        relay_url=arguments.relay,
+        ca_file=arguments.ca_file,
+        name=arguments.name,
+        token=token,
+        tee=TeeSettings(kind, arguments.certificates, arguments.gpus),
+    )
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
 
     def ready(service_id: str) -> None:
-        line = json.dumps({"ready": True, "service_id": service_id, "tee": "simulated"})
-        print(line if arguments.json_ready else "The assistant is ready. Its TEE is SIMULATED.", flush=True)  # noqa: T201
+        line = json.dumps({"ready": True, "service_id": service_id, "tee": str(kind)})
+        text = "Its TEE is SIMULATED." if kind is TeeKind.SIMULATED else "The hardware gave evidence."
+        print(line if arguments.json_ready else f"The assistant is ready. {text}", flush=True)  # noqa: T201
 
     try:
         await run_enclave(settings, ready, stop)
-    except (ClientError, EngineError) as error:
+    except (ClientError, EngineError, CollectionError) as error:
         return _say(error)
     except ExceptionGroup as errors:
-        known, unknown = errors.split((ClientError, EngineError))
+        known, unknown = errors.split((ClientError, EngineError, CollectionError))
         if known is None or unknown is not None:
             raise
         return _say(known.exceptions[0])

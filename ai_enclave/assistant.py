@@ -13,8 +13,9 @@ from typing import assert_never
 
 from ai_enclave.engine import Engine
 from ai_enclave.features import Digester, Message, Suggester, Thread
-from ai_enclave.limits import MAX_NAME, MAX_PENDING, MAX_REPLIES, MAX_SCOPE
+from ai_enclave.limits import MAX_NAME, MAX_PENDING, MAX_PROVING, MAX_REPLIES, MAX_SCOPE
 from ai_enclave.memory import HeldMessage, Memory
+from attestation.collecting import CollectionError
 from messaging.wire.content import (
     AssistantAnswer,
     AssistantRequest,
@@ -43,6 +44,7 @@ class RefusalCode(StrEnum):
     SCOPE_TOO_LARGE = "scope_too_large"
     BUSY = "busy"  # try again later
     ENGINE_FAILED = "engine_failed"
+    NO_EVIDENCE = "no_evidence"  # the hardware gave no report; the operator has to look
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class _Recalled:
 
 
 class Assistant:
-    """One enclave's assistant. ``attest`` turns a nonce into an evidence document; ``now`` has a time zone."""
+    """One enclave's assistant. ``attest`` turns a nonce into an evidence document, and may block; ``now`` has a time zone."""
 
     def __init__(self, engine: Engine, attest: Callable[[bytes], bytes], now: Callable[[], datetime]) -> None:
         self._engine = engine
@@ -65,6 +67,8 @@ class Assistant:
         self._now = now
         self._memory = Memory()
         self._pending = 0
+        self._proving = 0
+        self._one_proof = asyncio.Lock()
         self._one_at_a_time = asyncio.Lock()  # the engine owns all cores; two at once would only slow each other
 
     async def receive(self, sender: ServiceId, content: Content) -> AssistantAnswer | None:
@@ -75,12 +79,25 @@ class Assistant:
             case DataMessage():
                 self._memory.store(sender, content, self._now())
             case AssistantRequest(request_id, EvidenceRequest(nonce)):
-                return AssistantAnswer(request_id, Evidence(self._attest(nonce)))
+                return AssistantAnswer(request_id, await self._prove(nonce))
             case AssistantRequest(request_id, (Summarize() | SuggestReplies()) as kind):
                 return AssistantAnswer(request_id, await self._answer(sender, kind))
             case _:
                 pass  # receipts, and what newer clients may say
         return None
+
+    async def _prove(self, nonce: bytes) -> Evidence | Refusal:
+        """Hardware makes one report at a time, in seconds at worst: who comes when many wait is told so at once."""
+        if self._proving >= MAX_PROVING:
+            return Refusal(RefusalCode.BUSY)
+        self._proving += 1
+        try:
+            async with self._one_proof:  # here, and not in threads, which the engine needs
+                return Evidence(await asyncio.to_thread(self._attest, nonce))
+        except CollectionError:
+            return Refusal(RefusalCode.NO_EVIDENCE)
+        finally:
+            self._proving -= 1
 
     async def _answer(self, requester: ServiceId, request: Summarize | SuggestReplies) -> Summary | Replies | Refusal:
         scope = request.scope

@@ -10,3 +10,4 @@ MAX_SCOPE = 2000  # messages that one request may name
 MAX_NAME = 64  # characters of a display name; the rest is cut
 MAX_REPLIES = 5  # suggestions in one answer
 MAX_PENDING = 32  # requests waiting for the engine; one more is answered "busy"
+MAX_PROVING = 16  # requests for evidence waiting for the hardware; one more is answered "busy"

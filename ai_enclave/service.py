@@ -14,10 +14,14 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from ai_enclave.assistant import Assistant
 from ai_enclave.engine import EmbeddedEngine
 from ai_enclave.release import measure_release, release_name
-from attestation import KeySection, SimulatedTee
+from ai_enclave.tee import TeeSettings
+from attestation import KeySection
+from attestation.binding import NONCE
 from messaging.client import ClientError, Device, IdentityChanged, Received, Relay, Store
 from signal_protocol.operations import SignalCrypto
 
@@ -32,6 +36,7 @@ class EnclaveSettings:
     name: str
     token: str = field(repr=False)
     ca_file: Path | None = None
+    tee: TeeSettings
 
 
 async def run_enclave(settings: EnclaveSettings, ready: Callable[[str], None], stop: asyncio.Event) -> None:
@@ -40,17 +45,23 @@ async def run_enclave(settings: EnclaveSettings, ready: Callable[[str], None], s
     Raises:
         ClientError: the relay cannot be reached, or refuses the assistant.
         EngineError: the weights are missing or are not the pinned ones.
+        CollectionError: the hardware does not vouch for this enclave.
     """
     _no_core_dumps()
     engine = await asyncio.to_thread(EmbeddedEngine.load)
+    attester = settings.tee.attester(measure_release(engine.weights_digest))
+    receipt_key = (
+        Ed25519PrivateKey.generate()
+    )  # attested together with the identity key; both live as long as this process
     async with AsyncExitStack() as stack:
         crypto = await stack.enter_async_context(SignalCrypto.start())
         store = await stack.enter_async_context(Store.open(":memory:", secrets.token_bytes(32)))
         relay = await stack.enter_async_context(Relay(settings.relay_url, ca_file=settings.ca_file))
         device = await Device.register_assistant(store, relay, crypto, name=settings.name, token=settings.token)
-        keys = KeySection(device.identity_key, release_name())
-        tee = SimulatedTee(measure_release(engine.weights_digest))
-        assistant = Assistant(engine, partial(tee.attest, keys=keys), partial(datetime.now, UTC))
+        keys = KeySection(device.identity_key, receipt_key.public_key().public_bytes_raw(), release_name())
+        attest = partial(attester.attest, keys=keys)
+        await asyncio.to_thread(attest, secrets.token_bytes(NONCE))  # who cannot prove itself does not start to serve
+        assistant = Assistant(engine, attest, partial(datetime.now, UTC))
         await stack.enter_async_context(device)
         await device.ready()
         ready(str(device.service_id))

@@ -20,13 +20,14 @@ from attestation.appraisal import (
     appraise,
     assess,
 )
-from attestation.collateral import Collateral, IntelCollateral
+from attestation.collateral import NO_COLLATERAL, Collateral, IntelCollateral
 from attestation.document import CpuEvidence, CpuType, DeviceEvidence, DeviceType, EvidenceDocument, KeySection
 from attestation.errors import AttestationError
 from attestation.measurement import measure
 from attestation.simulated import SimulatedTee
 
 __all__ = [
+    "NO_COLLATERAL",
     "Appraisal",
     "AttestationError",
     "Claims",

@@ -8,9 +8,10 @@ import asyncio
 import hmac
 import secrets
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from attestation import AttestationError, Claims, Policy, appraise
+from attestation import NO_COLLATERAL, AttestationError, Claims, Collateral, Policy, appraise
 from messaging.client.errors import ClientError, IdentityChanged
 from messaging.wire.content import (
     AssistantAnswer,
@@ -31,6 +32,10 @@ from messaging.wire.identifiers import ServiceId
 from messaging.wire.limits import NONCE, REQUEST_ID
 
 ANSWER_DEADLINE = 30.0  # seconds from request to answer
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 class AssistantError(ClientError):
@@ -81,14 +86,26 @@ class Sender(Protocol):
 
 
 class Assistant:
-    """One assistant account, and what this device has proved of it."""
+    """One assistant account, and what this device has proved of it.
+
+    ``policy`` says which machines are accepted, ``collateral`` is what their vendors say, ``now`` the clock to judge by.
+    """
 
     def __init__(
-        self, device: Sender, service_id: ServiceId, policy: Policy, *, deadline: float = ANSWER_DEADLINE
+        self,
+        device: Sender,
+        service_id: ServiceId,
+        policy: Policy,
+        *,
+        collateral: Collateral = NO_COLLATERAL,
+        now: Callable[[], datetime] = _utc_now,
+        deadline: float = ANSWER_DEADLINE,
     ) -> None:
         self.service_id = service_id
         self._device = device
         self._policy = policy
+        self._collateral = collateral
+        self._now = now
         self._deadline = deadline
         self._claims: Claims | None = None
         self._waiting: dict[bytes, asyncio.Future[AssistantAnswer]] = {}
@@ -111,7 +128,9 @@ class Assistant:
         if not isinstance(answer, Evidence):
             raise EvidenceRefused("syntax", "the answer is not evidence")
         try:
-            claims = appraise(answer.document, nonce=nonce, policy=self._policy)
+            claims = appraise(
+                answer.document, nonce=nonce, policy=self._policy, collateral=self._collateral, now=self._now()
+            )
         except AttestationError as error:
             raise EvidenceRefused(error.check, str(error)) from error
         if not await self._encrypts_to(claims):

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from attestation import CpuType, Release
 from messaging.demo.certificates import write_certificates
 
 READY_DEADLINE = 60.0  # seconds from start to the line that says ready
@@ -199,11 +200,11 @@ async def running_enclave(folders: Folders, url: str) -> AsyncIterator[Service]:
         await enclave.stop()
 
 
-async def reference_measurement() -> bytes:
-    """The measurement of the release that lies here, computed from its files in a process of its own.
+async def reference_release() -> Release:
+    """The release that lies here, measured from its files in a process of its own, as a simulated TEE would run it.
 
     Raises:
-        ServiceFailed: it cannot be computed.
+        ServiceFailed: it cannot be measured.
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "ai_enclave", "--measure", stdout=asyncio.subprocess.PIPE
@@ -211,4 +212,5 @@ async def reference_measurement() -> bytes:
     output, _ = await process.communicate()
     if process.returncode != 0:
         raise ServiceFailed("the release here cannot be measured")
-    return bytes.fromhex(json.loads(output)["measurement"])
+    measured = json.loads(output)
+    return Release(name=measured["release"], type=CpuType.SIMULATED, measurement=bytes.fromhex(measured["measurement"]))

@@ -23,7 +23,7 @@ from messaging.demo.services import (
     Folders,
     Service,
     ServiceFailed,
-    reference_measurement,
+    reference_release,
     running_enclave,
     running_relay,
 )
@@ -144,10 +144,10 @@ async def play(script: Script, folders: Folders, narrator: Narrator, *, port: in
             _, url = await stack.enter_async_context(running_relay(folders, port))
             clock.lap("relay_ready")
             narrator.step("Starting the enclave: loading the model, making its keys")
-            measuring = asyncio.create_task(reference_measurement())
+            measuring = asyncio.create_task(reference_release())
             crypto = await stack.enter_async_context(SignalCrypto.start())
             enclave = await stack.enter_async_context(running_enclave(folders, url))
-            policy = UnsafeAcceptSimulated(frozenset({await measuring}))
+            policy = Policy(name="the story's", releases=(await measuring,)).weakened_by(UnsafeAcceptSimulated)
             clock.lap("enclave_ready")
             relay = await stack.enter_async_context(Relay(url, ca_file=folders.ca))
             story = _Story(script, folders, narrator, clock, relay, crypto, policy)
@@ -194,13 +194,13 @@ class _Story:
     clock: _Clock
     relay: Relay
     crypto: SignalCrypto
-    policy: UnsafeAcceptSimulated
+    policy: Policy
 
     async def tell(self, stack: AsyncExitStack, url: str) -> Outcome:
         cast = await self._assemble(stack)
         await self._meet(cast)
         claims = await self._consent(cast)
-        refusal = await cast[self.script.requester].refusal_under(Policy(self.policy.accepted_measurements))
+        refusal = await cast[self.script.requester].refusal_under(Policy(releases=self.policy.releases))
         self.clock.lap("registration_and_consent")
         await self._talk(cast)
         self.clock.lap("talking")

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -12,7 +13,8 @@ import pytest
 from ai_enclave.assistant import Assistant, RefusalCode
 from ai_enclave.engine import EmbeddedEngine
 from ai_enclave.engine.interface import Vectors
-from ai_enclave.limits import MAX_PENDING, MAX_SCOPE
+from ai_enclave.limits import MAX_PENDING, MAX_PROVING, MAX_SCOPE
+from attestation.collecting.errors import AttesterBusy
 from messaging.wire.content import (
     AssistantAnswer,
     AssistantRequest,
@@ -149,3 +151,28 @@ async def test_an_engine_that_fails_is_a_refusal_and_not_the_end(capfd: pytest.C
     for _ in range(2):
         assert await ask(assistant, ANN, Summarize(scope())) == Refusal(RefusalCode.ENGINE_FAILED)
     assert "canary" not in "".join(capfd.readouterr())
+
+
+async def test_evidence_that_the_hardware_does_not_give_is_refused_in_one_word() -> None:
+    def attest(_nonce: bytes) -> bytes:
+        raise AttesterBusy("another attestation did not end in time")
+
+    assistant = Assistant(BrokenEngine(), attest, lambda: datetime(2026, 1, 1, tzinfo=UTC))
+    answer = await assistant.receive(ANN, AssistantRequest(bytes(16), EvidenceRequest(bytes(32))))
+    assert answer == AssistantAnswer(bytes(16), Refusal(RefusalCode.NO_EVIDENCE))
+
+
+async def test_only_so_many_wait_for_the_hardware() -> None:
+    released = threading.Event()
+
+    def attest(_nonce: bytes) -> bytes:
+        released.wait(10)
+        return b"evidence"
+
+    assistant = Assistant(BrokenEngine(), attest, lambda: datetime(2026, 1, 1, tzinfo=UTC))
+    request = AssistantRequest(bytes(16), EvidenceRequest(bytes(32)))
+    waiting = [asyncio.ensure_future(assistant.receive(ANN, request)) for _ in range(MAX_PROVING)]
+    await asyncio.sleep(0)
+    assert await assistant.receive(ANN, request) == AssistantAnswer(bytes(16), Refusal(RefusalCode.BUSY))
+    released.set()
+    assert await asyncio.gather(*waiting) == [AssistantAnswer(bytes(16), Evidence(b"evidence"))] * MAX_PROVING

@@ -8,7 +8,16 @@ from uuid import uuid4
 
 import pytest
 
-from attestation import EvidenceDocument, KeySection, Policy, SimulatedTee, UnsafeAcceptSimulated, measure
+from attestation import (
+    CpuType,
+    EvidenceDocument,
+    KeySection,
+    Policy,
+    Release,
+    SimulatedTee,
+    UnsafeAcceptSimulated,
+    measure,
+)
 from messaging.client.assistant import (
     Assistant,
     AssistantNotVerified,
@@ -35,7 +44,8 @@ from messaging.wire.identifiers import ServiceId
 
 ASSISTANT = ServiceId(uuid4())
 MEASUREMENT = measure({"release": b"1"})
-UNSAFE = UnsafeAcceptSimulated(frozenset({MEASUREMENT}))
+STRICT = Policy(releases=(Release(name="release 1", type=CpuType.SIMULATED, measurement=MEASUREMENT),))
+UNSAFE = STRICT.weakened_by(UnsafeAcceptSimulated)
 SCOPE = Scope(bytes(32), (), 0, {})
 
 
@@ -70,7 +80,7 @@ class Enclave:
 
     def answer(self, request: AssistantRequest) -> AssistantAnswer:
         if isinstance(request.kind, EvidenceRequest):
-            keys = KeySection(self.attested_key or self.identity_key, "release 1")
+            keys = KeySection(self.attested_key or self.identity_key, bytes(32), "release 1")
             return AssistantAnswer(request.id, Evidence(self.tamper(self.tee.attest(request.kind.nonce, keys))))
         if self.refuses:
             return AssistantAnswer(request.id, Refusal("busy"))
@@ -107,7 +117,7 @@ async def test_before_that_it_gets_nothing_at_all() -> None:
 
 async def test_a_refused_enclave_saw_a_nonce_and_nothing_else() -> None:
     enclave = Enclave()
-    member = a_member(enclave, Policy(frozenset({MEASUREMENT})))
+    member = a_member(enclave, STRICT)
     with pytest.raises(EvidenceRefused, match="simulated") as refused:
         await member.verify()
     assert refused.value.check == "genuine hardware"
@@ -130,7 +140,7 @@ async def test_every_appraisal_has_a_nonce_of_its_own() -> None:
 async def test_a_replayed_document_is_refused() -> None:
     enclave = Enclave()
     member = a_member(enclave)
-    old = enclave.tee.attest(bytes(32), KeySection(enclave.identity_key, "release 1"))
+    old = enclave.tee.attest(bytes(32), KeySection(enclave.identity_key, bytes(32), "release 1"))
     enclave.tamper = lambda _document: old
     with pytest.raises(EvidenceRefused) as refused:
         await member.verify()
@@ -153,13 +163,17 @@ async def test_other_code_is_refused() -> None:
     assert refused.value.check == "measurement"
 
 
+def as_tdx(document: EvidenceDocument) -> EvidenceDocument:
+    return replace(document, cpu=replace(document.cpu, type=CpuType.TDX))
+
+
 async def test_a_stripped_or_changed_document_is_refused() -> None:
     enclave = Enclave()
     member = a_member(enclave)
     for tamper in (
         lambda document: document[:-1],
         lambda document: document + b" ",
-        lambda document: replace(EvidenceDocument.parse(document), type="tdx").encode(),
+        lambda document: as_tdx(EvidenceDocument.parse(document)).encode(),
     ):
         enclave.tamper = tamper
         with pytest.raises(EvidenceRefused):
