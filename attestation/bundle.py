@@ -1,8 +1,9 @@
-"""A bundle: evidence, the nonce it answers, the time, and the collateral for it, in one file that needs no network, ever.
+"""A bundle: evidence, the nonce it answers, the time and the collateral for it, in one file that needs no network.
 
 Who saves a bundle lets anybody check, years later, what was proved at that time: appraise ``evidence`` with ``nonce``,
-``collateral`` and ``time`` as the present. The file proves no time of its own: who doubts ``time`` compares it with what the
-vendors dated. Nothing in it is trusted before the appraisal, and nothing in it is secret, but it names machines.
+``collateral`` and ``time`` as the present. The file proves no time of its own: who doubts ``time`` compares it with
+what the vendors dated. Nothing in it is trusted before the appraisal, and nothing in it is secret, but it names
+machines.
 
 The file is one canonical JSON object and one newline. Syntax only: no input, no output, no clock.
 """
@@ -26,8 +27,8 @@ _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")  #
 class Bundle:
     """Everything that an appraisal takes but the policy.
 
-    ``nonce`` is 32 bytes, the verifier's own. ``time`` is when the evidence was made and appraised: aware, whole seconds.
-    ``evidence`` is an evidence document as the enclave sent it; only the appraisal reads it.
+    ``nonce`` is 32 bytes, the verifier's own. ``time`` is when the evidence was made and appraised: aware, whole
+    seconds. ``evidence`` is an evidence document as the enclave sent it; only the appraisal reads it.
     """
 
     nonce: bytes
@@ -46,7 +47,7 @@ class Bundle:
         """The file; :meth:`parse` reads whatever this writes.
 
         Raises:
-            ValueError: it would be larger than ``MAX_BUNDLE``, or a part of the collateral larger than its limit or no text.
+            ValueError: it would be larger than ``MAX_BUNDLE``, or a part of the collateral is too large, or no text.
         """
         data = self._write()
         try:

@@ -13,6 +13,12 @@ VERBS = {
     "grant": ("messaging.relay.grant", "give single accounts other limits"),
     "invite": ("messaging.relay.invite", "make, list and revoke the codes with which people register"),
     "enclave": ("ai_enclave.__main__", "run the assistant's enclave"),
+    "evidence": (
+        "messaging.verify.evidence_command",
+        "ask this machine where it runs, and save the answer as a bundle",
+    ),
+    "verify": ("messaging.verify.__main__", "check such a bundle, offline: hardware, firmware, code and keys"),
+    "policy": ("messaging.verify.policy_command", "write and sign the policy that says which machines are accepted"),
 }
 
 

@@ -1,0 +1,114 @@
+"""``subrosa verify``: judge a bundle or an evidence document, offline."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from attestation import assess
+from attestation.errors import Kind
+from messaging.verify.files import Unreadable, read_policy, read_presented, read_time
+from messaging.verify.report import Judged, facts, show
+
+ACCEPTED, REFUSED, UNREADABLE = 0, 1, 2
+
+DESCRIPTION = """\
+Check where an enclave runs, offline: is the hardware genuine, its firmware good, its code an accepted release, and do
+its keys belong to it? FILE is a bundle (evidence, the nonce it answers, what the vendors say, and the time), or a bare
+evidence document. Every check is shown; what fails is explained."""
+
+EPILOG = """\
+exit code:
+  0 accepted   1 refused   2 the file, the policy or an option cannot be read
+
+examples:
+  subrosa verify bundle.json --policy policy.toml --policy-key clinic+0bf745ee+ATmgV564…
+  subrosa verify bundle.json --policy policy.toml --policy-key policy.pub --at now --json
+  subrosa policy template > policy.toml       a policy to begin with, every field explained
+
+Without --policy nothing can be accepted, because no code is: the checks of the hardware are shown all the same.
+A bundle is judged at the time that stands in it, so that old evidence can be looked at again; nobody vouches for that
+time. --at now asks whether the same evidence would still be accepted today."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    options = argparse.ArgumentParser(
+        prog="subrosa verify",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    options.add_argument("file", metavar="FILE", type=Path, help="a bundle, or an evidence document")
+    options.add_argument("--policy", metavar="FILE", type=Path, help="what to accept: a signed policy")
+    options.add_argument(
+        "--policy-key", metavar="KEY", help="whose signature the policy has to carry: a key, or a file that holds one"
+    )
+    options.add_argument(
+        "--unsafe-unsigned-policy",
+        action="store_true",
+        help="read the policy without asking who signed it; the result will say so",
+    )
+    options.add_argument(
+        "--at", metavar="TIME", help="judge at this time: 2026-06-01T12:00:00Z, or now (default: the bundle's time)"
+    )
+    options.add_argument(
+        "--nonce", metavar="HEX", help="the nonce that the evidence has to answer (default: the bundle's)"
+    )
+    options.add_argument("--json", action="store_true", help="print the result as JSON")
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Judge; returns the exit code."""
+    arguments = parser().parse_args(argv)
+    try:
+        judged = judge(arguments)
+    except Unreadable as error:
+        return _unreadable(str(error), as_json=arguments.json)
+    if arguments.json:
+        sys.stdout.write(json.dumps(facts(judged), ensure_ascii=False, indent=2) + "\n")
+    else:
+        show(judged, Console(highlight=False))
+    unread = any(step.last and step.error and step.error.kind is Kind.SYNTAX for step in judged.appraisal.steps[:2])
+    return UNREADABLE if unread else REFUSED if judged.appraisal.errors else ACCEPTED
+
+
+def judge(arguments: argparse.Namespace) -> Judged:
+    """Read what the options name, and appraise it.
+
+    Raises:
+        Unreadable: something cannot be read.
+    """
+    presented = read_presented(arguments.file, arguments.nonce)
+    policy = read_policy(arguments.policy, arguments.policy_key, unsigned=arguments.unsafe_unsigned_policy)
+    if arguments.at is not None:
+        time, origin = read_time(arguments.at), "option"
+    elif presented.time is not None:
+        time, origin = presented.time, "file"
+    else:
+        time, origin = datetime.now(UTC), "clock"
+    appraisal = assess(
+        presented.evidence,
+        nonce=presented.nonce,
+        policy=policy.policy,
+        now=time,
+        collateral=presented.collateral,
+    )
+    return Judged(appraisal, policy, time, origin)
+
+
+def _unreadable(why: str, *, as_json: bool) -> int:
+    if as_json:
+        sys.stdout.write(json.dumps({"verdict": "unreadable", "why": why}, ensure_ascii=False) + "\n")
+    else:
+        sys.stderr.write(f"subrosa verify: {why}\n")
+    return UNREADABLE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

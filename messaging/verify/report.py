@@ -1,0 +1,146 @@
+"""One appraisal in words, or the same in JSON."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from attestation import Appraisal, Claims
+from attestation.appraisal import Step
+from messaging.verify.files import ChosenPolicy
+
+_INDENT = 6  # columns, under the text of a step
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """An appraisal, under which policy and at which time. ``time_from`` is "file", "option" or "clock"."""
+
+    appraisal: Appraisal
+    policy: ChosenPolicy
+    time: datetime
+    time_from: str
+
+    @property
+    def claims(self) -> Claims | None:
+        """What was proved; ``None`` if the evidence is refused."""
+        return None if self.appraisal.errors else self.appraisal.claims()
+
+    @property
+    def verdict(self) -> str:
+        """``accepted`` or ``refused``."""
+        return "refused" if self.appraisal.errors else "accepted"
+
+
+def facts(judged: Judged) -> dict[str, object]:
+    """What ``--json`` prints. Bytes are hexadecimal, times RFC 3339."""
+    appraisal, claims = judged.appraisal, judged.claims
+    return {
+        "verdict": judged.verdict,
+        "genuine": appraisal.genuine,
+        "time": judged.time.isoformat(),
+        "time_from": judged.time_from,
+        "policy": {"name": judged.policy.policy.name, "signed_by": judged.policy.signer or None},
+        "weakened_by": list(appraisal.weakenings),
+        "steps": [_step(step) for step in appraisal.steps],
+        "claims": None if claims is None else _claims(claims),
+        "not_proved": {item.name: item.text for item in claims.not_proved} if claims else {},
+    }
+
+
+def show(judged: Judged, console: Console) -> None:
+    """The same, for a person: each step, what failed, why, and what that means."""
+    origin = {"file": "the time in the file", "option": "as asked", "clock": "now"}[judged.time_from]
+    signed = f", signed by {judged.policy.signer}" if judged.policy.signer else ""
+    console.print(Text(f'Policy   "{judged.policy.policy.name}"{signed}'))
+    console.print(Text(f"Judged   at {judged.time.isoformat(' ', 'seconds')} ({origin})\n"))
+    for subject, steps in groupby(judged.appraisal.steps, key=lambda step: step.subject):
+        console.print(Text(subject, style="bold"))
+        for step in steps:
+            _show_step(step, console)
+    console.print()
+    if judged.claims is not None:
+        _show_claims(judged.claims, console)
+    _show_verdict(judged, console)
+
+
+def _step(step: Step) -> dict[str, object]:
+    told: dict[str, object] = {"about": step.subject, "statement": step.statement, "passed": step.error is None}
+    if step.detail:
+        told["found"] = step.detail
+    if step.error is not None:
+        told |= {"check": step.error.check, "kind": str(step.error.kind)}
+        told |= {"why": str(step.error), "means": step.error.meaning, "ended": step.last}
+    return told
+
+
+def _claims(claims: Claims) -> dict[str, object]:
+    return {
+        "identity_key": claims.identity_key.hex(),
+        "receipt_key": claims.receipt_key.hex(),
+        "release": claims.release,
+        "simulated": claims.simulated,
+        "cpu": {
+            "type": str(claims.cpu.type),
+            "product": claims.cpu.product,
+            "chip": claims.cpu.chip.hex(),
+            "firmware": claims.cpu.firmware,
+            "measurement": claims.cpu.measurement.hex(),
+        },
+        "devices": [
+            {
+                "type": str(device.type),
+                "id": device.id.hex(),
+                "product": device.product,
+                "driver": device.driver,
+                "vbios": device.vbios,
+            }
+            for device in claims.devices
+        ],
+    }
+
+
+def _show_step(step: Step, console: Console) -> None:
+    if step.error is None:
+        line = Text.assemble(("  ✓ ", "green"), step.statement, (f"  {step.detail}" if step.detail else "", "dim"))
+        console.print(line)
+        return
+    console.print(Text.assemble(("  ✗ ", "bold red"), (step.statement, "red"), (f"  [{step.error.check}]", "dim")))
+    console.print(Padding(Text(f"Why:   {step.error}"), (0, 0, 0, _INDENT)))
+    console.print(Padding(Text(f"Means: {step.error.meaning}"), (0, 0, 0, _INDENT)))
+    if step.last:
+        console.print(Padding(Text("Checks that rest on this one were not made.", style="dim"), (0, 0, 0, _INDENT)))
+
+
+def _show_claims(claims: Claims, console: Console) -> None:
+    console.print(Text("What this proves", style="bold"))
+    for name, value in (
+        ("release", claims.release),
+        ("identity key", claims.identity_key.hex()),
+        ("receipt key", claims.receipt_key.hex()),
+        ("machine", f"{claims.cpu.type}, {claims.cpu.product}, {claims.cpu.firmware}"),
+        ("chip", claims.cpu.chip.hex() or "not named"),
+        ("measurement", claims.cpu.measurement.hex()),
+        *(("device", f"{item.product} {item.id.hex()}") for item in claims.devices),
+    ):
+        console.print(Padding(Text(f"{name:<13} {value}", overflow="fold"), (0, 0, 0, 2)))
+    console.print(Text("\nWhat this cannot prove", style="bold"))
+    for item in claims.not_proved:
+        console.print(Padding(Text.assemble((f"{item.name}: ", "yellow"), item.text), (0, 0, 0, 2)))
+    console.print()
+
+
+def _show_verdict(judged: Judged, console: Console) -> None:
+    appraisal = judged.appraisal
+    if appraisal.weakenings:
+        console.print(Text(f"WEAKENED BY  {', '.join(appraisal.weakenings)}", style="bold white on red"))
+    if not appraisal.errors:
+        console.print(Text(f"ACCEPTED: all {len(appraisal.steps)} checks passed.", style="bold green"))
+        return
+    failed = ", ".join(dict.fromkeys(error.check for error in appraisal.errors))
+    genuine = " The evidence itself is genuine." if appraisal.genuine else ""
+    text = f"REFUSED: {len(appraisal.errors)} of {len(appraisal.steps)} checks failed ({failed}).{genuine}"
+    console.print(Text(text, style="bold red"))
