@@ -255,7 +255,7 @@ class UnacceptedMeasurement(AttestationError):
 
     check = "measurement"
     kind = Kind.POLICY
-    meaning = "The machine is genuine, but what runs in it is not a release that you accept."
+    meaning = "What runs in the machine is not a release that you accept."
 
 
 class DuplicateDevice(AttestationError):
@@ -294,7 +294,7 @@ class SimulatedHardwareRefused(AttestationError):
     """The evidence comes from the simulated TEE, and the policy does not carry the unsafe exception for it."""
 
     check = "genuine hardware"
-    kind = Kind.POLICY
+    kind = Kind.CRYPTOGRAPHY
     meaning = "There is no confidential hardware: whoever runs the simulation can read everything in it."
 
 

@@ -3,7 +3,7 @@
 What comes back goes into :class:`attestation.collateral.Collateral` and is trusted for nothing until it is appraised.
 """
 
-from attestation.fetching.amd import fetch_amd, fetch_amd_vlek_issuers
+from attestation.fetching.amd import fetch_amd, fetch_amd_issuers
 from attestation.fetching.cache import LIFETIMES, CachedTransport
 from attestation.fetching.errors import (
     AnswerTooLarge,
@@ -17,6 +17,7 @@ from attestation.fetching.errors import (
     Unreachable,
     UnsafeFolder,
 )
+from attestation.fetching.gather import gather
 from attestation.fetching.intel import PckCa, fetch_intel
 from attestation.fetching.nvidia import fetch_ocsp, fetch_rim
 from attestation.fetching.transport import Kind, Request, Response, Transport, TransportFailed
@@ -41,8 +42,9 @@ __all__ = [
     "Unreachable",
     "UnsafeFolder",
     "fetch_amd",
-    "fetch_amd_vlek_issuers",
+    "fetch_amd_issuers",
     "fetch_intel",
     "fetch_ocsp",
     "fetch_rim",
+    "gather",
 ]

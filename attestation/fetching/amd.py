@@ -62,16 +62,19 @@ async def fetch_amd(
     return (certificate, *issuers), crls
 
 
-async def fetch_amd_vlek_issuers(
-    transport: Transport, *, product: str, url: str = URL, deadline: float = DEADLINE
+async def fetch_amd_issuers(
+    transport: Transport, *, product: str, provider: bool, url: str = URL, deadline: float = DEADLINE
 ) -> tuple[Certificates, Crls]:
-    """What stands above a VLEK in DER, root last, and the revocation lists; the leaf itself comes from the provider.
+    """What stands above a VCEK, or with ``provider`` above a VLEK, in DER, root last, and the revocation lists.
+
+    A VLEK itself cannot be asked for: the provider hands it out. Nothing here names a chip.
 
     Raises:
         FetchError: a document is not there.
     """
     _check(product)
-    return await _fetch_issuers(transport, f"{url.rstrip('/')}/vlek/v1/{product}", deadline)
+    kind = "vlek" if provider else "vcek"
+    return await _fetch_issuers(transport, f"{url.rstrip('/')}/{kind}/v1/{product}", deadline)
 
 
 def vcek_url(product: str, chip_id: bytes, tcb: Tcb, *, url: str = URL) -> str:

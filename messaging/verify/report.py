@@ -6,6 +6,7 @@ from itertools import groupby
 
 from rich.console import Console
 from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
 from attestation import Appraisal, Claims
@@ -109,14 +110,21 @@ def _show_step(step: Step, console: Console) -> None:
         console.print(line)
         return
     console.print(Text.assemble(("  ✗ ", "bold red"), (step.statement, "red"), (f"  [{step.error.check}]", "dim")))
-    console.print(Padding(Text(f"Why:   {step.error}"), (0, 0, 0, _INDENT)))
-    console.print(Padding(Text(f"Means: {step.error.meaning}"), (0, 0, 0, _INDENT)))
+    console.print(_indented(Text(f"Why:   {step.error}")))
+    console.print(_indented(Text(f"Means: {step.error.meaning}")))
     if step.last:
-        console.print(Padding(Text("Checks that rest on this one were not made.", style="dim"), (0, 0, 0, _INDENT)))
+        console.print(_indented(Text("Checks that rest on this one were not made.", style="dim")))
+
+
+def _indented(text: Text, columns: int = _INDENT) -> Padding:
+    return Padding(text, (0, 0, 0, columns), expand=False)
 
 
 def _show_claims(claims: Claims, console: Console) -> None:
     console.print(Text("What this proves", style="bold"))
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for name, value in (
         ("release", claims.release),
         ("identity key", claims.identity_key.hex()),
@@ -126,10 +134,11 @@ def _show_claims(claims: Claims, console: Console) -> None:
         ("measurement", claims.cpu.measurement.hex()),
         *(("device", f"{item.product} {item.id.hex()}") for item in claims.devices),
     ):
-        console.print(Padding(Text(f"{name:<13} {value}", overflow="fold"), (0, 0, 0, 2)))
+        table.add_row(Text(name), Text(value))
+    console.print(Padding(table, (0, 0, 0, 2), expand=False))
     console.print(Text("\nWhat this cannot prove", style="bold"))
     for item in claims.not_proved:
-        console.print(Padding(Text.assemble((f"{item.name}: ", "yellow"), item.text), (0, 0, 0, 2)))
+        console.print(_indented(Text.assemble((f"{item.name}: ", "yellow"), item.text), 2))
     console.print()
 
 
@@ -138,7 +147,11 @@ def _show_verdict(judged: Judged, console: Console) -> None:
     if appraisal.weakenings:
         console.print(Text(f"WEAKENED BY  {', '.join(appraisal.weakenings)}", style="bold white on red"))
     if not appraisal.errors:
-        console.print(Text(f"ACCEPTED: all {len(appraisal.steps)} checks passed.", style="bold green"))
+        if judged.claims is not None and judged.claims.simulated:
+            text = "ACCEPTED AS A SIMULATION: nothing is proved about hardware, and its operator can read everything."
+            console.print(Text(text, style="bold white on red"))
+        else:
+            console.print(Text(f"ACCEPTED: all {len(appraisal.steps)} checks passed.", style="bold green"))
         return
     failed = ", ".join(dict.fromkeys(error.check for error in appraisal.errors))
     genuine = " The evidence itself is genuine." if appraisal.genuine else ""
