@@ -19,7 +19,7 @@ from attestation.fetching import (
     Response,
     Unreachable,
     fetch_amd,
-    fetch_amd_vlek_issuers,
+    fetch_amd_issuers,
 )
 from attestation.fetching.amd import vcek_url
 from attestation.limits import MAX_CERTIFICATE, MAX_CRL
@@ -148,7 +148,7 @@ async def test_above_a_vlek_stands_another_issuer_with_a_list_of_its_own(product
             f"{KDS}/vlek/v1/{product}/crl": Response(200, (), CRL),
         }
     )
-    issuers, crls = await fetch_amd_vlek_issuers(kds, product=product)
+    issuers, crls = await fetch_amd_issuers(kds, product=product, provider=True)
     assert b"SEV-VLEK-" + product.encode() in issuers[0]
     assert (len(issuers), crls) == (2, (CRL,))
 
@@ -204,4 +204,4 @@ async def test_the_issuers_are_two() -> None:
     for wrong in (one, pem + one):
         kds = Scripted({f"{KDS}/vlek/v1/Milan/cert_chain": Response(200, (), wrong)})
         with pytest.raises(MalformedAnswer, match="two certificates"):
-            await fetch_amd_vlek_issuers(kds, product="Milan")
+            await fetch_amd_issuers(kds, product="Milan", provider=True)
