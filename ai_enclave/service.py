@@ -22,6 +22,7 @@ from ai_enclave.release import measure_release, release_name
 from ai_enclave.tee import TeeSettings
 from attestation import KeySection
 from attestation.binding import NONCE
+from attestation.collecting import Attester
 from messaging.client import ClientError, Device, IdentityChanged, Received, Relay, Store
 from signal_protocol.operations import SignalCrypto
 
@@ -50,9 +51,8 @@ async def run_enclave(settings: EnclaveSettings, ready: Callable[[str], None], s
     _no_core_dumps()
     engine = await asyncio.to_thread(EmbeddedEngine.load)
     attester = settings.tee.attester(measure_release(engine.weights_digest))
-    receipt_key = (
-        Ed25519PrivateKey.generate()
-    )  # attested together with the identity key; both live as long as this process
+    await asyncio.to_thread(_prove_once, attester)
+    receipt_key = Ed25519PrivateKey.generate()  # attested beside the identity key; both end with this process
     async with AsyncExitStack() as stack:
         crypto = await stack.enter_async_context(SignalCrypto.start())
         store = await stack.enter_async_context(Store.open(":memory:", secrets.token_bytes(32)))
@@ -60,7 +60,6 @@ async def run_enclave(settings: EnclaveSettings, ready: Callable[[str], None], s
         device = await Device.register_assistant(store, relay, crypto, name=settings.name, token=settings.token)
         keys = KeySection(device.identity_key, receipt_key.public_key().public_bytes_raw(), release_name())
         attest = partial(attester.attest, keys=keys)
-        await asyncio.to_thread(attest, secrets.token_bytes(NONCE))  # who cannot prove itself does not start to serve
         assistant = Assistant(engine, attest, partial(datetime.now, UTC))
         await stack.enter_async_context(device)
         await device.ready()
@@ -99,6 +98,12 @@ async def _answer(device: Device, assistant: Assistant, received: Received) -> N
         # Only its type: the requester asks again, the service goes on.
         print(f"subrosa enclave: an answer was not delivered ({type(error).__name__})", file=sys.stderr)  # noqa: T201
     await device.done(received)
+
+
+def _prove_once(attester: Attester) -> None:
+    """An enclave that cannot prove where it runs does not start: nobody hears of it. The keys here are nobody's."""
+    keys = KeySection(b"\x05" + bytes(32), bytes(32), "trial at the start")
+    attester.attest(secrets.token_bytes(NONCE), keys)
 
 
 def _no_core_dumps() -> None:

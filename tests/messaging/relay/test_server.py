@@ -67,6 +67,15 @@ async def test_the_relay_speaks_tls(relays: Relays) -> None:
             await Peer(relay, http).call("GET", "/v1/keepalive")
 
 
+async def test_the_relay_refuses_tls_1_2(relays: Relays) -> None:
+    relay: StartedRelay = await relays.start("sqlite", tls=True)
+    assert relay.tls is not None
+    old = ssl.create_default_context(cafile=str(relay.tls.certificate))
+    old.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        await asyncio.open_connection("127.0.0.1", relay.port, ssl=old)
+
+
 def test_a_certificate_that_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "empty.pem").write_text("")
     for path in (tmp_path / "missing.pem", tmp_path / "empty.pem"):
