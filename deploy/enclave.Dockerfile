@@ -1,4 +1,4 @@
-# The enclave, with libsignal's worker and the language model. Of this version its TEE is SIMULATED.
+# The enclave, with libsignal's worker and the language model. Say --tee or --unsafe-simulated-tee to it.
 FROM python:3.11.14-slim-bookworm AS build
 WORKDIR /build
 COPY pyproject.toml constraints.txt README.md LICENSE ./
