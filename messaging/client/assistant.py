@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from attestation import NO_COLLATERAL, AttestationError, Claims, Collateral, Policy, appraise
+from attestation.bundle import Bundle
 from messaging.client.errors import ClientError, IdentityChanged
 from messaging.wire.content import (
     AssistantAnswer,
@@ -108,12 +109,18 @@ class Assistant:
         self._now = now
         self._deadline = deadline
         self._claims: Claims | None = None
+        self._bundle: Bundle | None = None
         self._waiting: dict[bytes, asyncio.Future[AssistantAnswer]] = {}
 
     @property
     def claims(self) -> Claims | None:
         """What was proved, ``None`` while the assistant is not verified."""
         return self._claims
+
+    @property
+    def bundle(self) -> Bundle | None:
+        """What the last accepted appraisal rested on, for anybody to check again; ``None`` before there was one."""
+        return self._bundle
 
     async def verify(self) -> Claims:
         """Ask for evidence with a fresh nonce and appraise it; only then is the assistant trusted.
@@ -127,15 +134,15 @@ class Assistant:
         answer = await self._ask(EvidenceRequest(nonce), self._send_to_whoever_it_is)
         if not isinstance(answer, Evidence):
             raise EvidenceRefused("syntax", "the answer is not evidence")
+        now = self._now()
         try:
-            claims = appraise(
-                answer.document, nonce=nonce, policy=self._policy, collateral=self._collateral, now=self._now()
-            )
+            claims = appraise(answer.document, nonce=nonce, policy=self._policy, collateral=self._collateral, now=now)
         except AttestationError as error:
             raise EvidenceRefused(error.check, str(error)) from error
         if not await self._encrypts_to(claims):
             raise EvidenceRefused("identity key", "the evidence speaks for another key than the one we encrypt to")
         self._claims = claims
+        self._bundle = Bundle(nonce, now.replace(microsecond=0), answer.document, self._collateral)
         return claims
 
     async def announce(self, consent: ConsentUpdate) -> None:

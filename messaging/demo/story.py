@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from attestation import Claims, Policy, UnsafeAcceptSimulated
+from attestation.bundle import Bundle
 from messaging.client import Relay
 from messaging.client.conversation import Conversation
 from messaging.demo.cast import Member, a_member
@@ -79,6 +80,7 @@ class Outcome:
     script: Script
     url: str
     claims: Claims
+    bundle: Bundle  # what these claims rest on
     refusal: str  # what the strict policy said to the same evidence
     summary: Summary
     replies: Replies
@@ -199,7 +201,7 @@ class _Story:
     async def tell(self, stack: AsyncExitStack, url: str) -> Outcome:
         cast = await self._assemble(stack)
         await self._meet(cast)
-        claims = await self._consent(cast)
+        claims, bundle = await self._consent(cast)
         refusal = await cast[self.script.requester].refusal_under(Policy(releases=self.policy.releases))
         self.clock.lap("registration_and_consent")
         await self._talk(cast)
@@ -218,6 +220,7 @@ class _Story:
             script=self.script,
             url=url,
             claims=claims,
+            bundle=bundle,
             refusal=refusal,
             summary=summary,
             replies=replies,
@@ -271,7 +274,7 @@ class _Story:
         await founder.found(Conversation.create("demo", everybody))
         await _all_reach(others, lambda member: member.is_in_conversation)
 
-    async def _consent(self, cast: dict[str, Member]) -> Claims:
+    async def _consent(self, cast: dict[str, Member]) -> tuple[Claims, Bundle]:
         """Each author verifies the enclave alone, with a nonce of their own, before opting in."""
         self.narrator.step("Those who opt in verify the enclave first, each with a fresh nonce")
         willing = [cast[name] for name in self.script.cast if name in self.script.opted_in]
@@ -282,10 +285,10 @@ class _Story:
         assistant = willing[0].assistant.service_id
         expected = frozenset(member.service_id for member in willing)
         await _all_reach(cast.values(), lambda member: member.conversation.opted_in(assistant) == expected)
-        claims = cast[self.script.requester].assistant.claims
-        if claims is None:
+        verified = cast[self.script.requester].assistant
+        if verified.claims is None or verified.bundle is None:
             raise StoryFailed("The assistant is not verified any more.")
-        return claims
+        return verified.claims, verified.bundle
 
     async def _talk(self, cast: dict[str, Member]) -> None:
         self.narrator.step(f"Playing {len(self.script.messages)} messages, end-to-end encrypted")

@@ -16,6 +16,7 @@ from messaging.demo.chat_file import read_chat
 from messaging.demo.findings import search_server
 from messaging.demo.services import Folders, ServiceFailed
 from messaging.demo.story import Outcome, StoryFailed, play, write_script
+from messaging.verify.__main__ import main as verify
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "messaging" / "demo" / "chats"
@@ -94,8 +95,9 @@ async def run_command(*arguments: str) -> tuple[int, str, str]:
     return process.returncode or 0, output.decode(), errors.decode()
 
 
-async def test_the_sample_story_says_the_facts_that_machines_want() -> None:
-    code, output, errors = await run_command("--once", "--json")
+async def test_the_sample_story_says_the_facts_that_machines_want(tmp_path: Path) -> None:
+    bundle, policy = tmp_path / "bundle.json", tmp_path / "policy.toml"
+    code, output, errors = await run_command("--once", "--json", "--bundle", str(bundle))
     assert code == 0, errors
     facts = json.loads(output)
     assert facts["summary"]
@@ -106,6 +108,18 @@ async def test_the_sample_story_says_the_facts_that_machines_want() -> None:
     assert "Sam" not in {cite["from"] for line in facts["summary"] for cite in line["cites"]}
     assert facts["evidence"]["simulated"] is True
     assert "simulated" in facts["evidence"]["strict_policy_says"]
+    policy.write_text(
+        f"""policy = 1
+name = "the story's"
+unsafe = ["UnsafeAcceptSimulated"]
+[[releases]]
+name = "{facts["evidence"]["release"]}"
+type = "simulated"
+measurement = "{facts["evidence"]["measurement"]}"
+"""
+    )
+    assert verify([str(bundle)]) == 1
+    assert verify([str(bundle), "--policy", str(policy), "--unsafe-unsigned-policy"]) == 0
     assert facts["plaintext_found"] == 0
     assert facts["server"]["search_works"]
     assert facts["messages_delivered"] == facts["messages_sent"] == 116

@@ -16,8 +16,10 @@ from attestation import (
     Release,
     SimulatedTee,
     UnsafeAcceptSimulated,
+    appraise,
     measure,
 )
+from attestation.bundle import Bundle
 from messaging.client.assistant import (
     Assistant,
     AssistantNotVerified,
@@ -100,6 +102,17 @@ async def test_an_enclave_that_proves_itself_gets_messages() -> None:
     await member.share(DataMessage("hello", 1, bytes(32)))
     assert enclave.got[-1] == DataMessage("hello", 1, bytes(32))
     assert isinstance(await member.summarize(SCOPE), Summary)
+
+
+async def test_what_an_appraisal_rested_on_can_be_checked_again_by_others() -> None:
+    enclave = Enclave()
+    member = a_member(enclave)
+    assert member.bundle is None
+    claims = await member.verify()
+    assert member.bundle is not None
+    bundle = Bundle.parse(member.bundle.encode())
+    again = appraise(bundle.evidence, nonce=bundle.nonce, policy=UNSAFE, collateral=bundle.collateral, now=bundle.time)
+    assert again == claims
 
 
 async def test_before_that_it_gets_nothing_at_all() -> None:
