@@ -2,9 +2,11 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from io import StringIO
 from pathlib import Path
 
 from rich.console import Console
@@ -70,10 +72,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         judged = judge(arguments)
     except Unreadable as error:
         return _unreadable(str(error), as_json=arguments.json)
-    if arguments.json:
-        sys.stdout.write(json.dumps(facts(judged), ensure_ascii=False, indent=2) + "\n")
-    else:
-        show(judged, Console(highlight=False))
+    except Exception as error:  # noqa: BLE001 -- whatever is wrong with us, this is no acceptance, and nobody's stack trace
+        return _unreadable(
+            f"This is a fault of subrosa ({type(error).__name__}): please report it.", as_json=arguments.json
+        )
+    if not _say(_as_json(judged) if arguments.json else _as_text(judged)):
+        return UNREADABLE
     unread = any(step.last and step.error and step.error.kind is Kind.SYNTAX for step in judged.appraisal.steps[:2])
     return UNREADABLE if unread else REFUSED if judged.appraisal.errors else ACCEPTED
 
@@ -100,6 +104,30 @@ def judge(arguments: argparse.Namespace) -> Judged:
         collateral=presented.collateral,
     )
     return Judged(appraisal, policy, time, origin)
+
+
+def _as_json(judged: Judged) -> str:
+    return json.dumps(facts(judged), ensure_ascii=False, indent=2) + "\n"
+
+
+def _as_text(judged: Judged) -> str:
+    page = StringIO()  # whole before anything is printed: an exit code has to follow from the judgement alone
+    terminal = sys.stdout.isatty()
+    show(judged, Console(file=page, force_terminal=terminal, width=Console().width, highlight=False))
+    return page.getvalue()
+
+
+def _say(text: str) -> bool:
+    """Print; says whether it could be. Who reads the first lines only gets the same exit code."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        sys.stderr.write(f"subrosa verify: the result cannot be written: {error.strerror}.\n")
+        return False
+    return True
 
 
 def _unreadable(why: str, *, as_json: bool) -> int:

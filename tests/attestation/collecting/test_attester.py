@@ -11,7 +11,7 @@ from attestation.collecting.errors import AttesterBusy, CollectionTimedOut, NoGp
 from attestation.document import CpuEvidence, CpuType, DeviceEvidence, DeviceState, DeviceType, EvidenceDocument
 from tests.attestation.collecting.kernel import Kernel
 from tests.attestation.collecting.samples import KEYS
-from tests.attestation.collecting.vectors import vector
+from tests.attestation.vectors import read as vector
 
 NONCE = bytes(range(32))
 SAFE = DeviceState(confidential=True, developer_tools=False, production=True)

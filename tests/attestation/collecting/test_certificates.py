@@ -18,7 +18,7 @@ from attestation.collecting.certificates import (
 from attestation.collecting.errors import MalformedCertificateTable, OversizedAnswer, UnusableCertificate
 from attestation.limits import MAX_CERTIFICATE, MAX_CERTIFICATES
 from tests.attestation.collecting.samples import GUIDS, der, table
-from tests.attestation.collecting.vectors import vector
+from tests.attestation.vectors import read as vector
 
 VCEK_REPORT = bytes(1184)
 VLEK_REPORT = bytes(0x48) + b"\x04" + bytes(1184 - 0x49)

@@ -17,7 +17,7 @@ from attestation.collecting.dstack import MAX_ANSWER, DstackCollector, tdx_evide
 from attestation.collecting.errors import DstackFailed, DstackUnreachable
 from attestation.document import CpuEvidence, CpuType
 from attestation.limits import MAX_EVENT_LOG, MAX_REPORT
-from tests.attestation.collecting.vectors import vector
+from tests.attestation.vectors import read as vector
 
 REPORT_DATA = bytes(range(64))
 EVENT_LOG = '[{"imr":3,"event_type":134217729,"digest":"00","event":"app-id","event_payload":"00"}]'

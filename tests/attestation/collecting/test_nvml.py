@@ -27,7 +27,7 @@ from attestation.collecting.nvml import (
 )
 from attestation.document import DeviceEvidence, DeviceState, DeviceType
 from attestation.limits import MAX_DEVICES
-from tests.attestation.collecting.vectors import vector
+from tests.attestation.vectors import read as vector
 
 NONCE = bytes.fromhex("e97b23a1718095a0e9e35edca810768c70a6a5a389b705e753b197912bc11576")
 SAFE = DeviceState(confidential=True, developer_tools=False, production=True)

@@ -30,7 +30,7 @@ from attestation.collecting.tsm import (
 from attestation.document import CpuEvidence, CpuType
 from tests.attestation.collecting.kernel import Directory, Kernel, failure
 from tests.attestation.collecting.samples import GUIDS, der, table
-from tests.attestation.collecting.vectors import vector
+from tests.attestation.vectors import read as vector
 
 REPORT_DATA = bytes(range(64))
 GENOA = "amd_sev_snp/oak_genoa_v5"

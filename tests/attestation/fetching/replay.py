@@ -1,12 +1,9 @@
 """The vendors' services in memory, with documents that were really published, and the form of their answers."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
-import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -15,7 +12,6 @@ from cryptography.x509.oid import NameOID
 
 from attestation.fetching import Request, Response, TransportFailed
 
-VECTORS = Path(os.environ.get("SUBROSA_VECTORS", Path(__file__).parents[4] / "shared" / "vectors"))
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 
 WEB_PAGE = Response(
@@ -51,14 +47,6 @@ class Always:
         if self.answer is None:
             raise TransportFailed(f"cannot connect to {request.url}")
         return self.answer
-
-
-def vector(path: str) -> bytes:
-    """A published file; without the collection the test is skipped."""
-    file = VECTORS / path
-    if not file.exists():
-        pytest.skip("the collection of published evidence is not there: set SUBROSA_VECTORS")
-    return file.read_bytes()
 
 
 @dataclass(frozen=True)

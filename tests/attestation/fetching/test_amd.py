@@ -23,7 +23,8 @@ from attestation.fetching import (
 )
 from attestation.fetching.amd import vcek_url
 from attestation.limits import MAX_CERTIFICATE, MAX_CRL
-from tests.attestation.fetching.replay import UNNAMED_PAGE, WEB_PAGE, Always, Authority, Scripted, vector
+from tests.attestation.fetching.replay import UNNAMED_PAGE, WEB_PAGE, Always, Authority, Scripted
+from tests.attestation.vectors import read as vector
 
 KDS = "https://kdsintf.amd.com"
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from attestation.fetching.forms import NotInForm, cut_members, from_hex, from_pem, signed_object, strict_object
 from attestation.limits import MAX_CERTIFICATES
-from tests.attestation.fetching.replay import Authority, vector
+from tests.attestation.fetching.replay import Authority
+from tests.attestation.vectors import read as vector
 
 AUTHORITY = Authority.make()
 DER = AUTHORITY.certificate.public_bytes(Encoding.DER)

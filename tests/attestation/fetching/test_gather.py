@@ -161,4 +161,3 @@ async def test_a_report_that_does_not_name_its_product_cannot_be_asked_about() -
     machine = machines.snp_machine(version=2).presenting(without_certificates)
     with pytest.raises(UnsupportedEvidence):
         await gather(Vendors(machine), machine.evidence)
-

@@ -32,7 +32,8 @@ from attestation.fetching import (
 )
 from attestation.fetching.transport import Headers
 from attestation.limits import MAX_TCB_INFO
-from tests.attestation.fetching.replay import UNNAMED_PAGE, WEB_PAGE, Scripted, vector
+from tests.attestation.fetching.replay import UNNAMED_PAGE, WEB_PAGE, Scripted
+from tests.attestation.vectors import read as vector
 
 PCS = "https://api.trustedservices.intel.com"
 ROOT_CRL = "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"

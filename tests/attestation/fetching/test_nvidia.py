@@ -30,7 +30,8 @@ from attestation.fetching import (
     fetch_rim,
 )
 from attestation.limits import MAX_OCSP, MAX_RIM
-from tests.attestation.fetching.replay import NOW, UNNAMED_PAGE, WEB_PAGE, Always, Authority, Scripted, vector
+from tests.attestation.fetching.replay import NOW, UNNAMED_PAGE, WEB_PAGE, Always, Authority, Scripted
+from tests.attestation.vectors import read as vector
 
 RIM_ID = "NV_GPU_DRIVER_GH100_550.144.03"
 RIM_URL = f"https://rim.attestation.nvidia.com/v1/rim/{RIM_ID}"

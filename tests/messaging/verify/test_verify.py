@@ -238,6 +238,14 @@ def test_what_could_not_be_checked_is_said() -> None:
     assert "Checks that rest on this one were not made." in text
 
 
+def test_who_reads_the_first_line_only_gets_the_same_exit_code_and_no_stack_trace(bundle: Path) -> None:
+    command = f"{sys.executable} -m messaging.cli verify {bundle}"
+    for pipe, code in ((f"{command} | true; exit ${{PIPESTATUS[0]}}", 1), (f"{command} > /dev/full", 2)):
+        done = subprocess.run(["bash", "-c", pipe], capture_output=True, check=False, timeout=60)
+        assert done.returncode == code
+        assert b"Traceback" not in done.stderr
+
+
 def test_the_command_needs_no_color_no_terminal_and_no_network(bundle: Path) -> None:
     environment = {**os.environ, "TERM": "dumb", "LANG": "C.UTF-8", "http_proxy": "http://127.0.0.1:1"}
     command = [sys.executable, "-m", "messaging.cli", "verify", str(bundle)]
