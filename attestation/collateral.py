@@ -56,11 +56,9 @@ class IntelCollateral:
             MalformedEvidence: a member is missing, of another type, or too large.
         """
         members = as_object(value)
-        texts = {name: members.get(name) for name in _INTEL_TEXTS}
-        if not all(isinstance(text, str) and len(text) <= MAX_TCB_INFO for text in texts.values()):
-            raise MalformedEvidence("a text of the TDX collateral is missing or too large")
+        texts = {name: _text(members.get(name)) for name in _INTEL_TEXTS}
         parts = {name: _bounded(members.get(name), MAX_CRL) for name in _INTEL_BYTES}
-        return cls(**{name: str(text) for name, text in texts.items()}, **parts)  # type: ignore[arg-type]
+        return cls(**texts, **parts)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +115,18 @@ NO_COLLATERAL = Collateral()
 
 def _list(members: dict[str, object], name: str, count: int, size: int) -> tuple[bytes, ...]:
     return tuple(_bounded(item, size) for item in as_list(members.get(name, []), limit=count))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise MalformedEvidence("a text of the TDX collateral is missing")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError:
+        raise MalformedEvidence("a text of the TDX collateral is no text") from None
+    if size > MAX_TCB_INFO:
+        raise MalformedEvidence("a text of the TDX collateral is too large")
+    return value
 
 
 def _bounded(value: object, limit: int) -> bytes:

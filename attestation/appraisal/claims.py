@@ -81,8 +81,9 @@ class Appraisal:
 
     @property
     def genuine(self) -> bool:
-        """Whether signatures, chains and bindings hold, policy left aside. Never enough to trust a machine."""
-        return all(error.kind is Kind.POLICY for error in self.errors)
+        """Whether hardware of the vendors said all this for us, policy left aside. Never enough to trust a machine."""
+        simulated = self._claims is not None and self._claims.simulated
+        return not simulated and all(error.kind is Kind.POLICY for error in self.errors)
 
     def claims(self) -> Claims:
         """What was proved.

@@ -26,7 +26,7 @@ class Grounds:
         Raises:
             StaleCollateral: it does not. Clocks of vendors may be ahead by a few minutes.
         """
-        if self.now < window.since - timedelta(seconds=MAX_DRIFT):
+        if window.since - self.now > timedelta(seconds=MAX_DRIFT):  # a difference cannot leave the calendar
             raise StaleCollateral("the collateral is dated after the time of the appraisal")
         if self.now > window.until:
             raise StaleCollateral("the collateral is past the time that its vendor gave it")

@@ -8,7 +8,7 @@ from attestation import simulated
 from attestation.appraisal import claims as told
 from attestation.appraisal.claims import Claims, CpuClaims, DeviceClaims, NotProved
 from attestation.appraisal.grounds import Grounds
-from attestation.appraisal.nvidia import DeviceFacts, VendorWord, appraise_device, appraise_set
+from attestation.appraisal.nvidia import DeviceFacts, VendorWord, appraise_device, appraise_set, validate_count
 from attestation.appraisal.policy import Policy, Release, UnsafeAcceptAnyMeasurement
 from attestation.appraisal.snp import AzureFacts, SnpFacts, appraise_azure, appraise_snp
 from attestation.appraisal.tdx import TdxFacts, appraise_tdx
@@ -63,13 +63,16 @@ def _appraise_cpu(trail: Trail, machine: Machine) -> _Cpu:
             return _azure(appraise_azure(trail, evidence, machine.grounds, challenge=tpm_nonce(expected)))
         case CpuType.TDX:
             return _tdx(appraise_tdx(trail, evidence.report, evidence.event_log, machine.grounds))
-        case CpuType.SIMULATED:
+        case _:  # SIMULATED; whatever else came here would have no report of it
             report = trail.require("It is a report of the SIMULATED TEE.", simulated.verify_report, evidence.report)
-            trail.check("The hardware is genuine.", machine.grounds.policy.validate_hardware)
+            trail.check("The policy allows a simulation.", machine.grounds.policy.validate_hardware)
             return _simulated(report)
 
 
 def _appraise_devices(trail: Trail, machine: Machine) -> tuple[DeviceFacts, ...]:
+    if not machine.evidence.devices:
+        trail.check("There are as many as expected.", validate_count, (), machine.grounds.policy)
+        return ()
     word = trail.require("NVIDIA's collateral can be read.", VendorWord.read, machine.grounds)
     found: list[DeviceFacts | None] = []
     for index, device in enumerate(machine.evidence.devices):
@@ -77,7 +80,8 @@ def _appraise_devices(trail: Trail, machine: Machine) -> tuple[DeviceFacts, ...]
         name = f"{'GPU' if device.type is DeviceType.GPU else 'switch'} {index}"
         found.append(trail.within(name, appraise_device, trail, device, nonce=nonce, word=word))
     devices = tuple(facts for facts in found if facts is not None)
-    appraise_set(trail, devices, machine.grounds.policy)
+    if len(devices) == len(found):  # one that cannot be read is refused for that, and is not missing
+        appraise_set(trail, devices, machine.grounds.policy)
     return devices
 
 
@@ -145,7 +149,8 @@ def _tdx(facts: TdxFacts) -> _Cpu:
             and _has_events(facts.events, release.events)
         )
 
-    return _Cpu(claims, report.report_data, runs, (told.RUNTIME_EVENTS,) if facts.events else ())
+    by_events = any(event.register == _RUNTIME_REGISTER for event in facts.events)
+    return _Cpu(claims, report.report_data, runs, (told.RUNTIME_EVENTS,) if by_events else ())
 
 
 def _simulated(report: SimulatedReport) -> _Cpu:

@@ -5,7 +5,7 @@ one of its digests; no index may be active in both.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from attestation.appraisal.grounds import Grounds
@@ -13,6 +13,7 @@ from attestation.appraisal.policy import Policy, Weakening
 from attestation.appraisal.trail import Trail
 from attestation.document import DeviceEvidence, DeviceState, DeviceType
 from attestation.errors import (
+    AttestationError,
     DuplicateDevice,
     MissingCollateral,
     UnacceptedChip,
@@ -48,6 +49,7 @@ class VendorWord:
     manifests: tuple[SignedManifest, ...]
     answers: OcspAnswers
     grounds: Grounds
+    _judged: dict[str, Manifest | AttestationError] = field(default_factory=dict, repr=False)
 
     @classmethod
     def read(cls, grounds: Grounds) -> "VendorWord":
@@ -75,14 +77,26 @@ class VendorWord:
         return None
 
     def manifest(self, version: str) -> Manifest:
-        """The verified manifest of a driver or VBIOS.
+        """The verified manifest of a driver or VBIOS; verified once, because all GPUs of a machine run the same.
 
         Raises:
             MissingCollateral: there is none.
             InvalidReferenceValues, UntrustedRoot, BrokenChain, CertificateOutOfDate, Revoked: there is one that does not hold.
         """
+        key = version.upper()
+        if key not in self._judged:
+            try:
+                self._judged[key] = self._verified_manifest(key)
+            except AttestationError as error:
+                self._judged[key] = error
+        judged = self._judged[key]
+        if isinstance(judged, AttestationError):
+            raise judged
+        return judged
+
+    def _verified_manifest(self, version: str) -> Manifest:
         for signed in self.manifests:
-            if signed.claimed_version.upper() == version.upper():
+            if signed.claimed_version.upper() == version:
                 signed.verify_signer(self.grounds.roots.nvidia_rims)
                 manifest = signed.verified()
                 verify_times(signed.chain, now=self.grounds.now)
@@ -105,17 +119,20 @@ def appraise_device(trail: Trail, evidence: DeviceEvidence, *, nonce: bytes, wor
     report = trail.require("It is a report of a GPU or switch.", DeviceReport.parse, evidence.report)
     chain = trail.require("Its five certificates can be read.", verification.parse_chain, evidence.certificates)
     product = trail.require("Its certificate names its product.", verification.product, chain[0])
-    trail.check("NVIDIA vouches for the device.", verify_chain, chain, roots={word.grounds.roots.nvidia_devices})
+    vouched = trail.holds(
+        "NVIDIA vouches for the device.", verify_chain, chain, roots={word.grounds.roots.nvidia_devices}
+    )
     trail.check("The device's key signed the report.", verification.verify_report, report, chain[0])
     trail.check("The key belongs to the reported firmware.", verification.verify_firmware_identity, report, chain)
     trail.check("It answered the challenge derived for it.", verification.verify_nonce, report, nonce)
     trail.check("All certificates are valid now.", verify_times, chain, now=word.grounds.now)
-    # The leaf is made by the device itself at each start: NVIDIA's service knows those above it.
-    trail.check("NVIDIA has withdrawn none of them.", word.validate_revocation, chain[1:])
+    if vouched:  # the leaf is made by the device itself at each start: NVIDIA's service knows those above it
+        trail.check("NVIDIA has withdrawn none of them.", word.validate_revocation, chain[1:])
     trail.check("It is what the document says it is.", _validate_type, evidence.type, chain[0])
     trail.check("It is in confidential mode.", _validate_state, evidence.state)
     trail.check("Its versions are accepted.", _validate_versions, evidence.type, report, word.grounds.policy)
-    trail.check("It runs what NVIDIA published.", _validate_measurements, report, word)
+    has_driver = not verification.is_switch(chain[0])
+    trail.check("It runs what NVIDIA published.", _validate_measurements, report, word, has_driver=has_driver)
     identity = verification.device_id(chain)
     trail.check("The device is accepted.", _validate_device, identity, word.grounds.policy)
     return DeviceFacts(evidence.type, identity, product, report.driver_version, report.vbios_version)
@@ -125,7 +142,7 @@ def appraise_set(trail: Trail, devices: Iterable[DeviceFacts], policy: Policy) -
     """Walk through the checks that concern all devices together."""
     facts = tuple(devices)
     trail.check("All devices are distinct.", _validate_distinct, facts)
-    trail.check("There are as many as expected.", _validate_count, facts, policy)
+    trail.check("There are as many as expected.", validate_count, facts, policy)
 
 
 def _validate_type(claimed: DeviceType, leaf: Certificate) -> None:
@@ -151,11 +168,11 @@ def _validate_versions(kind: DeviceType, report: DeviceReport, policy: Policy) -
     return f"driver {report.driver_version or 'none'}, VBIOS {report.vbios_version}"
 
 
-def _validate_measurements(report: DeviceReport, word: VendorWord) -> str:
+def _validate_measurements(report: DeviceReport, word: VendorWord, *, has_driver: bool) -> str:
     if word.grounds.policy.allows(Weakening.UNSAFE_SKIP_GPU_REFERENCE_VALUES):
         return "skipped: UnsafeSkipGpuReferenceValues"
-    versions = [version for version in (report.driver_version, report.vbios_version) if version]
-    expected = _merge(word.manifest(version) for version in versions)
+    versions = (report.driver_version, report.vbios_version) if has_driver else (report.vbios_version,)
+    expected = _merge(map(word.manifest, versions))
     unmeasured = report.unmeasured
     for index, digests in expected.items():
         if index not in unmeasured and report.measurements.get(index) not in digests:
@@ -187,7 +204,12 @@ def _validate_distinct(facts: Sequence[DeviceFacts]) -> None:
         raise DuplicateDevice("the same device is presented more than once")
 
 
-def _validate_count(facts: Sequence[DeviceFacts], policy: Policy) -> str:
+def validate_count(facts: Sequence[DeviceFacts], policy: Policy) -> str:
+    """Check that there are as many GPUs and switches as the policy expects; tells how many.
+
+    Raises:
+        UnexpectedDeviceCount: there are more or fewer.
+    """
     gpus = sum(fact.type is DeviceType.GPU for fact in facts)
     switches = len(facts) - gpus
     if (gpus, switches) != (policy.gpus, policy.switches):

@@ -14,7 +14,7 @@ from typing import Final
 from attestation.document import PCR, PCRS, CpuType
 from attestation.errors import PolicyExpired, SimulatedHardwareRefused
 from attestation.measurement import MEASUREMENT
-from attestation.parsing.snp import Product, Tcb
+from attestation.parsing.snp import CHIP_ID, Product, Tcb
 
 
 class Weakening(StrEnum):
@@ -45,6 +45,8 @@ DEFAULT_FLOORS: Final[Mapping[Product, Tcb]] = MappingProxyType(
 DEFAULT_COLLATERAL_AGE: Final = timedelta(days=30)  # the window that Intel gives its own TCB information
 _REGISTERS: Final = 4
 _LAUNCH_DATA: Final = {CpuType.SEV_SNP: 32, CpuType.TDX: 48}
+_CHIP_IDS: Final = {CHIP_ID, 16}  # bytes: AMD's, and Intel's platform instance
+_DEVICE_ID: Final = 32  # bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +126,12 @@ class Policy:
             raise ValueError("collateral older than 30 days needs UnsafeOlderCollateral")
         if self.gpus < 0 or self.switches < 0:
             raise ValueError("a number of devices is not negative")
+        if any(len(chip) not in _CHIP_IDS for chip in self.chips or ()):
+            raise ValueError("the id of a chip has 64 bytes (AMD) or 16 (Intel)")
+        if any(len(device) != _DEVICE_ID for device in self.devices or ()):
+            raise ValueError("the id of a device has 32 bytes")
+        if any(time is not None and time.tzinfo is None for time in (self.valid_from, self.valid_until)):
+            raise ValueError("the times of a policy have a time zone")
 
     def allows(self, weakening: Weakening) -> bool:
         """Whether the policy carries this exception."""

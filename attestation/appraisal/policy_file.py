@@ -6,9 +6,7 @@ the text. A key is written "name+hash+base64". So the file can be read with the 
 """
 
 import base64
-import binascii
 import hashlib
-import hmac
 import re
 import tomllib
 from collections.abc import Mapping
@@ -20,7 +18,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from attestation.appraisal.policy import DEFAULT_COLLATERAL_AGE, DEFAULT_FLOORS, Policy, Release, Weakening
-from attestation.document import CpuType
+from attestation.document import PCRS, CpuType
 from attestation.errors import MalformedPolicy
 from attestation.limits import MAX_NAME, MAX_POLICY
 from attestation.parsing.snp import TCB_PARTS, Product, Tcb
@@ -28,6 +26,9 @@ from attestation.parsing.snp import TCB_PARTS, Product, Tcb
 VERSION = 1
 _ED25519: Final = b"\x01"  # signature type (C2SP, signed-note)
 _NAME = re.compile(r"[^\s+]{1,128}")
+_PUBLIC_KEY: Final = 32  # bytes
+_SIGNATURE_LINE = re.compile(r"— ([^\s+]+) ([A-Za-z0-9+/]+={0,2})")
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")  # what a note may not hold: all below U+0020 but the newline
 _POLICY: Final = {
     "policy",
     "name",
@@ -41,6 +42,7 @@ _POLICY: Final = {
     "collateral",
 }
 _RELEASE: Final = {"name", "type", "measurement", "registers", "events", "pcrs", "launch_data"}
+_REGISTERS: Final = frozenset(map(str, range(PCRS)))
 _AMD: Final = {"floors", "chips"}
 _DEVICES: Final = {"gpus", "switches", "ids", "drivers", "vbioses"}
 
@@ -51,6 +53,10 @@ class PolicyKey:
 
     name: str
     public_key: bytes
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name) or not self.name.isprintable() or len(self.public_key) != _PUBLIC_KEY:
+            raise ValueError("a policy key has a name without spaces and plus signs, and 32 bytes")
 
     @property
     def hash(self) -> bytes:
@@ -72,10 +78,10 @@ class PolicyKey:
         try:
             raw = base64.b64decode(encoded, validate=True)
             key = cls(name, raw[1:])
-        except (binascii.Error, ValueError):
+        except ValueError:
             raise MalformedPolicy("a policy key is not of the form name+hash+base64") from None
-        if not _NAME.fullmatch(name) or raw[:1] != _ED25519 or len(raw) != 33 or key.hash.hex() != hashed:
-            raise MalformedPolicy("a policy key is not of the form name+hash+base64, or was mistyped")
+        if raw[:1] != _ED25519 or key.hash.hex() != hashed:
+            raise MalformedPolicy("a policy key was mistyped: its hash is another key's")
         return key
 
 
@@ -95,9 +101,10 @@ class PolicySigner:
         """``text`` as a signed note; it has to be a policy that can be read.
 
         Raises:
-            MalformedPolicy: it is none.
+            MalformedPolicy: it is none, or holds control characters, which a note may not.
         """
         text = text.rstrip() + "\n"
+        _check_characters(text)
         parse_policy_text(text)
         signature = self.key.hash + self.private_key.sign(text.encode())
         return f"{text}\n— {self.name} {base64.b64encode(signature).decode()}\n"
@@ -111,16 +118,16 @@ def parse_policy(note: bytes, key: PolicyKey) -> Policy:
         key: whose signature has to hold; lines of others are ignored, as the format asks.
 
     Raises:
-        MalformedPolicy: ``key`` did not sign it, or the text is no policy.
+        MalformedPolicy: ``key`` did not sign it, it is no signed note, or the text is no policy.
     """
-    text, _, signatures = _decoded(note).rpartition("\n\n")
+    decoded = _decoded(note)
+    _check_characters(decoded)
+    text, _, signatures = decoded.rpartition("\n\n")
     text += "\n"
-    for line in signatures.splitlines():
-        mark, _, rest = line.partition(" ")
-        name, _, encoded = rest.partition(" ")
-        if mark == "—" and name == key.name and _holds(text, encoded, key):
-            return parse_policy_text(text)
-    raise MalformedPolicy("the policy does not carry a signature of the given key")
+    held = [_holds(text, line, key) for line in signatures.removesuffix("\n").split("\n")]
+    if not any(held):
+        raise MalformedPolicy("the policy does not carry a signature of the given key")
+    return parse_policy_text(text)
 
 
 def parse_policy_unsigned(text: bytes) -> Policy:
@@ -152,25 +159,25 @@ def parse_policy_text(text: str) -> Policy:
 
 def _policy(members: dict[str, Any]) -> Policy:
     _known(members, _POLICY, "the policy")
-    if members["policy"] != VERSION:
+    if _count(members["policy"]) != VERSION:
         raise MalformedPolicy("the policy is of another version than 1")
     amd, devices = _table(members, "amd", _AMD), _table(members, "devices", _DEVICES)
     intel, collateral = _table(members, "intel", {"platforms"}), _table(members, "collateral", {"max_age_days"})
-    chips = [*amd.get("chips", []), *intel.get("platforms", [])]
+    chips = [*_list(amd, "chips"), *_list(intel, "platforms")]
     return Policy(
         name=_name(members["name"]),
-        releases=tuple(_release(each) for each in members.get("releases", [])),
+        releases=tuple(_release(each) for each in _list(members, "releases")),
         valid_from=_time(members.get("valid_from")),
         valid_until=_time(members.get("valid_until")),
         floors=_floors(amd.get("floors", {})),
         chips=frozenset(map(bytes.fromhex, chips)) if "chips" in amd or "platforms" in intel else None,
         gpus=_count(devices.get("gpus", 0)),
         switches=_count(devices.get("switches", 0)),
-        devices=frozenset(map(bytes.fromhex, devices["ids"])) if "ids" in devices else None,
-        drivers=frozenset(map(_name, devices.get("drivers", []))),
-        vbioses=frozenset(map(_name, devices.get("vbioses", []))),
+        devices=frozenset(map(bytes.fromhex, _list(devices, "ids"))) if "ids" in devices else None,
+        drivers=frozenset(map(_name, _list(devices, "drivers"))),
+        vbioses=frozenset(map(_name, _list(devices, "vbioses"))),
         collateral_age=timedelta(days=_count(collateral.get("max_age_days", DEFAULT_COLLATERAL_AGE.days))),
-        unsafe=frozenset(_weakening(name) for name in members.get("unsafe", [])),
+        unsafe=frozenset(_weakening(name) for name in _list(members, "unsafe")),
     )
 
 
@@ -180,11 +187,17 @@ def _release(members: dict[str, Any]) -> Release:
         name=_name(members["name"]),
         type=CpuType(members["type"]),
         measurement=bytes.fromhex(members["measurement"]),
-        registers=tuple(map(bytes.fromhex, members.get("registers", []))),
+        registers=tuple(map(bytes.fromhex, _list(members, "registers"))),
         events={name: bytes.fromhex(payload) for name, payload in members.get("events", {}).items()},
-        pcrs={int(number): bytes.fromhex(value) for number, value in members.get("pcrs", {}).items()},
+        pcrs={_register(number): bytes.fromhex(value) for number, value in members.get("pcrs", {}).items()},
         launch_data=bytes.fromhex(members["launch_data"]) if "launch_data" in members else None,
     )
+
+
+def _register(number: str) -> int:
+    if number not in _REGISTERS:  # in one spelling, so that no register is named twice
+        raise MalformedPolicy("a register of the virtual TPM is not a number from 0 to 23")
+    return int(number)
 
 
 def _floors(members: dict[str, Any]) -> Mapping[Product, Tcb]:
@@ -210,6 +223,14 @@ def _table(members: dict[str, Any], name: str, known: set[str]) -> dict[str, Any
     table: dict[str, Any] = members.get(name, {})
     _known(table, known, f"[{name}]")
     return table
+
+
+def _list(members: Mapping[str, Any], name: str) -> list[Any]:
+    """A text in its place would be read as a list of its letters."""
+    value = members.get(name, [])
+    if not isinstance(value, list):
+        raise MalformedPolicy(f"{name} in the policy is not a list")
+    return value
 
 
 def _known(members: Mapping[str, Any], known: set[str], what: str) -> None:
@@ -245,13 +266,27 @@ def _decoded(data: bytes) -> str:
         raise MalformedPolicy("the policy is not UTF-8 text") from None
 
 
-def _holds(text: str, encoded: str, key: PolicyKey) -> bool:
+def _check_characters(text: str) -> None:
+    if _CONTROL.search(text):
+        raise MalformedPolicy("a signed policy has no tabs, carriage returns or other control characters")
+
+
+def _holds(text: str, line: str, key: PolicyKey) -> bool:
+    """Whether ``line`` is a signature of ``key``; one in its name that does not hold spoils the note (C2SP, "Signatures")."""
+    form = _SIGNATURE_LINE.fullmatch(line)
+    if form is None:
+        raise MalformedPolicy("the policy does not end with an empty line and signatures")
     try:
-        signature = base64.b64decode(encoded, validate=True)
-        Ed25519PublicKey.from_public_bytes(key.public_key).verify(signature[4:], text.encode())
-    except (binascii.Error, ValueError, InvalidSignature):
+        signature = base64.b64decode(form[2], validate=True)
+    except ValueError:
+        raise MalformedPolicy("a signature of the policy is not base64") from None
+    if form[1] != key.name or signature[:4] != key.hash:
         return False
-    return hmac.compare_digest(signature[:4], key.hash)
+    try:
+        Ed25519PublicKey.from_public_bytes(key.public_key).verify(signature[4:], text.encode())
+    except (ValueError, InvalidSignature):
+        raise MalformedPolicy("the policy was changed after it was signed, or the signature is damaged") from None
+    return True
 
 
 def _why(error: Exception) -> str:

@@ -64,13 +64,15 @@ def appraise_snp(trail: Trail, data: bytes, certificates: Sequence[bytes], groun
         product,
     )
     trail.check("All certificates are valid now.", verify_times, chain, now=grounds.now)
-    trail.check("AMD has withdrawn none of them.", _validate_revocation, chain, grounds)
+    if certified:  # else the list would be asked of whoever ends the chain
+        trail.check("AMD has withdrawn none of them.", _validate_revocation, chain, grounds)
     trail.check("The product is accepted.", _validate_product, report, product, grounds.policy)
     trail.check("The host may not debug the guest.", _validate_debug, report)
     trail.check("The guest was started under safe rules.", _validate_guest_policy, report)
     trail.check("The firmware is at or above the floor.", _validate_tcb, report, product, grounds.policy)
     trail.check("The chip is accepted.", _validate_chip, report, grounds.policy)
-    return SnpFacts(report, product, verification.provider(endorsement))
+    provider = trail.require("Whose key it is can be read.", verification.provider, endorsement)
+    return SnpFacts(report, product, provider)
 
 
 @dataclass(frozen=True, slots=True)

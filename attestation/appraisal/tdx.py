@@ -1,7 +1,7 @@
 """Appraisal of a TDX quote: which platform, in which state, with which firmware, and what ran up to now."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from attestation.appraisal.grounds import Grounds
@@ -10,7 +10,9 @@ from attestation.appraisal.trail import Trail
 from attestation.collateral import IntelCollateral
 from attestation.errors import (
     DebugEnabled,
+    InvalidCollateral,
     MissingCollateral,
+    StaleCollateral,
     UnacceptedChip,
     UnacceptedGuestPolicy,
     UnacceptedProduct,
@@ -54,12 +56,17 @@ def appraise_tdx(trail: Trail, data: bytes, event_log: bytes, grounds: Grounds) 
     """Walk through all checks of one quote; ``event_log`` may be empty."""
     quote = trail.require("It is a quote of an Intel processor.", Quote.parse, data)
     chain = trail.require("Its certificates can be read.", _chain, quote.chain_pem)
-    trail.check("Intel vouches for the platform.", verify_chain, chain, roots={grounds.roots.intel})
-    trail.check("The platform vouches for the quoting enclave.", verification.verify_quoting_enclave, quote, chain[0])
-    trail.check("The quoting enclave's key signed the quote.", verification.verify_quote, quote)
-    trail.check("All certificates are valid now.", verify_times, chain, now=grounds.now)
+    sound = [
+        trail.holds("Intel vouches for the platform.", verify_chain, chain, roots={grounds.roots.intel}),
+        trail.holds(
+            "The platform vouches for the quoting enclave.", verification.verify_quoting_enclave, quote, chain[0]
+        ),
+        trail.holds("The quoting enclave's key signed the quote.", verification.verify_quote, quote),
+        trail.holds("All certificates are valid now.", verify_times, chain, now=grounds.now),
+    ]
     trail.check("Nothing but padding follows the quote.", _validate_padding, quote)
-    tcb = trail.within("firmware", _appraise_firmware, trail, quote, chain, grounds)
+    root = chain[-1] if all(sound) else None
+    tcb = trail.within("firmware", _appraise_firmware, trail, quote, root, grounds)
     trail.require("It speaks of a TDX machine.", _validate_tee, quote)
     report = trail.require("Its body can be read.", TdReport.parse, quote.body)
     trail.check("The host may not debug the guest.", _validate_debug, report)
@@ -68,15 +75,28 @@ def appraise_tdx(trail: Trail, data: bytes, event_log: bytes, grounds: Grounds) 
     return TdxFacts(report, tcb, events or ())
 
 
-def _appraise_firmware(trail: Trail, quote: Quote, chain: Sequence[Certificate], grounds: Grounds) -> TcbVerdict:
+def _appraise_firmware(trail: Trail, quote: Quote, root: Certificate | None, grounds: Grounds) -> TcbVerdict | None:
+    """``root`` is the pinned one, at which the quote's chain ended; ``None`` if the quote did not hold, and says nothing."""
     intel = trail.require("Intel's word on the firmware is there.", _present, grounds.collateral.intel)
-    trail.require("Intel's word is of this time.", _validate_dates, intel, grounds)
-    tcb = trail.require(
-        "Intel knows the platform's firmware.", verification.assess_tcb, quote, intel, chain[-1], now=grounds.now
-    )
+    time = trail.require("Intel's word is of this time.", _validate_dates, intel, grounds)
+    if root is None:
+        return None
+    tcb = trail.require("Intel knows the platform's firmware.", _assess, quote, intel, root, time)
     trail.check("Intel calls the firmware up to date.", _validate_status, tcb, grounds.policy)
     trail.check("The platform is accepted.", _validate_chip, tcb, grounds.policy)
     return tcb
+
+
+def _assess(quote: Quote, intel: IntelCollateral, root: Certificate, time: datetime) -> TcbVerdict:
+    """``dcap-qvl`` refuses guests under unsafe rules as well, and does not say that it was for these."""
+    try:
+        return verification.assess_tcb(quote, intel, root, now=time)
+    except InvalidCollateral:
+        if quote.tee == TEE_TDX:
+            report = TdReport.parse(quote.body)
+            _validate_debug(report)
+            _validate_attributes(report)
+        raise
 
 
 def _chain(pem: bytes) -> tuple[Certificate, ...]:
@@ -123,13 +143,17 @@ def _present(collateral: IntelCollateral | None) -> IntelCollateral:
     return collateral
 
 
-def _validate_dates(collateral: IntelCollateral, grounds: Grounds) -> None:
+def _validate_dates(collateral: IntelCollateral, grounds: Grounds) -> datetime:
+    """The time to judge the firmware at: now, or minutes later if Intel's clock is ahead of ours."""
     dates = CollateralDates.parse(collateral)
     for since, until in dates.statements:
         grounds.validate_window(Window(since, until), age=grounds.policy.collateral_age)
     for since, until in dates.lists:
         grounds.validate_window(Window(since, until))
+        if grounds.now == until:  # for ``dcap-qvl`` a list ends where this second begins
+            raise StaleCollateral("a revocation list of Intel's is past its next update")
     verify_times(dates.certificates, now=grounds.now)
+    return max(grounds.now, *(since for since, _ in dates.statements))
 
 
 def _validate_status(tcb: TcbVerdict, policy: Policy) -> str:

@@ -57,6 +57,11 @@ class Trail:
             self.steps.append(Step(self._subject, statement, error))
             return None
 
+    def holds(self, statement: str, function: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> bool:
+        """As ``check``, for what returns nothing: whether it was passed."""
+        self.check(statement, function, *args, **kwargs)
+        return self.steps[-1].error is None
+
     def require(self, statement: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """As ``check``, but what comes after in this block rests on it, and is skipped if it was refused."""
         try:

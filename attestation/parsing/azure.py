@@ -21,6 +21,7 @@ CLAIMS_DIGEST = 32  # bytes of REPORT_DATA that commit to the claims; zeros foll
 _HEADER = 32
 _SNP = 2  # report type
 _SHA256 = 1  # digest type
+_RSA_BITS: Final = range(2048, 4096 + 1)  # the sizes that TPMs have; Azure's has 2048
 _QUOTE: Final = bytes.fromhex("ff5443478018")  # TPM_GENERATED, TPM_ST_ATTEST_QUOTE
 _SHA256_BANK: Final = bytes.fromhex("0000000100 0b03ffffff")  # one selection: SHA-256, three bytes, all 24 registers
 
@@ -99,7 +100,7 @@ def _claims(text: bytes) -> tuple[RSAPublicKey, bytes, bool]:
         public = RSAPublicNumbers(e=_number(key["e"]), n=_number(key["n"])).public_key()
     except (ValueError, TypeError, KeyError, RecursionError):
         raise MalformedEvidence("the Azure claims lack the key of the virtual TPM, or cannot be read") from None
-    if len(user_data) != 64 or not isinstance(secure_boot, bool):
+    if len(user_data) != 64 or not isinstance(secure_boot, bool) or public.key_size not in _RSA_BITS:
         raise MalformedEvidence("the Azure claims have members of the wrong form")
     return public, user_data, secure_boot
 

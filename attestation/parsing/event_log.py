@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from attestation.errors import MalformedEvidence
 from attestation.limits import MAX_EVENT_LOG, MAX_EVENTS
@@ -20,6 +20,7 @@ _SHA384_ID = 0x000C  # TPM_ALG_SHA384
 _DIGESTS: Final = {0x0004: 20, 0x000B: 32, _SHA384_ID: SHA384, 0x000D: 64}  # TPM_ALG_…: size
 _DSTACK_EVENT = 0x08000001
 _CANONICAL = 2  # version of dstack's events
+_UNWRITTEN: Final = b"\xff"  # fills the rest of the firmware's memory area
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +60,11 @@ def _firmware_events(data: bytes) -> Iterator[Event]:
     read = Reader(data, "event log")
     read.take(4 + 4 + 20)  # the first event has the older form; it names the algorithms (section 10.4.5.1)
     sizes = _announced_digests(read.take(read.little(4)))
-    for _ in range(MAX_EVENTS):
-        if not read.left or data[read.position : read.position + 4] == b"\xff\xff\xff\xff":
-            return  # the rest of the firmware's memory area was never written
+    number = 0
+    while data[read.position : read.position + 4].strip(_UNWRITTEN):
+        if number == MAX_EVENTS:
+            raise MalformedEvidence("the event log has too many events")
+        number += 1
         register, kind = read.little(4), read.little(4)
         digest = _sha384_digest(read, sizes)
         read.take(read.little(4))
@@ -69,14 +72,18 @@ def _firmware_events(data: bytes) -> Iterator[Event]:
             if not 1 <= register <= 4:
                 raise MalformedEvidence("an event is for a register that there is not")
             yield Event(register - 1, digest)
-    raise MalformedEvidence("the event log has too many events")
+    if data[read.position :].strip(_UNWRITTEN):
+        raise MalformedEvidence("there is something behind the end of the event log")
 
 
 def _announced_digests(specification: bytes) -> dict[int, int]:
     read = Reader(specification, "event log's header")
     read.expect(b"Spec ID Event03\0", "signature")
     read.take(4 + 4)  # platform class, version, size of a UINTN
-    sizes = {read.little(2): read.little(2) for _ in range(min(read.little(4), len(_DIGESTS)))}
+    number = read.little(4)
+    if number > len(_DIGESTS):
+        raise MalformedEvidence("the event log uses unknown digests")
+    sizes = {read.little(2): read.little(2) for _ in range(number)}
     if any(_DIGESTS.get(algorithm) != size for algorithm, size in sizes.items()) or _SHA384_ID not in sizes:
         raise MalformedEvidence("the event log uses unknown digests, or no SHA-384")
     return sizes
@@ -105,9 +112,9 @@ def _dstack_events(data: bytes) -> tuple[Event, ...]:
     return events
 
 
-def _dstack_event(entry: dict[str, object]) -> Event:
+def _dstack_event(entry: dict[str, Any]) -> Event:
     register, kind, name = entry["imr"], entry["event_type"], entry["event"]
-    told, payload = bytes.fromhex(str(entry["digest"])), bytes.fromhex(str(entry["event_payload"]))
+    told, payload = bytes.fromhex(entry["digest"]), bytes.fromhex(entry["event_payload"])
     if type(register) is not int or not isinstance(name, str) or register not in range(4):
         raise MalformedEvidence("a dstack event has members of the wrong form")
     if kind != _DSTACK_EVENT:

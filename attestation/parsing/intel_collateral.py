@@ -6,16 +6,12 @@ version 4, "Get TCB Info" and "Get Quoting Enclave Identity".
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
-
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from datetime import datetime
 
 from attestation.collateral import IntelCollateral
 from attestation.errors import MalformedCollateral
 from attestation.parsing.certificate import Certificate, certificates_from_pem
-
-_NEVER = datetime.max.replace(tzinfo=UTC)
+from attestation.parsing.revocation import RevocationList
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +59,5 @@ def _statement(text: str) -> tuple[datetime, datetime]:
 
 
 def _list(der: bytes) -> tuple[datetime, datetime]:
-    try:
-        crl = x509.load_der_x509_crl(der)
-        since, until = crl.last_update_utc, crl.next_update_utc
-    except (ValueError, UnsupportedAlgorithm):
-        raise MalformedCollateral("a revocation list cannot be read") from None
-    return since, until or _NEVER
+    listed = RevocationList.parse(der)
+    return listed.since, listed.until

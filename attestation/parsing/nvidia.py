@@ -39,12 +39,16 @@ class Opaque(IntEnum):
     CHIP = 35
 
 
+_NAMES: Final = (Opaque.CHIP_SKU, Opaque.PROJECT, Opaque.PROJECT_SKU, Opaque.CHIP)  # texts that manifests are named by
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceReport:
     """What the bytes of a report say.
 
-    ``measurements`` maps an index, counted from 0 as manifests do (SPDM counts from 1), to a SHA-384 digest; ``opaque`` a field number to its value. ``signed`` is everything that
-    the signature (``r``, ``s``) is over: the request, then the response without it.
+    ``measurements`` maps an index, counted from 0 as manifests do (SPDM counts from 1), to a SHA-384 digest; ``opaque`` a field
+    number to its value. ``signed`` is everything that the signature (``r``, ``s``) is over: the request, then the response
+    without it.
     """
 
     nonce: bytes
@@ -61,15 +65,8 @@ class DeviceReport:
 
     @property
     def unmeasured(self) -> frozenset[int]:
-        """Indices, counted from 0, that say nothing: 35 is the video decoder's, which may be switched off (field 11).
-
-        Raises:
-            MalformedEvidence: the field has a value without a meaning.
-        """
-        status = self.opaque.get(Opaque.NVDEC0_STATUS, _ENABLED)
-        if status not in (_ENABLED, _DISABLED):
-            raise MalformedEvidence("the state of the video decoder has no known meaning")
-        return frozenset({_NVDEC0}) if status == _DISABLED else frozenset()
+        """Indices, counted from 0, that say nothing: 35 is the video decoder's, which may be switched off (field 11)."""
+        return frozenset({_NVDEC0}) if self.opaque.get(Opaque.NVDEC0_STATUS) == _DISABLED else frozenset()
 
     @property
     def driver_rim(self) -> str:
@@ -111,8 +108,8 @@ class DeviceReport:
         """Read request and response.
 
         Raises:
-            MalformedEvidence: a length does not fit, an index or a field comes twice, a measurement is no SHA-384 digest, or
-                bytes follow the signature.
+            MalformedEvidence: a length does not fit, an index or a field comes twice, a measurement is no SHA-384 digest, a
+                version is no text, a state has no known meaning, or bytes follow the signature.
         """
         read = Reader(data, "device report")
         read.expect(_GET_MEASUREMENTS, "request")
@@ -128,7 +125,17 @@ class DeviceReport:
         signed = data[: read.position]
         r, s = read.big(SIGNATURE // 2), read.big(SIGNATURE // 2)
         read.end()
-        return cls(nonce, measurements, opaque, signed, r, s)
+        report = cls(nonce, measurements, opaque, signed, r, s)
+        report._validate_fields()
+        return report
+
+    def _validate_fields(self) -> None:
+        """Refuse here what the properties could not make sense of, so that those never fail."""
+        if self.opaque.get(Opaque.NVDEC0_STATUS, _ENABLED) not in (_ENABLED, _DISABLED):
+            raise MalformedEvidence("the state of the video decoder has no known meaning")
+        texts = [self.driver_version, self.vbios_version, *map(self._opaque_text, _NAMES)]
+        if not all(text.isascii() and text.isprintable() for text in texts):
+            raise MalformedEvidence("a version of the device is not printable text")
 
 
 def _measurements(read: Reader, count: int) -> dict[int, bytes]:
@@ -158,7 +165,4 @@ def _opaque(read: Reader) -> dict[int, bytes]:
 
 
 def _text(value: bytes) -> str:
-    text = value.rstrip(b"\0").decode("ascii", "replace")
-    if not text.isprintable() or not text.isascii():
-        raise MalformedEvidence("a version of the device is not printable text")
-    return text
+    return value.rstrip(b"\0").decode("ascii", "replace")

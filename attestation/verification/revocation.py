@@ -5,35 +5,29 @@ window that the vendor gave comes back with it.
 """
 
 import hashlib
-import hmac
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat import asn1
-from cryptography.hazmat.primitives.hashes import SHA1, SHA256, SHA384
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509 import ocsp
-from cryptography.x509.oid import SignatureAlgorithmOID
+from cryptography.exceptions import InvalidSignature
 
-from attestation.errors import BrokenChain, InvalidCollateral, MalformedCollateral, Revoked
-from attestation.limits import MAX_CERTIFICATES, MAX_CRL, MAX_OCSP
-from attestation.parsing.certificate import Certificate, PublicKeyInfo, Signed, encoded
-from attestation.verification.chain import ECDSA_SHA256, ECDSA_SHA384, verify_issued, verify_signature
+from attestation.errors import BrokenChain, InvalidCollateral, Revoked
+from attestation.parsing.certificate import BASIC_CONSTRAINTS, KEY_USAGE, Certificate
+from attestation.parsing.revocation import OcspAnswer, RevocationList, Statement, Subject
+from attestation.verification.chain import verify_issued, verify_signature
 
 _EXTENDED_KEY_USAGE: Final = "2.5.29.37"
 _OCSP_SIGNING: Final = bytes.fromhex(
     "300a06082b06010505070309"
 )  # exactly id-kp-OCSPSigning (RFC 6960, section 4.2.2.2)
-_HASHES: Final = {SHA1: hashlib.sha1, SHA256: hashlib.sha256, SHA384: hashlib.sha384}
-_OCSP_ALGORITHMS: Final = {
-    SignatureAlgorithmOID.ECDSA_WITH_SHA256: ECDSA_SHA256,
-    SignatureAlgorithmOID.ECDSA_WITH_SHA384: ECDSA_SHA384,
+_NO_CHECK: Final = "1.3.6.1.5.5.7.48.1.5"  # RFC 6960, section 4.2.2.2.1
+_UNDERSTOOD: Final = {BASIC_CONSTRAINTS, KEY_USAGE, _EXTENDED_KEY_USAGE, _NO_CHECK}
+_HASHES: Final = {
+    "1.3.14.3.2.26": hashlib.sha1,  # names certificates only: nothing rests on it
+    "2.16.840.1.101.3.4.2.1": hashlib.sha256,
+    "2.16.840.1.101.3.4.2.2": hashlib.sha384,
 }
-_NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,31 +46,26 @@ def verify_not_listed(crl: bytes, *, issuer: Certificate, certificates: Iterable
         InvalidCollateral: it is not the issuer's.
         Revoked: one is on it.
     """
-    if len(crl) > MAX_CRL:
-        raise MalformedCollateral("a revocation list is too large")
-    try:
-        listed = x509.load_der_x509_crl(crl)
-        algorithm = _encoded_algorithm(crl)
-        signer = listed.issuer.public_bytes()
-    except (ValueError, UnsupportedAlgorithm):
-        raise MalformedCollateral("a revocation list cannot be read") from None
-    if signer != issuer.subject:
+    listed = RevocationList.parse(crl)
+    if listed.issuer != issuer.subject:
         raise InvalidCollateral("the revocation list is another issuer's")
     try:
-        verify_signature(issuer.public_key, listed.signature, listed.tbs_certlist_bytes, algorithm)
+        verify_signature(issuer.public_key, listed.signature, listed.to_be_signed, listed.signature_algorithm)
     except InvalidSignature:
         raise InvalidCollateral("the revocation list is not signed by its issuer") from None
-    withdrawn = {entry.serial_number for entry in listed}
-    if any(certificate.issuer == issuer.subject and certificate.serial in withdrawn for certificate in certificates):
+    if any(each.issuer == issuer.subject and each.serial in listed.serials for each in certificates):
         raise Revoked("a certificate of the chain is on its issuer's revocation list")
-    return Window(listed.last_update_utc, listed.next_update_utc or _NEVER)
+    return Window(listed.since, listed.until)
 
 
 @dataclass(frozen=True, slots=True)
 class OcspAnswers:
-    """Answers of an OCSP service, parsed once, to be asked about single certificates."""
+    """Answers of an OCSP service, parsed once, to be asked about single certificates.
 
-    _answers: tuple[tuple[ocsp.OCSPResponse, ocsp.OCSPSingleResponse], ...]
+    Of several statements about one certificate the newest counts, so that an old "good" cannot hide a new "revoked".
+    """
+
+    _newest: Mapping[Subject, tuple[Statement, OcspAnswer]]
 
     @classmethod
     def parse(cls, answers: Iterable[bytes]) -> "OcspAnswers":
@@ -85,88 +74,64 @@ class OcspAnswers:
         Raises:
             MalformedCollateral: one cannot be read.
         """
-        return cls(tuple(pair for answer in answers for pair in _singles(answer)))
+        newest: dict[Subject, tuple[Statement, OcspAnswer]] = {}
+        for answer in filter(None, map(OcspAnswer.parse, answers)):
+            for statement in answer.statements:
+                known = newest.get(statement.subject)
+                if known is None or _rank(statement) > _rank(known[0]):
+                    newest[statement.subject] = statement, answer
+        return cls(newest)
 
     def verify_good(self, certificate: Certificate, issuer: Certificate) -> Window | None:
         """The window in which ``certificate`` is called good; ``None`` if no answer speaks of it.
 
-        Of several answers the newest counts, so that an old "good" cannot hide a new "revoked".
+        It ends no later than the responder's own certificate, which has to be valid when the answer was made.
 
         Raises:
-            InvalidCollateral: the answer is not signed by ``issuer``, or by a responder that it appointed.
+            InvalidCollateral: the answer is not signed by ``issuer``, or by a responder that it appointed for that time.
             Revoked: the answer is "revoked" or "unknown".
         """
-        about = [pair for pair in self._answers if _speaks_of(pair[1], certificate, issuer)]
+        about = [self._newest[subject] for subject in _subjects(certificate, issuer) if subject in self._newest]
         if not about:
             return None
-        for response, _ in about:
-            _verify_responder(response, issuer)
-        newest = max((single for _, single in about), key=lambda single: single.this_update_utc)
-        if newest.certificate_status is not ocsp.OCSPCertStatus.GOOD:
+        statement, answer = max(about, key=lambda found: _rank(found[0]))
+        responder = _verify_responder(answer, issuer)
+        if not statement.good:
             raise Revoked("the vendor does not call a certificate of the chain good")
-        return Window(newest.this_update_utc, newest.next_update_utc or _NEVER)
+        return Window(statement.since, min(statement.until, responder.not_after))
 
 
-def _singles(answer: bytes) -> Iterator[tuple[ocsp.OCSPResponse, ocsp.OCSPSingleResponse]]:
-    if len(answer) > MAX_OCSP:
-        raise MalformedCollateral("an OCSP answer is too large")
-    try:
-        response = ocsp.load_der_ocsp_response(answer)
-        if response.response_status is ocsp.OCSPResponseStatus.SUCCESSFUL:
-            for single in response.responses:
-                single.hash_algorithm, single.this_update_utc, single.next_update_utc  # noqa: B018 -- parsed lazily
-                yield response, single
-    except (ValueError, UnsupportedAlgorithm):
-        raise MalformedCollateral("an OCSP answer cannot be read") from None
+def _rank(statement: Statement) -> tuple[datetime, bool]:
+    """The newer statement counts for more, and of two at the same time the worse."""
+    return statement.since, not statement.good
 
 
-def _speaks_of(single: ocsp.OCSPSingleResponse, certificate: Certificate, issuer: Certificate) -> bool:
-    hashed = _HASHES.get(type(single.hash_algorithm))
-    return (
-        hashed is not None
-        and single.serial_number == certificate.serial
-        and hmac.compare_digest(single.issuer_name_hash, hashed(issuer.subject).digest())
-        and hmac.compare_digest(single.issuer_key_hash, hashed(_key_bits(issuer)).digest())
-    )
+def _subjects(certificate: Certificate, issuer: Certificate) -> Iterable[Subject]:
+    """All names that an answer may have for ``certificate``."""
+    for oid, hashed in _HASHES.items():
+        name, key = hashed(issuer.subject).digest(), hashed(issuer.public_key_bits).digest()
+        yield Subject(oid, name, key, certificate.serial)
 
 
-def _verify_responder(response: ocsp.OCSPResponse, issuer: Certificate) -> None:
+def _verify_responder(answer: OcspAnswer, issuer: Certificate) -> Certificate:
     """The issuer itself, or a certificate that it issued for this purpose alone (RFC 6960, section 4.2.2.2)."""
-    candidates = [Certificate.parse(der) for der in _embedded(response)]
-    for signer in (issuer, *(each for each in candidates if _is_appointed(each, issuer))):
+    candidates = [Certificate.parse(der) for der in answer.certificates]
+    for signer in (issuer, *(each for each in candidates if _is_appointed(each, issuer, at=answer.produced_at))):
         try:
-            verify_signature(
-                signer.public_key, response.signature, response.tbs_response_bytes, _ocsp_algorithm(response)
-            )
+            verify_signature(signer.public_key, answer.signature, answer.to_be_signed, answer.signature_algorithm)
         except InvalidSignature:
             continue
-        return
+        return signer
     raise InvalidCollateral("an OCSP answer is not signed by the issuer or its responder")
 
 
-def _is_appointed(responder: Certificate, issuer: Certificate) -> bool:
+def _is_appointed(responder: Certificate, issuer: Certificate, *, at: datetime) -> bool:
     if responder.issuer != issuer.subject or responder.extensions.get(_EXTENDED_KEY_USAGE) != _OCSP_SIGNING:
+        return False
+    if responder.critical - _UNDERSTOOD or not responder.not_before <= at <= responder.not_after:
         return False
     try:
         verify_issued(responder, issuer)
     except BrokenChain:
         return False
     return True
-
-
-def _encoded_algorithm(crl: bytes) -> bytes:
-    """The signature's AlgorithmIdentifier in DER: a list and a certificate are framed in the same way."""
-    return encoded(asn1.decode_der(Signed, crl).signature_algorithm)
-
-
-def _embedded(response: ocsp.OCSPResponse) -> list[bytes]:
-    return [certificate.public_bytes(Encoding.DER) for certificate in response.certificates[:MAX_CERTIFICATES]]
-
-
-def _ocsp_algorithm(response: ocsp.OCSPResponse) -> bytes:
-    return _OCSP_ALGORITHMS.get(response.signature_algorithm_oid, b"")
-
-
-def _key_bits(certificate: Certificate) -> bytes:
-    """The bits of the public key alone, which OCSP names an issuer by (RFC 6960, section 4.1.1)."""
-    return asn1.decode_der(PublicKeyInfo, certificate.public_key_der).key.as_bytes()

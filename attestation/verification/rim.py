@@ -4,13 +4,14 @@ Source: W3C, XML Signature Syntax and Processing 1.1 (checked by ``signxml``); N
 """
 
 from dataclasses import dataclass
+from typing import cast
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.x509 import load_der_x509_certificate
 from lxml import etree
 from signxml.algorithms import DigestAlgorithm, SignatureMethod
 from signxml.exceptions import SignXMLException
-from signxml.verifier import SignatureConfiguration, XMLVerifier
+from signxml.verifier import SignatureConfiguration, VerifyResult, XMLVerifier
 
 from attestation.errors import InvalidReferenceValues
 from attestation.parsing.certificate import Certificate
@@ -53,9 +54,11 @@ class SignedManifest:
 
         Raises:
             InvalidReferenceValues: the signature does not hold, or the manifest was edited after signing.
-            MalformedCollateral: the signed part is not of the expected form.
+            MalformedCollateral: the signed part is not of the expected form, or the signer's key cannot be read.
         """
         signer = self.chain[0]
+        if not isinstance(signer.public_key, EllipticCurvePublicKey):
+            raise InvalidReferenceValues("the signer's key is not of the kind that signs manifests")
         configuration = SignatureConfiguration(
             signature_methods=frozenset({SignatureMethod.ECDSA_SHA384}),
             digest_algorithms=frozenset({DigestAlgorithm.SHA384}),
@@ -65,10 +68,9 @@ class SignedManifest:
             result = XMLVerifier().verify(
                 self.data, x509_cert=load_der_x509_certificate(signer.der), expect_config=configuration
             )
-        except (SignXMLException, InvalidSignature, etree.LxmlError, ValueError, KeyError, TypeError):
+        except (SignXMLException, etree.LxmlError, ValueError, TypeError):
             raise InvalidReferenceValues(
                 "the signature does not hold, or the manifest was edited after signing"
             ) from None
-        if isinstance(result, list) or result.signed_xml is None:
-            raise InvalidReferenceValues("the signature is not over one whole document")
-        return Manifest.parse(result.signed_xml)
+        signed = cast("VerifyResult", result).signed_data  # of one reference, to the whole document: ``parse_manifest``
+        return Manifest.parse(etree.fromstring(signed))

@@ -10,7 +10,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from itertools import pairwise
+from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -19,19 +20,31 @@ from dcap_qvl import QuoteCollateralV3, QuotePolicy, QuoteVerifier
 
 from attestation.collateral import IntelCollateral
 from attestation.errors import (
+    BrokenChain,
     EventLogMismatch,
     InvalidCollateral,
     InvalidQuotingEnclave,
     InvalidReportSignature,
     Revoked,
     UnacceptedTcb,
+    UntrustedRoot,
 )
-from attestation.parsing.certificate import Certificate
+from attestation.parsing.certificate import Certificate, certificates_from_pem
 from attestation.parsing.event_log import Event, replay
+from attestation.parsing.revocation import RevocationList
 from attestation.parsing.tdx import Quote, TdReport
+from attestation.verification.chain import order_chain, verify_chain
 from attestation.verification.ecdsa import verify_raw
+from attestation.verification.revocation import verify_not_listed
 
 _SCALAR = 32  # bytes of r and of s on P-256
+_REFUSED: Final = "Verification failed: "
+_WITHDRAWN: Final = f"{_REFUSED}TCB status is invalid: Revoked"
+_BELOW: Final = (  # beginnings of what ``dcap-qvl`` says of the platform's own level, its TDX module's and its quoting enclave's
+    f"{_REFUSED}No matching TCB level found",
+    f"{_REFUSED}TDX module TCB level check",
+    f"{_REFUSED}QE ISVSVN ",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +104,19 @@ def assess_tcb(quote: Quote, collateral: IntelCollateral, root: Certificate, *, 
     """What Intel's collateral says of this platform at ``now``, whatever it is; ``root`` is the pinned one.
 
     Raises:
-        Revoked: a key of the platform is withdrawn.
+        Revoked: a key of the platform or of the collateral's signer is withdrawn, or the firmware's level.
         UnacceptedTcb: no level of the collateral matches the platform.
         InvalidCollateral: the collateral is not Intel's for this platform, or not of this time.
+        MalformedCollateral: a certificate or a revocation list of the collateral cannot be read.
     """
+    for pem in (quote.chain_pem, collateral.tcb_info_issuer_chain, collateral.qe_identity_issuer_chain):
+        _verify_not_withdrawn(pem, collateral, root)
     seconds = int(now.timestamp())
     try:
         claims = QuoteVerifier(root.der).verify_with_policy(
             quote.quote, _native(collateral), seconds, QuotePolicy.claims_only(seconds)
         )
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise _refusal(str(error)) from None
     told: dict[str, Any] = json.loads(claims.to_json())
     platform = told["platform"]
@@ -114,12 +130,27 @@ def assess_tcb(quote: Quote, collateral: IntelCollateral, root: Certificate, *, 
 
 
 def _refusal(text: str) -> Revoked | UnacceptedTcb | InvalidCollateral:
-    """The library has one error with a text; what it says of the evidence is not repeated."""
-    if "evoked" in text:
-        return Revoked("Intel has withdrawn a key of this platform")
-    if "No matching" in text or "not found" in text:
+    """The library has one error with a text, which may hold words of the collateral: only its beginning counts."""
+    if text == _WITHDRAWN:
+        return Revoked("Intel has withdrawn the firmware level of this platform")
+    if text.startswith(_BELOW):
         return UnacceptedTcb("no firmware level that Intel published matches this platform: it is below all of them")
     return InvalidCollateral("the collateral is not Intel's for this platform")
+
+
+def _verify_not_withdrawn(pem: bytes | str, collateral: IntelCollateral, root: Certificate) -> None:
+    """``dcap-qvl`` refuses withdrawn keys as well, but says no more of them than that a chain does not hold."""
+    text = pem if isinstance(pem, bytes) else pem.encode("utf-8", "replace")
+    told = [Certificate.parse(der) for der in certificates_from_pem(text)]
+    chain = order_chain(told[0], [*told, root])
+    try:
+        verify_chain(chain, roots={root.sha256})
+    except (BrokenChain, UntrustedRoot):
+        raise InvalidCollateral("a chain does not lead to the root of the platform") from None
+    for certificate, issuer in pairwise(chain):
+        for crl in (collateral.root_ca_crl, collateral.pck_crl):
+            if RevocationList.parse(crl).issuer == issuer.subject:
+                verify_not_listed(crl, issuer=issuer, certificates=[certificate])
 
 
 def _native(collateral: IntelCollateral) -> QuoteCollateralV3:

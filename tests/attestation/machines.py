@@ -188,10 +188,14 @@ def ocsp_answer(certificate: bytes, issuer: bytes) -> bytes:
 
 
 def links(devices: Sequence[Unit]) -> list[tuple[bytes, bytes]]:
-    """Each certificate that needs an OCSP answer, with its issuer: of devices and manifests, but for leaves and roots."""
+    """Each certificate that needs an OCSP answer, with its issuer: of devices and manifests, but for leaves and roots.
+
+    NVIDIA has nothing to say of what somebody else issued.
+    """
     families = sorted({unit.device.arch for unit in devices})
     chains = [unit.device.chain[1:] for unit in devices] + [rim_signer(arch).chain for arch in families]
-    return list(dict.fromkeys(pair for chain in chains for pair in pairwise(chain)))
+    pairs = dict.fromkeys(pair for chain in chains for pair in pairwise(chain))
+    return [pair for pair in pairs if pair[1] in nvidia.nvidia_authority()._signers]
 
 
 def nvidia_collateral(devices: Sequence[Unit]) -> Collateral:

@@ -1,0 +1,1 @@
+"""Bytes that nobody thought of: every parser of ``attestation`` returns, or raises the errors that it documents, in time."""
