@@ -8,7 +8,6 @@ the day that Intel writes a number or a space differently, so that the text itse
 at any depth, would let two readers see two documents: such JSON is refused.
 """
 
-import binascii
 import json
 import re
 from collections.abc import Iterator
@@ -16,27 +15,18 @@ from typing import NoReturn, TypeVar
 
 from cryptography.hazmat import asn1
 
-from attestation.limits import MAX_CERTIFICATE, MAX_CERTIFICATES
+from attestation.errors import MalformedCollateral
+from attestation.parsing.certificate import Certificate, Signed, certificates_from_pem
 
 T = TypeVar("T")
 
 _SEQUENCE = b"\x30"
-_PEM = re.compile(rb"\s*-----BEGIN CERTIFICATE-----\s([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----\s*")
 _HEX = re.compile(r"[0-9A-Fa-f]*")
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
 class NotInForm(ValueError):
     """The bytes are not what they have to be; the text says what that is."""
-
-
-@asn1.sequence
-class _Signed:
-    """Certificates and revocation lists alike (RFC 5280, sections 4.1 and 5.1)."""
-
-    body: asn1.TLV
-    algorithm: asn1.TLV
-    signature: asn1.BitString
 
 
 def signed_object(data: bytes) -> bytes:
@@ -48,10 +38,10 @@ def signed_object(data: bytes) -> bytes:
         NotInForm: it is something else.
     """
     try:
-        signed = asn1.decode_der(_Signed, data)
+        signed = asn1.decode_der(Signed, data)
     except ValueError:
         raise NotInForm("it is not a signed object in DER") from None
-    if signed.body.tag_bytes != _SEQUENCE or signed.algorithm.tag_bytes != _SEQUENCE:
+    if signed.to_be_signed.tag_bytes != _SEQUENCE or signed.signature_algorithm.tag_bytes != _SEQUENCE:
         raise NotInForm("it is not a signed object in DER")
     return data
 
@@ -62,27 +52,12 @@ def from_pem(data: bytes) -> tuple[bytes, ...]:
     Raises:
         NotInForm: it is something else, or has none or more than ``MAX_CERTIFICATES``.
     """
-    certificates: list[bytes] = []
-    at = 0
-    while at < len(data) and len(certificates) < MAX_CERTIFICATES:
-        block = _PEM.match(data, at)
-        if block is None:
-            break
-        certificates.append(_certificate(block[1]))
-        at = block.end()
-    if not certificates or at != len(data):
-        raise NotInForm("it is not a short list of certificates in PEM")
-    return tuple(certificates)
-
-
-def _certificate(text: bytes) -> bytes:
+    if data.endswith(b"\0"):
+        raise NotInForm("there is a zero byte behind the certificates")
     try:
-        data = binascii.a2b_base64(b"".join(text.split()), strict_mode=True)
-    except binascii.Error:
-        raise NotInForm("a certificate in PEM is not base64") from None
-    if len(data) > MAX_CERTIFICATE:
-        raise NotInForm("a certificate is too large")
-    return signed_object(data)
+        return tuple(Certificate.parse(der).der for der in certificates_from_pem(data))
+    except MalformedCollateral as error:
+        raise NotInForm(str(error)) from None
 
 
 def from_hex(text: object, length: int) -> bytes:

@@ -13,18 +13,18 @@ import hashlib
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives.hashes import SHA384
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.ocsp import OCSPRequestBuilder, OCSPResponseStatus, load_der_ocsp_response
 
+from attestation.errors import MalformedCollateral
 from attestation.fetching.errors import CannotAsk, NotKnown, RateLimited
 from attestation.fetching.forms import NotInForm, from_hex, strict_object
 from attestation.fetching.transport import DEADLINE, Kind, Request, Response, Transport, ask
 from attestation.limits import MAX_OCSP, MAX_RIM
+from attestation.parsing.certificate import Certificate
 
 RIM_URL = "https://rim.attestation.nvidia.com"
 OCSP_URL = "https://ocsp.ndis.nvidia.com/"  # certificates name it with http; NVIDIA's own verifier asks it with https
@@ -33,33 +33,6 @@ OCSP_SERVICE = "NVIDIA's certificate status service"
 MAX_RIM_ANSWER = 4 * (MAX_RIM // 3 + 1) + 4096  # bytes: base64, and the members around it
 SHA256 = 32  # bytes
 _RIM_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}")
-
-
-@asn1.sequence
-class _PublicKeyInfo:
-    algorithm: asn1.TLV
-    key: asn1.BitString
-
-
-@asn1.sequence
-class _Body:
-    """What a certificate says (RFC 5280, section 4.1), as far as an OCSP request needs it."""
-
-    version: Annotated[int, asn1.Explicit(0)]
-    serial: int
-    signature: asn1.TLV
-    issuer: asn1.TLV
-    validity: asn1.TLV
-    subject: asn1.TLV
-    public_key: _PublicKeyInfo
-    extensions: Annotated[asn1.TLV, asn1.Explicit(3)]
-
-
-@asn1.sequence
-class _Certificate:
-    body: _Body
-    algorithm: asn1.TLV
-    signature: asn1.BitString
 
 
 async def fetch_rim(
@@ -157,14 +130,9 @@ def _read_ocsp(serial_number: int, response: Response) -> bytes:
 def _question(certificate: bytes, issuer: bytes) -> tuple[int, bytes]:
     """The serial number, and the request in DER (RFC 6960, section 4.1.1)."""
     try:
-        subject, signer = _body(certificate), _body(issuer)
-        name = hashlib.sha384(asn1.encode_der(subject.issuer)).digest()
-        key = hashlib.sha384(signer.public_key.key.as_bytes()).digest()
-        builder = OCSPRequestBuilder().add_certificate_by_hash(name, key, subject.serial, SHA384())
-        return subject.serial, builder.build().public_bytes(Encoding.DER)
-    except ValueError:
+        subject, signer = Certificate.parse(certificate), Certificate.parse(issuer)
+    except MalformedCollateral:
         raise CannotAsk(OCSP_SERVICE, "cannot be asked about a certificate that cannot be read") from None
-
-
-def _body(certificate: bytes) -> _Body:
-    return asn1.decode_der(_Certificate, certificate).body
+    name, key = hashlib.sha384(subject.issuer).digest(), hashlib.sha384(signer.public_key_bits).digest()
+    request = OCSPRequestBuilder().add_certificate_by_hash(name, key, subject.serial, SHA384()).build()
+    return subject.serial, request.public_bytes(Encoding.DER)
