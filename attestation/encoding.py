@@ -5,7 +5,6 @@ and compares, which refuses unknown members, duplicate names, other spellings an
 """
 
 import base64
-import binascii
 import json
 from collections.abc import Mapping
 
@@ -40,17 +39,20 @@ def to_base64(data: bytes) -> str:
 
 
 def from_base64(value: object) -> bytes:
-    """Undo :func:`to_base64`.
+    """Undo :func:`to_base64`, and nothing but what it wrote.
 
     Raises:
-        MalformedEvidence: not a string of base64.
+        MalformedEvidence: not a string of base64, or in another spelling.
     """
     if not isinstance(value, str):
         raise MalformedEvidence("a member that has to be base64 is not a string")
     try:
-        return base64.b64decode(value, validate=True)
-    except (binascii.Error, ValueError):
+        data = base64.b64decode(value, validate=True)
+    except ValueError:
         raise MalformedEvidence("a member is not base64") from None
+    if to_base64(data) != value:
+        raise MalformedEvidence("a member is not base64 in its one spelling")
+    return data
 
 
 def as_object(value: object) -> dict[str, object]:

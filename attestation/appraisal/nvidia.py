@@ -4,9 +4,11 @@ The comparison follows NVIDIA/nvtrust (verifier.py): every index that a driver's
 one of its digests; no index may be active in both.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
+from typing import TypeVar, cast
 
 from attestation.appraisal.grounds import Grounds
 from attestation.appraisal.policy import Policy, Weakening
@@ -30,6 +32,8 @@ from attestation.verification.chain import verify_chain, verify_times
 from attestation.verification.revocation import OcspAnswers
 from attestation.verification.rim import SignedManifest
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class DeviceFacts:
@@ -49,7 +53,7 @@ class VendorWord:
     manifests: tuple[SignedManifest, ...]
     answers: OcspAnswers
     grounds: Grounds
-    _judged: dict[str, Manifest | AttestationError] = field(default_factory=dict, repr=False)
+    _asked: dict[object, object] = field(default_factory=dict, repr=False)
 
     @classmethod
     def read(cls, grounds: Grounds) -> "VendorWord":
@@ -70,39 +74,44 @@ class VendorWord:
         if self.grounds.policy.allows(Weakening.UNSAFE_SKIP_GPU_REVOCATION):
             return "skipped: UnsafeSkipGpuRevocation"
         for certificate, issuer in pairwise(chain):
-            window = self.answers.verify_good(certificate, issuer)
+            ask = partial(self.answers.verify_good, certificate, issuer)
+            window = self._once((certificate.der, issuer.der), ask)
             if window is None:
                 raise MissingCollateral("NVIDIA's OCSP answer for a certificate of the chain is not there")
             self.grounds.validate_window(window, age=self.grounds.policy.collateral_age)
         return None
 
     def manifest(self, version: str) -> Manifest:
-        """The verified manifest of a driver or VBIOS; verified once, because all GPUs of a machine run the same.
+        """The verified manifest of a driver or VBIOS.
 
         Raises:
             MissingCollateral: there is none.
             InvalidReferenceValues, UntrustedRoot, BrokenChain, CertificateOutOfDate, Revoked: there is one that does not hold.
         """
-        key = version.upper()
-        if key not in self._judged:
-            try:
-                self._judged[key] = self._verified_manifest(key)
-            except AttestationError as error:
-                self._judged[key] = error
-        judged = self._judged[key]
-        if isinstance(judged, AttestationError):
-            raise judged
-        return judged
+        return self._once(version.upper(), partial(self._verified_manifest, version.upper()))
 
     def _verified_manifest(self, version: str) -> Manifest:
         for signed in self.manifests:
             if signed.claimed_version.upper() == version:
-                signed.verify_signer(self.grounds.roots.nvidia_rims)
+                ask = partial(signed.verify_signer, self.grounds.roots.nvidia_rims)
+                self._once(tuple(certificate.der for certificate in signed.chain), ask)
                 manifest = signed.verified()
                 verify_times(signed.chain, now=self.grounds.now)
                 self.validate_revocation(signed.chain)
                 return manifest
         raise MissingCollateral("NVIDIA's reference values for this version are not there")
+
+    def _once(self, key: object, ask: Callable[[], T]) -> T:
+        """The answer, or the refusal, that was given before: the devices of a machine have much of the vendor's word in common."""
+        if key not in self._asked:
+            try:
+                self._asked[key] = ask()
+            except AttestationError as error:
+                self._asked[key] = error
+        answer = self._asked[key]
+        if isinstance(answer, AttestationError):
+            raise answer
+        return cast("T", answer)
 
 
 def appraise_manifest(trail: Trail, signed: SignedManifest, word: VendorWord) -> Manifest | None:
@@ -183,11 +192,11 @@ def _validate_measurements(report: DeviceReport, word: VendorWord, *, has_driver
 def _merge(manifests: Iterable[Manifest]) -> Mapping[int, tuple[bytes, ...]]:
     expected: dict[int, tuple[bytes, ...]] = {}
     for manifest in manifests:
+        if not manifest.measurements:
+            raise UnacceptedDeviceFirmware("a manifest says nothing about this device")
         if expected.keys() & manifest.measurements.keys():
             raise UnacceptedDeviceFirmware("two manifests speak of the same measurement")
         expected.update(manifest.measurements)
-    if not expected:
-        raise UnacceptedDeviceFirmware("NVIDIA's manifests say nothing about this device")
     return expected
 
 

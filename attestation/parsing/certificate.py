@@ -30,7 +30,7 @@ KEY_USAGE: Final = "2.5.29.15"
 Time = asn1.UTCTime | asn1.GeneralizedTime  # RFC 5280, section 4.1.2.5
 _VERSION_3 = 2
 _KEY_CERT_SIGN = 5  # the bit of KeyUsage (RFC 5280, section 4.2.1.3)
-_RSA_BITS: Final = range(2048, 4096 + 1)  # AMD's have 4096; the work that a larger key makes is not bounded by a vendor
+_RSA_BITS: Final = range(2048, 4096 + 1)  # AMD's have 4096; larger ones take long to check
 MAX_PEM: Final = MAX_CERTIFICATES * MAX_CERTIFICATE * 2  # base64 and its lines take less than twice the bytes
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]*)-----END CERTIFICATE-----")
 

@@ -7,7 +7,7 @@ Source: Intel, ECDSA Quote Library API, appendix A.4; Intel, PCS API version 4.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -109,8 +109,9 @@ def assess_tcb(quote: Quote, collateral: IntelCollateral, root: Certificate, *, 
         InvalidCollateral: the collateral is not Intel's for this platform, or not of this time.
         MalformedCollateral: a certificate or a revocation list of the collateral cannot be read.
     """
+    lists = [(RevocationList.parse(crl).issuer, crl) for crl in (collateral.root_ca_crl, collateral.pck_crl)]
     for pem in (quote.chain_pem, collateral.tcb_info_issuer_chain, collateral.qe_identity_issuer_chain):
-        _verify_not_withdrawn(pem, collateral, root)
+        _verify_not_withdrawn(pem, lists, root)
     seconds = int(now.timestamp())
     try:
         claims = QuoteVerifier(root.der).verify_with_policy(
@@ -138,7 +139,7 @@ def _refusal(text: str) -> Revoked | UnacceptedTcb | InvalidCollateral:
     return InvalidCollateral("the collateral is not Intel's for this platform")
 
 
-def _verify_not_withdrawn(pem: bytes | str, collateral: IntelCollateral, root: Certificate) -> None:
+def _verify_not_withdrawn(pem: bytes | str, lists: Iterable[tuple[bytes, bytes]], root: Certificate) -> None:
     """``dcap-qvl`` refuses withdrawn keys as well, but says no more of them than that a chain does not hold."""
     text = pem if isinstance(pem, bytes) else pem.encode("utf-8", "replace")
     told = [Certificate.parse(der) for der in certificates_from_pem(text)]
@@ -148,8 +149,8 @@ def _verify_not_withdrawn(pem: bytes | str, collateral: IntelCollateral, root: C
     except (BrokenChain, UntrustedRoot):
         raise InvalidCollateral("a chain does not lead to the root of the platform") from None
     for certificate, issuer in pairwise(chain):
-        for crl in (collateral.root_ca_crl, collateral.pck_crl):
-            if RevocationList.parse(crl).issuer == issuer.subject:
+        for name, crl in lists:
+            if name == issuer.subject:
                 verify_not_listed(crl, issuer=issuer, certificates=[certificate])
 
 

@@ -140,11 +140,13 @@ class Unit:
     device: nvidia.Device
     type: DeviceType
     answer: Answer = _plain
+    chain: tuple[bytes, ...] | None = None  # instead of the device's own
     state: DeviceState = SAFE
 
     def evidence(self, nonce: bytes) -> DeviceEvidence:
         """Its part of the document."""
-        return DeviceEvidence(self.type, self.answer(self.device, nonce), self.device.chain, self.state)
+        chain = self.device.chain if self.chain is None else self.chain
+        return DeviceEvidence(self.type, self.answer(self.device, nonce), chain, self.state)
 
 
 @cache

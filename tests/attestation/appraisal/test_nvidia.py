@@ -285,9 +285,14 @@ FAULTS: dict[str, tuple[Make, Refusal]] = {
         ),
         errors.UnacceptedDeviceFirmware,
     ),
+    "a manifest of the VBIOS that says nothing": (
+        lambda: with_rims(DRIVER_RIM, NVIDIA.rim("vbios", {}, signer=rim_signer("hopper"))),
+        errors.UnacceptedDeviceFirmware,
+    ),
     "an index of both manifests": (
         lambda: with_rims(
-            DRIVER_RIM, NVIDIA.rim("vbios", {**nvidia.golden("vbios"), 7: (b"\1" * 48,)}, signer=rim_signer("hopper"))
+            DRIVER_RIM,
+            NVIDIA.rim("vbios", {**nvidia.golden("vbios"), 7: nvidia.golden("driver")[7]}, signer=rim_signer("hopper")),
         ),
         errors.UnacceptedDeviceFirmware,
     ),
@@ -429,6 +434,8 @@ def test_a_manifest_can_be_judged_without_a_device() -> None:
     assert judge(DRIVER_RIM) == []
     assert judge(DRIVER_RIM.replace(b'edition="GPU"', b'edition="GPX"')) == [errors.InvalidReferenceValues]
     assert judge(STRANGER.rim("driver")) == [errors.UntrustedRoot, errors.MissingCollateral]
+    old = NVIDIA.rim_signer(life=(NOW - timedelta(days=9), NOW - SECOND))
+    assert judge(NVIDIA.rim("driver", signer=old)) == [errors.CertificateOutOfDate, errors.MissingCollateral]
 
 
 def test_the_id_of_a_device_is_a_digest_of_the_key_that_it_was_made_with() -> None:

@@ -195,6 +195,12 @@ def test_refuses_a_machine_with_one_fault_for_that_fault_alone(fault: str) -> No
         machine.appraise()
 
 
+def test_what_the_quote_alone_shows_is_refused_without_intels_word_too() -> None:
+    for bits, refusal in ((1 << 28 | 1, errors.DebugEnabled), (0, errors.UnacceptedGuestPolicy)):
+        machine = attributes(bits).with_collateral(intel=None)
+        assert machine.refusals() == [errors.MissingCollateral, refusal]
+
+
 @pytest.mark.parametrize("register", range(3))
 def test_each_register_of_the_start_counts(register: int) -> None:
     changed: dict[str, Any] = {f"rtmr{register}": b"\1" * 48}

@@ -69,7 +69,10 @@ def fuzz(name: str, options: argparse.Namespace) -> bool:
         log = (folder / "log").read_bytes()
         done = _DONE.search(log)
         if status == 0 and done is not None:
-            print(f"{name}: passed, {int(done[1])} inputs, {int(done[2])} edges, {time.monotonic() - started:.1f} s", flush=True)
+            print(
+                f"{name}: passed, {int(done[1])} inputs, {int(done[2])} edges, {time.monotonic() - started:.1f} s",
+                flush=True,
+            )
             return True
         print(f"{name}: FAILED", flush=True)
         print(log[-4000:].decode("utf-8", "replace"))

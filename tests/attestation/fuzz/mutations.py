@@ -8,15 +8,43 @@ import base64
 import binascii
 import copy
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
 
 Edit = Callable[[bytes], bytes]
 
-_VALUES: Final = (None, True, False, 0, 1, -1, 2**63, 2**64, 1.5, -0.0, float("inf"), "", "0", "é\ud800", [], {}, [[]], {"": 0})
-_CONTENTS: Final = (b"", b"\0", b"\xff", b"\x7f" * 40, b"\xff" * 40, b"\x80" + bytes(20), b"00010101000000Z", b"99991231235959Z")
+_VALUES: Final[tuple[object, ...]] = (
+    None,
+    True,
+    False,
+    0,
+    1,
+    -1,
+    2**63,
+    2**64,
+    1.5,
+    -0.0,
+    float("inf"),
+    "",
+    "0",
+    "é\ud800",
+    [],
+    {},
+    [[]],
+    {"": 0},
+)
+_CONTENTS: Final = (
+    b"",
+    b"\0",
+    b"\xff",
+    b"\x7f" * 40,
+    b"\xff" * 40,
+    b"\x80" + bytes(20),
+    b"00010101000000Z",
+    b"99991231235959Z",
+)
 _CONSTRUCTED: Final = 0x20
 _BIT_STRING, _OCTET_STRING = 0x03, 0x04
 _MAX_DEPTH: Final = 40
@@ -25,7 +53,7 @@ _MAX_SLICE: Final = 64  # bytes
 
 def mutated(data: bytes, random: Random, edit: Edit) -> bytes:
     """``data`` with one change, in its own form more often than not."""
-    if random.random() < 0.3:  # noqa: PLR2004 - how often the form may break
+    if random.random() < 0.3:  # how often the form may break
         return edit(data)
     for change in (_json, _der):
         changed = change(data, random, edit)
@@ -75,13 +103,15 @@ def _json(data: bytes, random: Random, edit: Edit) -> bytes | None:
             del container[key]
         case 2:
             other, name = random.choice(places)
-            container[key] = copy.deepcopy(other.get(name) if isinstance(other, dict) else other[name % len(other)] if other else None)
+            container[key] = copy.deepcopy(
+                other.get(name) if isinstance(other, dict) else other[name % len(other)] if other else None
+            )
         case 3 if isinstance(container, list):
             container.insert(key, copy.deepcopy(container[key]))
         case _:
             container[key] = _edited_value(container[key], edit)
     try:
-        text = json.dumps(value, sort_keys=random.random() < 0.9, separators=(",", ":"), ensure_ascii=False)  # noqa: PLR2004
+        text = json.dumps(value, sort_keys=random.random() < 0.9, separators=(",", ":"), ensure_ascii=False)
         return text.encode() + (b"\n" if data.endswith(b"\n") else b"")
     except (ValueError, TypeError, RecursionError):  # half a character, names of two types, or too deep
         return None
@@ -130,19 +160,29 @@ class Element:
 
     def encode(self) -> bytes:
         """Tag, shortest length, content."""
-        content = self.content + _encoded(self.elements)
+        content = self.content + encoded(self.elements)
         size = len(content)
         octets = size.to_bytes((size.bit_length() + 7) // 8, "big")
         return bytes([self.tag, *((size,) if size < 0x80 else (0x80 | len(octets), *octets))]) + content
 
 
-def _encoded(elements: list[Element]) -> bytes:
-    return b"".join(element.encode() for element in elements)
+def encoded(row: list[Element]) -> bytes:
+    """The bytes of a row of elements."""
+    return b"".join(element.encode() for element in row)
+
+
+def exchanged(data: bytes, path: Iterable[int], content: bytes) -> bytes:
+    """DER with other content in the element that ``path`` leads to."""
+    top = element = Element(0, b"", elements(data))
+    for index in path:
+        element = element.elements[index]
+    element.content, element.elements = content, []
+    return encoded(top.elements)
 
 
 def _der(data: bytes, random: Random, edit: Edit) -> bytes | None:
     """DER again; ``None`` if ``data`` is none."""
-    top = Element(0, b"", _elements(data))
+    top = Element(0, b"", elements(data))
     places = list(_positions(top))
     if not places:
         return None
@@ -160,11 +200,11 @@ def _der(data: bytes, random: Random, edit: Edit) -> bytes | None:
         case 4:
             parent.elements[index] = Element(element.tag, random.choice(_CONTENTS))
         case _:
-            parent.elements[index] = Element(element.tag, edit(element.content + _encoded(element.elements)))
-    return _encoded(top.elements)
+            parent.elements[index] = Element(element.tag, edit(element.content + encoded(element.elements)))
+    return encoded(top.elements)
 
 
-def _elements(data: bytes, depth: int = 0) -> list[Element]:
+def elements(data: bytes, depth: int = 0) -> list[Element]:
     """The DER elements in ``data``, which are all of it, or none."""
     found, at = [], 0
     while at + 1 < len(data) and depth < _MAX_DEPTH:
@@ -174,14 +214,14 @@ def _elements(data: bytes, depth: int = 0) -> list[Element]:
             size = int.from_bytes(octets, "big")
         found.append(_element(tag, data[start : start + size], depth))
         at = start + size
-    return found if _encoded(found) == data else []
+    return found if encoded(found) == data else []
 
 
 def _element(tag: int, content: bytes, depth: int) -> Element:
     lead = 1 if tag == _BIT_STRING else 0
     inside = tag & _CONSTRUCTED or tag in (_BIT_STRING, _OCTET_STRING)
-    elements = _elements(content[lead:], depth + 1) if inside else []
-    return Element(tag, content[:lead] if elements else content, elements)
+    found = elements(content[lead:], depth + 1) if inside else []
+    return Element(tag, content[:lead] if found else content, found)
 
 
 def _positions(parent: Element) -> Iterator[tuple[Element, int]]:

@@ -6,13 +6,15 @@ fails has to become a refusal. Names that end with ``-signed`` sign the bytes th
 because what stands behind a signature is otherwise never reached.
 """
 
+import asyncio
+import hashlib
 import json
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -20,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509 import ocsp
 
-from attestation import limits
+from attestation import Appraisal, limits
 from attestation.appraisal.policy_file import (
     TEMPLATE,
     PolicyKey,
@@ -35,9 +37,10 @@ from attestation.collecting import certificates as collected
 from attestation.collecting.dstack import MAX_ANSWER, tdx_evidence
 from attestation.collecting.errors import DstackFailed, MalformedCertificateTable
 from attestation.collecting.tsm import MAX_AUXBLOB
-from attestation.document import DeviceEvidence, EvidenceDocument
-from attestation.encoding import decode, encode
+from attestation.document import EvidenceDocument
+from attestation.encoding import decode, encode, to_base64
 from attestation.errors import (
+    AttestationError,
     InvalidCollateral,
     InvalidReferenceValues,
     MalformedCollateral,
@@ -47,9 +50,13 @@ from attestation.errors import (
     UnsupportedEvidence,
 )
 from attestation.fetching import forms
+from attestation.fetching import nvidia as fetched_nvidia
+from attestation.fetching.amd import fetch_amd_issuers
 from attestation.fetching.cache import MAX_FILE, Kept
+from attestation.fetching.errors import FetchError
+from attestation.fetching.gather import gather
 from attestation.fetching.intel import MAX_CHAIN, MAX_ENVELOPE
-from attestation.fetching.transport import Response
+from attestation.fetching.transport import Request, Response
 from attestation.parsing.azure import AttestedQuote, HclReport
 from attestation.parsing.certificate import Certificate, certificates_from_pem
 from attestation.parsing.event_log import parse_event_log, replay
@@ -67,6 +74,7 @@ from tests.attestation.authority import amd, azure, eventlog, intel, nvidia
 from tests.attestation.authority.nvidia import der
 from tests.attestation.machines import Machine
 
+T = TypeVar("T")
 Function = Callable[[bytes], object]
 Errors = tuple[type[Exception], ...]
 
@@ -132,8 +140,9 @@ def _tdx() -> Machine:
 
 
 @cache
-def _tdx_runtime() -> Machine:
-    return machines.tdx_machine((5, intel.TD15), runtime=eventlog.runtime_log(boot=eventlog.BOOT))
+def _runtime() -> Machine:
+    boot = [event for event in eventlog.BOOT if event.type != eventlog.EV_NO_ACTION]
+    return machines.tdx_machine((5, intel.TD15), runtime=eventlog.runtime_log(boot=boot))
 
 
 @cache
@@ -159,6 +168,20 @@ def _intel() -> IntelCollateral:
 
 def _pem(certificate: bytes) -> bytes:
     return ssl.DER_cert_to_PEM_cert(certificate).encode()
+
+
+def chained(quote: bytes, chain: bytes) -> bytes:
+    """``quote`` with another chain of certificates in PEM."""
+    parsed = Quote.parse(quote)
+    certified = (
+        parsed.qe_report + parsed.qe_signature + _counted(parsed.qe_authentication, 2) + b"\5\0" + _counted(chain, 4)
+    )
+    block = parsed.signature + parsed.attestation_key + b"\6\0" + _counted(certified, 4)
+    return parsed.signed + _counted(block, 4)
+
+
+def _counted(data: bytes, width: int) -> bytes:
+    return len(data).to_bytes(width, "little") + data
 
 
 def _text(data: bytes) -> str:
@@ -223,7 +246,11 @@ def _event_log() -> tuple[Function, list[bytes]]:
             replay(events, register)
 
     runtime = [eventlog.runtime_log(version=version, stripped=version > 1).text.encode() for version in (1, 2)]
-    return function, [eventlog.event_log(area=2048).data, *runtime, eventlog.runtime_log(boot=eventlog.BOOT).text.encode()]
+    return function, [
+        eventlog.event_log(area=2048).data,
+        *runtime,
+        eventlog.runtime_log(boot=eventlog.BOOT).text.encode(),
+    ]
 
 
 @_target("device-report", limit=limits.MAX_REPORT, errors=_EVIDENCE)
@@ -496,7 +523,10 @@ def _envelope() -> tuple[Function, list[bytes]]:
         assert forms.strict_object(data) == {name: value for name, (value, _) in members.items()}
 
     signature = _intel().tcb_info_signature.hex()
-    return function, [f'{{"tcbInfo":{_intel().tcb_info},"signature":"{signature}"}}'.encode(), b'{"a" : [1, "\\u00e9"]}']
+    return function, [
+        f'{{"tcbInfo":{_intel().tcb_info},"signature":"{signature}"}}'.encode(),
+        b'{"a" : [1, "\\u00e9"]}',
+    ]
 
 
 @_target("fetched-pem", limit=4 * limits.MAX_CERTIFICATE, errors=(forms.NotInForm,))
@@ -519,84 +549,201 @@ def _kept_answer() -> tuple[Function, list[bytes]]:
     return function, [Kept("ab" * 32, machines.NOW, Response(200, (("A", "b"),), b"body")).encode()]
 
 
+@dataclass(frozen=True, slots=True)
+class _Service:
+    """A transport that gives one answer to everything."""
+
+    answer: Response
+
+    async def fetch(self, _request: Request) -> Response:
+        return self.answer
+
+
+def _fetched(fetching: Coroutine[None, None, T]) -> T:
+    """Run to the end on a loop of its own, whatever loop there is."""
+    loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(fetching)
+    finally:
+        loop.close()
+
+
+@_target("fetched-manifest", limit=fetched_nvidia.MAX_RIM_ANSWER, errors=(FetchError,))
+def _fetched_manifest() -> tuple[Function, list[bytes]]:
+    def function(data: bytes) -> bytes:
+        return _fetched(fetched_nvidia.fetch_rim(_Service(Response(200, (), data)), "NV_GPU_DRIVER_GH100_590.12"))
+
+    rim = machines.rims("hopper")[0]
+    digest = hashlib.sha256(rim).hexdigest()
+    answer = {"id": "NV_GPU_DRIVER_GH100_590.12", "rim": to_base64(rim), "sha256": digest, "rim_format": "TCG"}
+    return function, [json.dumps(answer).encode()]
+
+
+@_target("fetched-ocsp-answer", limit=limits.MAX_OCSP, errors=(FetchError,))
+def _fetched_ocsp_answer() -> tuple[Function, list[bytes]]:
+    certificate, issuer = machines.device("hopper", 0).chain[1:3]
+
+    def function(data: bytes) -> bytes:
+        return _fetched(fetched_nvidia.fetch_ocsp(_Service(Response(200, (), data)), certificate, issuer))
+
+    return function, [machines.ocsp_answer(certificate, issuer)]
+
+
+@_target("fetched-revocation-list", limit=2 * limits.MAX_CRL, errors=(FetchError,))
+def _fetched_revocation_list() -> tuple[Function, list[bytes]]:
+    """Of AMD, whose issuers stand in PEM before it, and of Intel's caches, which write hexadecimal."""
+
+    def function(data: bytes) -> object:
+        return _fetched(fetch_amd_issuers(_Service(Response(200, (), data)), product="Genoa", provider=False))
+
+    authority = machines.amd_authority()
+    return function, [_pem(authority.ask) + _pem(authority.root), machines.amd_crl()]
+
+
+def _gathered(document: EvidenceDocument) -> Collateral:
+    """What evidence says that has to be asked for, where nobody knows anything."""
+    return _fetched(gather(_Service(Response(404)), document))
+
+
+_GATHERED: Errors = (FetchError, AttestationError)
+
+
+@_target("gather-snp-report", limit=amd.REPORT_SIZE, errors=_GATHERED)
+def _gather_snp_report() -> tuple[Function, list[bytes]]:
+    def function(data: bytes) -> Collateral:
+        document = _snp().evidence
+        return _gathered(replace(document, cpu=replace(document.cpu, report=data, certificates=())))
+
+    return function, [_snp().evidence.cpu.report]
+
+
+@_target("gather-snp-certificate", limit=limits.MAX_CERTIFICATE, errors=_GATHERED)
+def _gather_snp_certificate() -> tuple[Function, list[bytes]]:
+    def function(data: bytes) -> Collateral:
+        document = _snp().evidence
+        return _gathered(replace(document, cpu=replace(document.cpu, certificates=(data,))))
+
+    return function, [_snp().evidence.cpu.certificates[0], machines.vlek()[0]]
+
+
+@_target("gather-quote", limit=limits.MAX_REPORT, errors=_GATHERED)
+def _gather_quote() -> tuple[Function, list[bytes]]:
+    def function(data: bytes) -> Collateral:
+        document = _tdx().evidence
+        return _gathered(replace(document, cpu=replace(document.cpu, report=data)))
+
+    return function, [_tdx().evidence.cpu.report, _runtime().evidence.cpu.report]
+
+
+@_target("gather-quote-certificate", limit=limits.MAX_CERTIFICATE, errors=_GATHERED)
+def _gather_quote_certificate() -> tuple[Function, list[bytes]]:
+    leaf, *issuers = certificates_from_pem(Quote.parse(_tdx().evidence.cpu.report).chain_pem)
+
+    def function(data: bytes) -> Collateral:
+        document = _tdx().evidence
+        quote = chained(document.cpu.report, b"".join(map(_pem, (data, *issuers))))
+        return _gathered(replace(document, cpu=replace(document.cpu, report=quote)))
+
+    return function, [leaf]
+
+
+@_target("gather-device-report", limit=limits.MAX_REPORT, errors=_GATHERED)
+def _gather_device_report() -> tuple[Function, list[bytes]]:
+    def function(data: bytes) -> Collateral:
+        document = _devices().evidence
+        return _gathered(replace(document, devices=(replace(document.devices[0], report=data),)))
+
+    return function, [device.report for device in _devices().evidence.devices]
+
+
+@_target("gather-device-certificate", limit=limits.MAX_CERTIFICATE, errors=_GATHERED)
+def _gather_device_certificate() -> tuple[Function, list[bytes]]:
+    def function(data: bytes) -> Collateral:
+        document = _devices().evidence
+        leaf, _, *issuers = document.devices[0].certificates
+        return _gathered(
+            replace(document, devices=(replace(document.devices[0], certificates=(leaf, data, *issuers)),))
+        )
+
+    return function, [_devices().evidence.devices[0].certificates[1]]
+
+
 # --- Whole appraisals ------------------------------------------------------------------------------------------------------
+
+
+def _with_cpu(machine: Machine, **changes: Any) -> Appraisal:
+    return machine.presenting(lambda document: replace(document, cpu=replace(document.cpu, **changes))).assess()
+
+
+def _with_device(machine: Machine, **changes: Any) -> Appraisal:
+    return machine.presenting(
+        lambda document: replace(document, devices=(replace(document.devices[0], **changes),))
+    ).assess()
 
 
 @_target("appraise-document", limit=limits.MAX_DOCUMENT, errors=_NOTHING)
 def _appraise_document() -> tuple[Function, list[bytes]]:
-    machine = _devices()
-    return lambda data: machine.assess(document=data), [machine.document]
+    return lambda data: _devices().assess(document=data), [_devices().document]
 
 
 @_target("appraise-snp-report", limit=amd.REPORT_SIZE, errors=_NOTHING)
 def _appraise_snp_report() -> tuple[Function, list[bytes]]:
-    def function(data: bytes) -> None:
-        _snp().presenting(lambda document: replace(document, cpu=replace(document.cpu, report=data))).assess()
-
-    return function, [_snp().evidence.cpu.report]
+    return lambda data: _with_cpu(_snp(), report=data), [_snp().evidence.cpu.report]
 
 
 @_target("appraise-snp-certificate", limit=limits.MAX_CERTIFICATE, errors=_NOTHING)
 def _appraise_snp_certificate() -> tuple[Function, list[bytes]]:
     """The chip's certificate is exchanged; the issuers' stay."""
-    issuers = _snp().evidence.cpu.certificates[1:]
-
-    def function(data: bytes) -> None:
-        _snp().presenting(
-            lambda document: replace(document, cpu=replace(document.cpu, certificates=(data, *issuers)))
-        ).assess()
-
-    return function, [_snp().evidence.cpu.certificates[0], machines.vlek()[0]]
+    leaf, *issuers = _snp().evidence.cpu.certificates
+    return lambda data: _with_cpu(_snp(), certificates=(data, *issuers)), [leaf, machines.vlek()[0]]
 
 
 @_target("appraise-azure-report", limit=limits.MAX_REPORT, errors=_NOTHING)
 def _appraise_azure_report() -> tuple[Function, list[bytes]]:
-    def function(data: bytes) -> None:
-        _azure().presenting(lambda document: replace(document, cpu=replace(document.cpu, report=data))).assess()
+    return lambda data: _with_cpu(_azure(), report=data), [_azure().evidence.cpu.report]
 
-    return function, [_azure().evidence.cpu.report]
+
+@_target("appraise-tpm-quote", limit=limits.MAX_REPORT, errors=_NOTHING)
+def _appraise_tpm_quote() -> tuple[Function, list[bytes]]:
+    quote = _azure().evidence.cpu.tpm
+    assert quote is not None
+    return lambda data: _with_cpu(_azure(), tpm=replace(quote, message=data)), [quote.message]
 
 
 @_target("appraise-quote", limit=limits.MAX_REPORT, errors=_NOTHING)
 def _appraise_quote() -> tuple[Function, list[bytes]]:
-    def function(data: bytes) -> None:
-        _tdx().presenting(lambda document: replace(document, cpu=replace(document.cpu, report=data))).assess()
-
-    return function, [_tdx().evidence.cpu.report, _tdx_runtime().evidence.cpu.report]
+    return lambda data: _with_cpu(_tdx(), report=data), [
+        machine.evidence.cpu.report for machine in (_tdx(), _runtime())
+    ]
 
 
 @_target("appraise-quote-certificate", limit=limits.MAX_CERTIFICATE, errors=_NOTHING)
 def _appraise_quote_certificate() -> tuple[Function, list[bytes]]:
     """The platform's certificate is exchanged; the issuers' stay."""
-    authority = machines.intel_authority()
-    issuers = intel.pem_chain(authority.platform_ca, authority.root_ca).encode()
+    leaf, *issuers = certificates_from_pem(Quote.parse(_tdx().evidence.cpu.report).chain_pem)
 
-    def function(data: bytes) -> None:
-        quote = authority.quote(chain=_pem(data) + issuers)
-        if len(quote) <= limits.MAX_REPORT:
-            _tdx().presenting(lambda document: replace(document, cpu=replace(document.cpu, report=quote))).assess()
+    def function(data: bytes) -> Appraisal:
+        return _with_cpu(_tdx(), report=chained(_tdx().evidence.cpu.report, b"".join(map(_pem, (data, *issuers)))))
 
-    return function, [authority.pck.der]
+    return function, [leaf]
 
 
 @_target("appraise-event-log", limit=limits.MAX_EVENT_LOG, errors=_NOTHING)
 def _appraise_event_log() -> tuple[Function, list[bytes]]:
-    def function(data: bytes) -> None:
-        _tdx_runtime().presenting(
-            lambda document: replace(document, cpu=replace(document.cpu, event_log=data))
-        ).assess()
+    def function(data: bytes) -> Appraisal:
+        return _with_cpu(_runtime() if data.startswith(b"[") else _tdx(), event_log=data)
 
-    return function, [_tdx_runtime().evidence.cpu.event_log, _tdx().evidence.cpu.event_log[:2048]]
+    return function, [machine.evidence.cpu.event_log for machine in (_runtime(), _tdx())]
 
 
 @_target("appraise-tcb-info-signed", limit=limits.MAX_TCB_INFO, errors=_NOTHING)
 def _appraise_tcb_info_signed() -> tuple[Function, list[bytes]]:
     key = machines.intel_authority().tcb_signing.key
 
-    def function(data: bytes) -> None:
+    def function(data: bytes) -> Appraisal:
         text = data.decode("utf-8", "replace")
         signed = replace(_intel(), tcb_info=text, tcb_info_signature=intel.sign_report(text.encode(), key))
-        _tdx().with_collateral(intel=signed).assess()
+        return _tdx().with_collateral(intel=signed).assess()
 
     return function, [_intel().tcb_info.encode()]
 
@@ -605,78 +752,56 @@ def _appraise_tcb_info_signed() -> tuple[Function, list[bytes]]:
 def _appraise_qe_identity_signed() -> tuple[Function, list[bytes]]:
     key = machines.intel_authority().tcb_signing.key
 
-    def function(data: bytes) -> None:
+    def function(data: bytes) -> Appraisal:
         text = data.decode("utf-8", "replace")
         signed = replace(_intel(), qe_identity=text, qe_identity_signature=intel.sign_report(text.encode(), key))
-        _tdx().with_collateral(intel=signed).assess()
+        return _tdx().with_collateral(intel=signed).assess()
 
     return function, [_intel().qe_identity.encode()]
 
 
 @_target("appraise-intel-list", limit=limits.MAX_CRL, errors=_NOTHING)
 def _appraise_intel_list() -> tuple[Function, list[bytes]]:
-    def function(data: bytes) -> None:
-        _tdx().with_collateral(intel=replace(_intel(), pck_crl=data)).assess()
-        _tdx().with_collateral(intel=replace(_intel(), root_ca_crl=data)).assess()
-
-    return function, [_intel().pck_crl, _intel().root_ca_crl]
+    return lambda data: _tdx().with_collateral(intel=replace(_intel(), pck_crl=data)).assess(), [_intel().pck_crl]
 
 
-def _of_device(machine: Machine, change: Callable[[DeviceEvidence], DeviceEvidence]) -> None:
-    machine.presenting(lambda document: replace(document, devices=tuple(map(change, document.devices)))).assess()
+@_target("appraise-intel-root-list", limit=limits.MAX_CRL, errors=_NOTHING)
+def _appraise_intel_root_list() -> tuple[Function, list[bytes]]:
+    return lambda data: _tdx().with_collateral(intel=replace(_intel(), root_ca_crl=data)).assess(), [
+        _intel().root_ca_crl
+    ]
 
 
 @_target("appraise-gpu-report", limit=limits.MAX_REPORT, errors=_NOTHING)
 def _appraise_gpu_report() -> tuple[Function, list[bytes]]:
-    def function(data: bytes) -> None:
-        _of_device(_gpu(), lambda device: replace(device, report=data))
-
-    return function, [_gpu().evidence.devices[0].report]
+    return lambda data: _with_device(_gpu(), report=data), [_gpu().evidence.devices[0].report]
 
 
 @_target("appraise-switch-report", limit=limits.MAX_REPORT, errors=_NOTHING)
 def _appraise_switch_report() -> tuple[Function, list[bytes]]:
-    def function(data: bytes) -> None:
-        _of_device(_switch(), lambda device: replace(device, report=data))
-
-    return function, [_switch().evidence.devices[0].report]
+    return lambda data: _with_device(_switch(), report=data), [_switch().evidence.devices[0].report]
 
 
 @_target("appraise-gpu-certificate", limit=limits.MAX_CERTIFICATE, errors=_NOTHING)
 def _appraise_gpu_certificate() -> tuple[Function, list[bytes]]:
-    def function(data: bytes) -> None:
-        _of_device(_gpu(), lambda device: replace(device, certificates=(data, *device.certificates[1:])))
-
-    return function, [_gpu().evidence.devices[0].certificates[0]]
+    leaf, *issuers = _gpu().evidence.devices[0].certificates
+    return lambda data: _with_device(_gpu(), certificates=(data, *issuers)), [leaf]
 
 
 @_target("appraise-switch-certificate", limit=limits.MAX_CERTIFICATE, errors=_NOTHING)
 def _appraise_switch_certificate() -> tuple[Function, list[bytes]]:
     """The one above the leaf: its serial number names the switch."""
-
-    def function(data: bytes) -> None:
-        leaf, _, *issuers = _switch().evidence.devices[0].certificates
-        _of_device(_switch(), lambda device: replace(device, certificates=(leaf, data, *issuers)))
-
-    return function, [_switch().evidence.devices[0].certificates[1]]
+    leaf, device, *issuers = _switch().evidence.devices[0].certificates
+    return lambda data: _with_device(_switch(), certificates=(leaf, data, *issuers)), [device]
 
 
 @_target("appraise-manifest", limit=limits.MAX_RIM, errors=_NOTHING)
 def _appraise_manifest() -> tuple[Function, list[bytes]]:
     first, *others = _gpu().collateral.rims
-
-    def function(data: bytes) -> None:
-        _gpu().with_collateral(rims=(data, *others)).assess()
-
-    return function, [first]
+    return lambda data: _gpu().with_collateral(rims=(data, *others)).assess(), [first]
 
 
 @_target("appraise-ocsp-answer", limit=limits.MAX_OCSP, errors=_NOTHING)
 def _appraise_ocsp_answer() -> tuple[Function, list[bytes]]:
     first, *others = _gpu().collateral.ocsp_responses
-
-    def function(data: bytes) -> None:
-        _gpu().with_collateral(ocsp_responses=(data, *others)).assess()
-
-    return function, [first]
-
+    return lambda data: _gpu().with_collateral(ocsp_responses=(data, *others)).assess(), [first]

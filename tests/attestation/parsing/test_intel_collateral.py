@@ -16,7 +16,7 @@ from tests.attestation.authority.intel import MONTH, NOW, YEAR
 from tests.attestation.parsing.handmade import ListParts, extension, integer
 from tests.attestation.parsing.samples import intel_authority
 from tests.attestation.test_vectors import read_collateral
-from tests.attestation.vectors import MISSING, PRESENT, entries
+from tests.attestation.vectors import entries
 
 AUTHORITY = intel_authority()
 HOUR = (NOW - timedelta(hours=1), NOW + timedelta(hours=1))
@@ -105,7 +105,6 @@ def test_refuses_chains_that_cannot_be_read(chain: str) -> None:
             CollateralDates.parse(broken)
 
 
-@pytest.mark.skipif(not PRESENT, reason=MISSING)
 def test_the_recorded_collateral_stands_in_the_weeks_that_its_notes_name() -> None:
     recorded = {
         name: CollateralDates.parse(

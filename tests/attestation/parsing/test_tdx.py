@@ -19,7 +19,7 @@ from tests.attestation.authority.intel import (
     raw_public_key,
 )
 from tests.attestation.parsing.samples import intel_authority
-from tests.attestation.vectors import MISSING, PRESENT, entries
+from tests.attestation.vectors import entries
 
 AUTHORITY = intel_authority()
 FORMS = list(FIELDS)
@@ -166,7 +166,6 @@ def test_each_attribute_means_what_the_specification_says(bit: int) -> None:
     assert attributes.well_formed == (bit < 8 or bit in {28, 29, 30, 31, 63})
 
 
-@pytest.mark.skipif(not PRESENT, reason=MISSING)
 def test_recorded_quotes_are_split_and_an_sgx_quote_is_known_for_what_it_is() -> None:
     quotes = {name: entry for name, entry in entries().items() if entry.kind == "tdx_quote"}
     assert len(quotes) == 10

@@ -1,5 +1,7 @@
 """Withdrawn keys are refused on the right issuer's word, and nobody else's; the newest word counts, in its own time."""
 
+import contextlib
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -136,7 +138,12 @@ Responder = Literal["delegated", "issuer", "stranger", "no_ocsp_signing"]
 
 
 def answer(status: Status = "good", *, since: datetime = NOW - HOUR, responder: Responder = "delegated") -> bytes:
-    return NVIDIA.ocsp(*DEVICE.chain[1:3], status, this_update=since, responder=responder)
+    return NVIDIA.ocsp(CERTIFICATE.der, ISSUER.der, status, this_update=since, responder=responder)
+
+
+def answer_by(hashed: HashAlgorithm, status: Status = "good", *, since: datetime = NOW - HOUR) -> bytes:
+    """An answer that names its certificate by digests of this kind."""
+    return NVIDIA.ocsp(CERTIFICATE.der, ISSUER.der, status, this_update=since, certificate_id_hash=hashed)
 
 
 def ask(*answers: bytes) -> Window | None:
@@ -144,10 +151,18 @@ def ask(*answers: bytes) -> Window | None:
 
 
 @pytest.mark.parametrize("responder", ["delegated", "issuer"])
-@pytest.mark.parametrize("hashed", [SHA1(), SHA256(), SHA384()])  # noqa: S303 -- certificates may be named by it
-def test_good_is_good_from_the_issuer_and_from_its_responder(responder: Responder, hashed: HashAlgorithm) -> None:
-    told = NVIDIA.ocsp(*DEVICE.chain[1:3], responder=responder, certificate_id_hash=hashed)
-    assert ask(told) == Window(NOW - HOUR, NOW + 23 * HOUR)
+def test_good_is_good_from_the_issuer_and_from_its_responder(responder: Responder) -> None:
+    assert ask(answer(responder=responder)) == Window(NOW - HOUR, NOW + 23 * HOUR)
+
+
+USUAL = [SHA1(), SHA256(), SHA384()]  # noqa: S303 -- the digest names a certificate, and proves nothing
+
+
+@pytest.mark.parametrize("hashed", USUAL, ids=lambda hashed: hashed.name)
+def test_a_certificate_may_be_named_by_digests_of_any_usual_kind(hashed: HashAlgorithm) -> None:
+    assert ask(answer_by(hashed)) == Window(NOW - HOUR, NOW + 23 * HOUR)
+    with pytest.raises(Revoked):
+        ask(answer_by(hashed, "revoked"))
 
 
 @pytest.mark.parametrize("responder", ["stranger", "no_ocsp_signing"])
@@ -165,8 +180,8 @@ def test_refuses_what_is_not_called_good(status: Status) -> None:
 
 def test_says_nothing_without_an_answer_about_this_certificate() -> None:
     assert ask() is None
-    assert ask(NVIDIA.ocsp(*DEVICE.chain[2:4])) is None
-    assert ask(NVIDIA.ocsp(*DEVICE.chain[1:3], certificate_id_hash=SHA512())) is None  # a digest that is not known here
+    assert ask(NVIDIA.ocsp(ISSUER.der, DEVICE.chain[3])) is None
+    assert ask(answer_by(SHA512())) is None  # a digest that is not known here
     assert ask(sequence(bytes.fromhex("0a0103"))) is None  # "try later"
 
 
@@ -196,7 +211,7 @@ ANSWERS = {(status, age): answer(status, since=NOW - age * HOUR) for status in S
 
 
 def test_answers_that_name_the_certificate_by_different_digests_are_compared() -> None:
-    older = NVIDIA.ocsp(*DEVICE.chain[1:3], this_update=NOW - 2 * HOUR, certificate_id_hash=SHA256())
+    older = answer_by(SHA256(), since=NOW - 2 * HOUR)
     with pytest.raises(Revoked):
         ask(older, answer("revoked"))
 
@@ -216,10 +231,8 @@ def test_a_changed_answer_is_refused_or_is_about_something_else(at: int, byte: i
     changed = DELEGATED[:at] + bytes([byte]) + DELEGATED[at + 1 :]
     if changed == DELEGATED:
         return
-    try:
+    with contextlib.suppress(InvalidCollateral, MalformedCollateral, Revoked):
         assert ask(changed) is None
-    except (InvalidCollateral, MalformedCollateral, Revoked):
-        pass
 
 
 # --- Hostile responders, by hand ------------------------------------------------------------------------------------------
@@ -238,9 +251,7 @@ RESPONDER = CertificateParts(
 
 
 def digest(data: bytes) -> bytes:
-    from hashlib import sha384
-
-    return sha384(data).digest()
+    return hashlib.sha384(data).digest()
 
 
 ABOUT = SingleParts(subject=subject(digest(NAME), digest(AUTHORITY.public_key_bits), 7))
@@ -272,7 +283,7 @@ def test_an_answer_made_out_of_the_responders_time_is_refused(produced_at: datet
         ask_about(replace(TOLD, produced_at=generalized(produced_at)).encode(RESPONDER_KEY))
 
 
-ANY_PURPOSE = bytes.fromhex("300606 04551d2500".replace(" ", ""))
+ANY_PURPOSE = bytes.fromhex("30060604551d2500")
 TWO_PURPOSES = sequence(OCSP_SIGNING[2:], bytes.fromhex("06082b06010505070301"))
 CRITICAL = extension("1.2.3", b"", critical=True)
 APPOINTED = RESPONDER.extensions[0]
@@ -353,16 +364,18 @@ def test_as_many_answers_as_the_limits_allow_are_judged_in_one_look() -> None:
     crowded = replace(
         TOLD, certificates=[], singles=[replace(ABOUT, extensions=[])] * ((MAX_OCSP - 400) // (single + 4))
     )
-    answers = OcspAnswers.parse([crowded.encode(OTHER_KEY)] * MAX_OCSPS)
+    data = crowded.encode(OTHER_KEY)
+    assert MAX_OCSP - 1024 < len(data) <= MAX_OCSP
     start = time.process_time()
+    answers = OcspAnswers.parse([data] * MAX_OCSPS)
     for _ in range(100):
         with pytest.raises(InvalidCollateral):
             answers.verify_good(AUTHORITY, AUTHORITY)
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < 2
 
 
 def test_hand_made_lists_and_answers_are_signed_by_one_key() -> None:
     assert AUTHORITY.public_key == key().public_key()
-    assert verify_not_listed(ListParts(entries=sequence(entry(8))).encode(), issuer=AUTHORITY, certificates=[AUTHORITY])
+    verify_not_listed(ListParts(entries=sequence(entry(8))).encode(), issuer=AUTHORITY, certificates=[AUTHORITY])
     with pytest.raises(Revoked):
         verify_not_listed(ListParts(entries=sequence(entry(7))).encode(), issuer=AUTHORITY, certificates=[AUTHORITY])
