@@ -5,6 +5,7 @@ sessions and the device belong to ``ai_enclave.service``; tensors belong to ``ai
 """
 
 import asyncio
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,7 +16,6 @@ from ai_enclave.engine import Engine
 from ai_enclave.features import Digester, Message, Suggester, Thread
 from ai_enclave.limits import MAX_NAME, MAX_PENDING, MAX_PROVING, MAX_REPLIES, MAX_SCOPE
 from ai_enclave.memory import HeldMessage, Memory
-from attestation.collecting import CollectionError
 from messaging.wire.content import (
     AssistantAnswer,
     AssistantRequest,
@@ -67,7 +67,7 @@ class Assistant:
         self._now = now
         self._memory = Memory()
         self._pending = 0
-        self._proving = 0
+        self._proving: set[ServiceId] = set()
         self._one_proof = asyncio.Lock()
         self._one_at_a_time = asyncio.Lock()  # the engine owns all cores; two at once would only slow each other
 
@@ -79,25 +79,26 @@ class Assistant:
             case DataMessage():
                 self._memory.store(sender, content, self._now())
             case AssistantRequest(request_id, EvidenceRequest(nonce)):
-                return AssistantAnswer(request_id, await self._prove(nonce))
+                return AssistantAnswer(request_id, await self._prove(sender, nonce))
             case AssistantRequest(request_id, (Summarize() | SuggestReplies()) as kind):
                 return AssistantAnswer(request_id, await self._answer(sender, kind))
             case _:
                 pass  # receipts, and what newer clients may say
         return None
 
-    async def _prove(self, nonce: bytes) -> Evidence | Refusal:
-        """Hardware makes one report at a time, in seconds at worst: who comes when many wait is told so at once."""
-        if self._proving >= MAX_PROVING:
+    async def _prove(self, requester: ServiceId, nonce: bytes) -> Evidence | Refusal:
+        """Hardware makes one report at a time, in seconds at worst: one for each who asks, and who comes when many wait is told."""
+        if len(self._proving) >= MAX_PROVING or requester in self._proving:
             return Refusal(RefusalCode.BUSY)
-        self._proving += 1
+        self._proving.add(requester)
         try:
             async with self._one_proof:  # here, and not in threads, which the engine needs
                 return Evidence(await asyncio.to_thread(self._attest, nonce))
-        except CollectionError:
+        except Exception as error:  # noqa: BLE001 -- a driver may raise anything; the assistant goes on
+            print(f"subrosa enclave: no evidence ({type(error).__name__})", file=sys.stderr)  # noqa: T201
             return Refusal(RefusalCode.NO_EVIDENCE)
         finally:
-            self._proving -= 1
+            self._proving.discard(requester)
 
     async def _answer(self, requester: ServiceId, request: Summarize | SuggestReplies) -> Summary | Replies | Refusal:
         scope = request.scope

@@ -24,6 +24,9 @@ from attestation import KeySection
 from attestation.binding import NONCE
 from attestation.collecting import Attester
 from messaging.client import ClientError, Device, IdentityChanged, Received, Relay, Store
+from messaging.client.sending import OVERHEAD
+from messaging.wire.content import AssistantAnswer, Evidence, encode_content
+from messaging.wire.limits import MAX_CONTENT, REQUEST_ID
 from signal_protocol.operations import SignalCrypto
 
 MAX_CONCURRENT = 64  # messages being worked on; the next ones wait in the device's inbox
@@ -100,10 +103,19 @@ async def _answer(device: Device, assistant: Assistant, received: Received) -> N
     await device.done(received)
 
 
+class EvidenceTooLarge(ClientError):
+    """What this machine's hardware says does not fit into one message: no client could ever verify it."""
+
+    def __init__(self) -> None:
+        super().__init__("the evidence of this machine is too large for one message: it has too many devices")
+
+
 def _prove_once(attester: Attester) -> None:
     """An enclave that cannot prove where it runs does not start: nobody hears of it. The keys here are nobody's."""
     keys = KeySection(b"\x05" + bytes(32), bytes(32), "trial at the start")
-    attester.attest(secrets.token_bytes(NONCE), keys)
+    document = attester.attest(secrets.token_bytes(NONCE), keys)
+    if len(encode_content(AssistantAnswer(bytes(REQUEST_ID), Evidence(document)))) + OVERHEAD > MAX_CONTENT:
+        raise EvidenceTooLarge
 
 
 def _no_core_dumps() -> None:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 
 from attestation.errors import MalformedEvidence
+from attestation.limits import MAX_CONTAINERS, MAX_MEMBERS
 
 
 def encode(members: Mapping[str, object]) -> bytes:
@@ -24,6 +25,8 @@ def decode(data: bytes, *, limit: int) -> dict[str, object]:
     """
     if len(data) > limit:
         raise MalformedEvidence("the document is too large")
+    if data.count(b"[") + data.count(b"{") > MAX_CONTAINERS or data.count(b",") > MAX_MEMBERS:
+        raise MalformedEvidence("the document has too many members")  # each takes a hundred times its bytes in memory
     try:
         members = json.loads(data)
     except (ValueError, RecursionError):

@@ -87,7 +87,7 @@ def _appraise_devices(trail: Trail, machine: Machine) -> tuple[DeviceFacts, ...]
 
 def _appraise_binding(trail: Trail, machine: Machine, cpu: _Cpu) -> None:
     trail.check(
-        "The processor speaks for our nonce, these keys and these devices.",
+        "The processor speaks for the nonce, these keys and these devices.",
         verify_binding,
         cpu.reported,
         nonce=machine.nonce,
@@ -121,7 +121,7 @@ def _azure(facts: AzureFacts) -> _Cpu:
     claims = CpuClaims(CpuType.SEV_SNP_AZURE, facts.snp.product, facts.snp.chip, str(facts.snp.tcb), report.measurement)
 
     def runs(release: Release) -> bool:
-        return _equal(release.measurement, report.measurement) and all(
+        return _runs_snp(facts.snp)(release) and all(
             _equal(value, facts.quote.pcrs[number]) for number, value in release.pcrs.items()
         )
 
@@ -143,7 +143,8 @@ def _tdx(facts: TdxFacts) -> _Cpu:
         if not release.events and len(registers) <= _RUNTIME_REGISTER:
             registers = (*registers, bytes(len(report.mrtd)))  # an unexplained register has to be empty
         return (
-            _equal(release.measurement, report.mrtd)
+            not report.owned  # an input of the host that no release can name
+            and _equal(release.measurement, report.mrtd)
             and _equal(release.launch_data or bytes(len(report.mr_config_id)), report.mr_config_id)
             and all(_equal(*pair) for pair in zip(registers, report.rtmrs, strict=False))
             and _has_events(facts.events, release.events)
@@ -164,12 +165,13 @@ def _simulated(report: SimulatedReport) -> _Cpu:
 
 def _has_events(events: tuple[Event, ...], wanted: Mapping[str, bytes]) -> bool:
     """Each wanted event is there exactly once, with its payload, before anything else could have written the register."""
-    measured: list[Event] = []
-    for event in events:
-        if event.register == _RUNTIME_REGISTER:
-            measured.append(event)
-            if event.name == _LAST_MEASURED_EVENT:
-                break
+    if not wanted:
+        return True
+    runtime = [event for event in events if event.register == _RUNTIME_REGISTER]
+    names = [event.name for event in runtime]
+    if _LAST_MEASURED_EVENT not in names:
+        return False  # nobody could say which events are those of the start
+    measured = runtime[: names.index(_LAST_MEASURED_EVENT)]
     return all([event.payload for event in measured if event.name == name] == [value] for name, value in wanted.items())
 
 

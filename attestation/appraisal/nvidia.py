@@ -75,31 +75,38 @@ class VendorWord:
             return "skipped: UnsafeSkipGpuRevocation"
         for certificate, issuer in pairwise(chain):
             ask = partial(self.answers.verify_good, certificate, issuer)
-            window = self._once((certificate.der, issuer.der), ask)
+            window = self._once(("answer", certificate.der, issuer.der), ask)
             if window is None:
                 raise MissingCollateral("NVIDIA's OCSP answer for a certificate of the chain is not there")
             self.grounds.validate_window(window, age=self.grounds.policy.collateral_age)
         return None
 
-    def manifest(self, version: str) -> Manifest:
-        """The verified manifest of a driver or VBIOS.
+    def manifest(self, products: frozenset[str], version: str) -> Manifest:
+        """The verified manifest of a driver or VBIOS for one of ``products``: drivers of several share their versions.
 
         Raises:
             MissingCollateral: there is none.
-            InvalidReferenceValues, UntrustedRoot, BrokenChain, CertificateOutOfDate, Revoked: there is one that does not hold.
+            InvalidReferenceValues, UntrustedRoot, BrokenChain, CertificateOutOfDate, Revoked: there are only such as do not
+                hold; this is what is wrong with the last of them.
         """
-        return self._once(version.upper(), partial(self._verified_manifest, version.upper()))
+        refusal: AttestationError = MissingCollateral(
+            "NVIDIA's reference values for this product and version are not there"
+        )
+        for number, signed in enumerate(self.manifests):
+            if signed.claims(products, version):
+                try:
+                    return self._once(("manifest", number), partial(self._verified_manifest, signed))
+                except AttestationError as error:
+                    refusal = error
+        raise refusal
 
-    def _verified_manifest(self, version: str) -> Manifest:
-        for signed in self.manifests:
-            if signed.claimed_version.upper() == version:
-                ask = partial(signed.verify_signer, self.grounds.roots.nvidia_rims)
-                self._once(tuple(certificate.der for certificate in signed.chain), ask)
-                manifest = signed.verified()
-                verify_times(signed.chain, now=self.grounds.now)
-                self.validate_revocation(signed.chain)
-                return manifest
-        raise MissingCollateral("NVIDIA's reference values for this version are not there")
+    def _verified_manifest(self, signed: SignedManifest) -> Manifest:
+        ask = partial(signed.verify_signer, self.grounds.roots.nvidia_rims)
+        self._once(("signer", *(certificate.der for certificate in signed.chain)), ask)
+        manifest = signed.verified()
+        verify_times(signed.chain, now=self.grounds.now)
+        self.validate_revocation(signed.chain)
+        return manifest
 
     def _once(self, key: object, ask: Callable[[], T]) -> T:
         """The answer, or the refusal, that was given before: the devices of a machine have much of the vendor's word in common."""
@@ -140,8 +147,7 @@ def appraise_device(trail: Trail, evidence: DeviceEvidence, *, nonce: bytes, wor
     trail.check("It is what the document says it is.", _validate_type, evidence.type, chain[0])
     trail.check("It is in confidential mode.", _validate_state, evidence.state)
     trail.check("Its versions are accepted.", _validate_versions, evidence.type, report, word.grounds.policy)
-    has_driver = not verification.is_switch(chain[0])
-    trail.check("It runs what NVIDIA published.", _validate_measurements, report, word, has_driver=has_driver)
+    trail.check("It runs what NVIDIA published.", _validate_measurements, report, chain[0], word)
     identity = verification.device_id(chain)
     trail.check("The device is accepted.", _validate_device, identity, word.grounds.policy)
     return DeviceFacts(evidence.type, identity, product, report.driver_version, report.vbios_version)
@@ -177,11 +183,13 @@ def _validate_versions(kind: DeviceType, report: DeviceReport, policy: Policy) -
     return f"driver {report.driver_version or 'none'}, VBIOS {report.vbios_version}"
 
 
-def _validate_measurements(report: DeviceReport, word: VendorWord, *, has_driver: bool) -> str:
+def _validate_measurements(report: DeviceReport, leaf: Certificate, word: VendorWord) -> str:
     if word.grounds.policy.allows(Weakening.UNSAFE_SKIP_GPU_REFERENCE_VALUES):
         return "skipped: UnsafeSkipGpuReferenceValues"
-    versions = (report.driver_version, report.vbios_version) if has_driver else (report.vbios_version,)
-    expected = _merge(map(word.manifest, versions))
+    is_switch = verification.is_switch(leaf)
+    versions = (report.vbios_version,) if is_switch else (report.driver_version, report.vbios_version)
+    products = frozenset({verification.product(leaf), report.chip})
+    expected = _merge(word.manifest(products, version) for version in versions)
     unmeasured = report.unmeasured
     for index, digests in expected.items():
         if index not in unmeasured and report.measurements.get(index) not in digests:

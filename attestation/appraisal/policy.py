@@ -44,7 +44,7 @@ DEFAULT_FLOORS: Final[Mapping[Product, Tcb]] = MappingProxyType(
 )
 DEFAULT_COLLATERAL_AGE: Final = timedelta(days=30)  # the window that Intel gives its own TCB information
 _REGISTERS: Final = 4
-_LAUNCH_DATA: Final = {CpuType.SEV_SNP: 32, CpuType.TDX: 48}
+_LAUNCH_DATA: Final = {CpuType.SEV_SNP: 32, CpuType.SEV_SNP_AZURE: 32, CpuType.TDX: 48}
 _CHIP_IDS: Final = {CHIP_ID, 16}  # bytes: AMD's, and Intel's platform instance
 _DEVICE_ID: Final = 32  # bytes
 

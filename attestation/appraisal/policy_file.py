@@ -20,15 +20,19 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from attestation.appraisal.policy import DEFAULT_COLLATERAL_AGE, DEFAULT_FLOORS, Policy, Release, Weakening
 from attestation.document import PCRS, CpuType
 from attestation.errors import MalformedPolicy
-from attestation.limits import MAX_NAME, MAX_POLICY
+from attestation.limits import MAX_DEVICES, MAX_NAME, MAX_POLICY
 from attestation.parsing.snp import TCB_PARTS, Product, Tcb
 
 VERSION = 1
 _ED25519: Final = b"\x01"  # signature type (C2SP, signed-note)
 _NAME = re.compile(r"[^\s+]{1,128}")
 _PUBLIC_KEY: Final = 32  # bytes
+_RESTRICTING: Final = {"chips", "platforms", "ids", "drivers", "vbioses"}
+_MAX_LEVEL = 255  # a part of a firmware level is one byte
+_MAX_DAYS = 36_500
 _SIGNATURE_LINE = re.compile(r"— ([^\s+]+) ([A-Za-z0-9+/]+={0,2})")
-_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")  # what a note may not hold: all below U+0020 but the newline
+# TOML's dotted keys make a table for each dot, in a time and memory that grow with the square of their number.
+_DOTTED = re.compile(r"""(?:(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){9}""")
 _POLICY: Final = {
     "policy",
     "name",
@@ -147,6 +151,8 @@ def parse_policy_text(text: str) -> Policy:
     Raises:
         MalformedPolicy: unknown or missing members, values of the wrong form, or a weakening without its ``Unsafe`` name.
     """
+    if _DOTTED.search(text):
+        raise MalformedPolicy("a name in the policy has too many parts")
     try:
         return _policy(tomllib.loads(text))
     except MalformedPolicy:
@@ -159,7 +165,7 @@ def parse_policy_text(text: str) -> Policy:
 
 def _policy(members: dict[str, Any]) -> Policy:
     _known(members, _POLICY, "the policy")
-    if _count(members["policy"]) != VERSION:
+    if members["policy"] != VERSION or type(members["policy"]) is not int:
         raise MalformedPolicy("the policy is of another version than 1")
     amd, devices = _table(members, "amd", _AMD), _table(members, "devices", _DEVICES)
     intel, collateral = _table(members, "intel", {"platforms"}), _table(members, "collateral", {"max_age_days"})
@@ -171,12 +177,12 @@ def _policy(members: dict[str, Any]) -> Policy:
         valid_until=_time(members.get("valid_until")),
         floors=_floors(amd.get("floors", {})),
         chips=frozenset(map(bytes.fromhex, chips)) if "chips" in amd or "platforms" in intel else None,
-        gpus=_count(devices.get("gpus", 0)),
-        switches=_count(devices.get("switches", 0)),
+        gpus=_count(devices.get("gpus", 0), MAX_DEVICES),
+        switches=_count(devices.get("switches", 0), MAX_DEVICES),
         devices=frozenset(map(bytes.fromhex, _list(devices, "ids"))) if "ids" in devices else None,
         drivers=frozenset(map(_name, _list(devices, "drivers"))),
         vbioses=frozenset(map(_name, _list(devices, "vbioses"))),
-        collateral_age=timedelta(days=_count(collateral.get("max_age_days", DEFAULT_COLLATERAL_AGE.days))),
+        collateral_age=timedelta(days=_count(collateral.get("max_age_days", DEFAULT_COLLATERAL_AGE.days), _MAX_DAYS)),
         unsafe=frozenset(_weakening(name) for name in _list(members, "unsafe")),
     )
 
@@ -210,7 +216,7 @@ def _floor(members: dict[str, Any] | None, default: Tcb) -> Tcb:
     if members is None:
         return default
     _known(members, set(TCB_PARTS), "a floor")
-    return Tcb(**{part: _count(members.get(part, getattr(default, part))) for part in TCB_PARTS})
+    return Tcb(**{part: _count(members.get(part, getattr(default, part)), _MAX_LEVEL) for part in TCB_PARTS})
 
 
 def _weakening(name: str) -> Weakening:
@@ -230,6 +236,8 @@ def _list(members: Mapping[str, Any], name: str) -> list[Any]:
     value = members.get(name, [])
     if not isinstance(value, list):
         raise MalformedPolicy(f"{name} in the policy is not a list")
+    if not value and name in members and name in _RESTRICTING:
+        raise MalformedPolicy(f"{name} in the policy is an empty list: name some, or leave it out to accept any")
     return value
 
 
@@ -245,9 +253,9 @@ def _name(value: object) -> str:
     return value
 
 
-def _count(value: object) -> int:
-    if type(value) is not int or value < 0:
-        raise MalformedPolicy("a number in the policy is not a whole number, or is negative")
+def _count(value: object, limit: int) -> int:
+    if type(value) is not int or not 0 <= value <= limit:
+        raise MalformedPolicy(f"a number in the policy is not a whole number from 0 to {limit}")
     return value
 
 
@@ -267,8 +275,9 @@ def _decoded(data: bytes) -> str:
 
 
 def _check_characters(text: str) -> None:
-    if _CONTROL.search(text):
-        raise MalformedPolicy("a signed policy has no tabs, carriage returns or other control characters")
+    """What nobody sees must not be signed: only line ends, and what is printable in any language (C2SP, signed-note)."""
+    if not all(line.isprintable() for line in text.split("\n")):
+        raise MalformedPolicy("a signed policy has no tabs, carriage returns or other characters that cannot be seen")
 
 
 def _holds(text: str, line: str, key: PolicyKey) -> bool:

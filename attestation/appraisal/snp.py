@@ -19,6 +19,7 @@ from attestation.errors import (
 )
 from attestation.parsing.azure import HclReport
 from attestation.parsing.certificate import Certificate
+from attestation.parsing.revocation import RevocationList
 from attestation.parsing.snp import Product, SnpReport, Tcb
 from attestation.verification import azure
 from attestation.verification import snp as verification
@@ -70,6 +71,7 @@ def appraise_snp(trail: Trail, data: bytes, certificates: Sequence[bytes], groun
     trail.check("The host may not debug the guest.", _validate_debug, report)
     trail.check("The guest was started under safe rules.", _validate_guest_policy, report)
     trail.check("The firmware is at or above the floor.", _validate_tcb, report, product, grounds.policy)
+    trail.check("The memory was checked for aliases.", _validate_memory, report)
     trail.check("The chip is accepted.", _validate_chip, report, grounds.policy)
     provider = trail.require("Whose key it is can be read.", verification.provider, endorsement)
     return SnpFacts(report, product, provider)
@@ -109,8 +111,9 @@ def _validate_revocation(chain: Sequence[Certificate], grounds: Grounds) -> str 
     """AMD's list is signed by the root and speaks of the intermediates: all chips' certificates have serial 0."""
     if grounds.policy.allows(Weakening.UNSAFE_SKIP_AMD_REVOCATION):
         return "skipped: UnsafeSkipAmdRevocation"
-    crls = grounds.collateral.amd_crls
-    windows = [verify_not_listed(crl, issuer=chain[-1], certificates=chain) for crl in crls]
+    root = chain[-1]
+    crls = [crl for crl in grounds.collateral.amd_crls if RevocationList.parse(crl).issuer == root.subject]
+    windows = [verify_not_listed(crl, issuer=root, certificates=chain) for crl in crls]
     if not windows:
         raise MissingCollateral("AMD's revocation list is not there")
     grounds.validate_window(max(windows, key=lambda window: window.since))
@@ -153,9 +156,18 @@ def _validate_tcb(report: SnpReport, product: Product, policy: Policy) -> str:
     return str(Tcb.read(report.reported_tcb, product))
 
 
+def _validate_memory(report: SnpReport) -> None:
+    if not report.aliases_checked:
+        raise UnacceptedTcb(
+            "the firmware has not checked the memory for aliases, by which it can be read (BadRAM, AMD-SB-3015)"
+        )
+
+
 def _validate_chip(report: SnpReport, policy: Policy) -> str:
     if policy.chips is None:
         return "any: the policy has no list of chips"
+    if report.provider_key:
+        raise UnacceptedChip("the report is signed with a provider's key, which proves no chip")
     if report.chip_id not in policy.chips:
         raise UnacceptedChip("the processor is not on the policy's list of chips")
     return "on the policy's list"

@@ -19,6 +19,7 @@ _NO_ACTION = 3  # EV_NO_ACTION: told, not measured
 _SHA384_ID = 0x000C  # TPM_ALG_SHA384
 _DIGESTS: Final = {0x0004: 20, 0x000B: 32, _SHA384_ID: SHA384, 0x000D: 64}  # TPM_ALG_…: size
 _DSTACK_EVENT = 0x08000001
+_RUNTIME_REGISTER = 3
 _CANONICAL = 2  # version of dstack's events
 _UNWRITTEN: Final = b"\xff"  # fills the rest of the firmware's memory area
 
@@ -117,6 +118,9 @@ def _dstack_event(entry: dict[str, Any]) -> Event:
     told, payload = bytes.fromhex(entry["digest"]), bytes.fromhex(entry["event_payload"])
     if type(register) is not int or not isinstance(name, str) or register not in range(4):
         raise MalformedEvidence("a dstack event has members of the wrong form")
+    if (kind == _DSTACK_EVENT) != (register == _RUNTIME_REGISTER):
+        # Its digest would be unexplained: a measured event could be hidden by another label.
+        raise MalformedEvidence("register 3 holds dstack's events, all of them and nothing else")
     if kind != _DSTACK_EVENT:
         if len(told) != SHA384:
             raise MalformedEvidence("an event of the firmware has no SHA-384 digest")
@@ -130,6 +134,8 @@ def _dstack_event(entry: dict[str, Any]) -> Event:
 def _marked(name: str, payload: bytes, version: object) -> bytes:
     """What dstack hashes for a runtime event: version 2 is canonical JSON (RFC 8785)."""
     if version == 1:
+        if not name or ":" in name:  # the name's end could be moved into the payload
+            raise MalformedEvidence("a dstack event has a name that could be read in two ways")
         return _DSTACK_EVENT.to_bytes(4, "little") + b":" + name.encode() + b":" + payload
     if version == _CANONICAL:
         members = {"name": name, "payload": payload.hex(), "type": _DSTACK_EVENT}

@@ -69,11 +69,16 @@ class DeviceReport:
         return frozenset({_NVDEC0}) if self.opaque.get(Opaque.NVDEC0_STATUS) == _DISABLED else frozenset()
 
     @property
+    def chip(self) -> str:
+        """The chip's name as newer reports have it, under which its driver's manifest is published; empty in older ones."""
+        return self._opaque_text(Opaque.CHIP)
+
+    @property
     def driver_rim(self) -> str:
         """The name under which NVIDIA publishes the reference values of this driver; empty for a switch."""
         if not self.driver_version:
             return ""
-        chip = self._opaque_text(Opaque.CHIP)
+        chip = self.chip
         return (
             f"NV_GPU_CC_DRIVER_{chip}_{self.driver_version}" if chip else f"NV_GPU_DRIVER_GH100_{self.driver_version}"
         )

@@ -49,6 +49,7 @@ _ALGORITHMS: Final = {  # in the order of the document
 _INDEXES: Final = {str(number): number for number in range(256)}
 _DIGEST = re.compile(r"[0-9a-f]{96}")  # SHA-384
 _ALTERNATIVES: Final = {str(number): number for number in range(1, 64 + 1)}  # how many digests an index may have
+_MAX_NAMESPACES = 64  # of the whole document: canonical XML carries each into all that stands below
 _MAX_ATTRIBUTES = 128  # of one element: canonical XML sorts them, in a time that grows with the square of their number
 
 
@@ -62,6 +63,8 @@ def parse_manifest(data: bytes) -> tuple[etree._Element, tuple[bytes, ...]]:
     """
     if len(data) > MAX_RIM:
         raise MalformedCollateral("a reference manifest is too large")
+    if data.count(b"xmlns") > _MAX_NAMESPACES or b"\0" in data:
+        raise MalformedCollateral("a reference manifest has too many namespaces, or is no UTF-8")
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
     try:
         root = etree.fromstring(data, parser)
@@ -70,6 +73,8 @@ def parse_manifest(data: bytes) -> tuple[etree._Element, tuple[bytes, ...]]:
     signatures = list(root.iter(f"{_SIGNATURE}Signature"))
     if root.tag != f"{_SWID}SoftwareIdentity" or len(signatures) != 1 or signatures[0].getparent() is not root:
         raise MalformedCollateral("a reference manifest is no SWID tag with one signature of its own")
+    if (root.getroottree().docinfo.encoding or "UTF-8").upper() != "UTF-8":
+        raise MalformedCollateral("a reference manifest is no UTF-8")
     if root.getroottree().docinfo.doctype:
         raise MalformedCollateral("a reference manifest has a document type, which could change what it says")
     if any(len(element.attrib) > _MAX_ATTRIBUTES for element in root.iter("*")):

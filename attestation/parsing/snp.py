@@ -17,6 +17,7 @@ CHIP_ID = 64  # bytes
 TURIN_CHIP_ID = 8  # bytes that are used on Turin; zeros follow
 VERSIONS: Final = range(2, 6)
 ECDSA_P384_SHA384 = 1
+VCEK, VLEK = 0, 1  # SIGNING_KEY
 _SCALAR = 72  # bytes of r, and of s, least significant first; a P-384 number uses 48 of them
 
 
@@ -130,9 +131,14 @@ class SnpReport:
         return self.key_info >> 2 & 7
 
     @property
-    def known_platform_bits(self) -> int:
-        """The bits of the platform information whose meaning is published (0 to 5)."""
-        return self.platform_info & 0x3F
+    def provider_key(self) -> bool:
+        """Whether the provider's key signed, which any chip of theirs may hold."""
+        return self.signing_key == VLEK
+
+    @property
+    def aliases_checked(self) -> bool:
+        """Bit 5 of the platform information: the firmware found that no memory module lies about its size (BadRAM)."""
+        return bool(self.platform_info >> 5 & 1)
 
     @classmethod
     def parse(cls, data: bytes) -> "SnpReport":

@@ -130,12 +130,13 @@ class TdReport:
     """What a quote's body says of a trust domain.
 
     ``mrtd`` is the initial memory, ``rtmrs`` the four registers that grow at run time, ``mr_config_id`` what the host passed in:
-    48 bytes each.
+    48 bytes each. ``owned`` says whether the host named an owner (MROWNER, MROWNERCONFIG) as well.
     """
 
     attributes: TdAttributes
     mrtd: bytes
     mr_config_id: bytes
+    owned: bool
     rtmrs: tuple[bytes, bytes, bytes, bytes]
     report_data: bytes
 
@@ -152,9 +153,9 @@ class TdReport:
         attributes = TdAttributes(read.little(8))
         read.take(8)  # XFAM
         mrtd, mr_config_id = read.take(REGISTER), read.take(REGISTER)
-        read.take(2 * REGISTER)  # MROWNER, MROWNERCONFIG
+        owned = any(read.take(2 * REGISTER))  # MROWNER, MROWNERCONFIG
         rtmrs = (read.take(REGISTER), read.take(REGISTER), read.take(REGISTER), read.take(REGISTER))
-        return cls(attributes, mrtd, mr_config_id, rtmrs, read.take(64))
+        return cls(attributes, mrtd, mr_config_id, owned, rtmrs, read.take(64))
 
 
 def _body_size(read: Reader, version: int, tee: int) -> int:

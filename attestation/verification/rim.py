@@ -3,6 +3,7 @@
 Source: W3C, XML Signature Syntax and Processing 1.1 (checked by ``signxml``); NVIDIA, CoRIM signing root.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import cast
 
@@ -23,11 +24,11 @@ from attestation.verification.chain import verify_chain
 class SignedManifest:
     """A manifest as it came: its chain, signer first, and its bytes. ``verified`` gives what it says.
 
-    ``claimed_version`` is only for finding it: what counts is the version of the verified manifest.
+    ``claimed`` is what the whole document says of itself before its signature was checked; the signature is over all of it.
     """
 
     chain: tuple[Certificate, ...]
-    claimed_version: str
+    claimed: Manifest
     data: bytes
 
     @classmethod
@@ -39,7 +40,13 @@ class SignedManifest:
         """
         root, certificates = parse_manifest(data)
         chain = tuple(Certificate.parse(certificate) for certificate in certificates)
-        return cls(chain, Manifest.parse(root).version, data)
+        return cls(chain, Manifest.parse(root), data)
+
+    def claims(self, products: Collection[str], version: str) -> bool:
+        """Whether it says that it is for this version of one of ``products``. Leaves write ``LS_10`` where manifests have LS10."""
+        return self.claimed.version.upper() == version.upper() and any(
+            self.claimed.product.replace("_", "") == product.replace("_", "") for product in products if product
+        )
 
     def verify_signer(self, root: bytes) -> None:
         """Check the signer's chain up to ``root`` (SHA-256 of the root's certificate).

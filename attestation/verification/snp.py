@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.hashes import SHA384
 
 from attestation.errors import EndorsementMismatch, MissingCollateral
 from attestation.parsing.certificate import Certificate
-from attestation.parsing.snp import CHIP_ID, Product, SnpReport, Tcb
+from attestation.parsing.snp import CHIP_ID, VCEK, VLEK, Product, SnpReport, Tcb
 from attestation.verification.chain import order_chain, verify_chain
 from attestation.verification.ecdsa import verify_raw
 
@@ -28,7 +28,6 @@ _LEVELS: Final = {
 }
 _HARDWARE_ID: Final = _AMD + "4"  # of a VCEK
 _PROVIDER: Final = _AMD + "5"  # of a VLEK: the cloud's identifier
-_VCEK, _VLEK = 0, 1
 
 
 def endorsement_chain(certificates: Sequence[Certificate]) -> tuple[Certificate, ...]:
@@ -90,9 +89,9 @@ def verify_same_chip(report: SnpReport, endorsement: Certificate, product: Produ
         raise EndorsementMismatch("the report comes from another product than its certificate")
     if Tcb.read(report.reported_tcb, product) != certified_tcb(endorsement):
         raise EndorsementMismatch("the report claims another firmware level than its certificate")
-    if report.signing_key == _VLEK and _PROVIDER in endorsement.extensions:
+    if report.signing_key == VLEK and _PROVIDER in endorsement.extensions:
         return  # a provider's key belongs to no chip
-    if report.signing_key != _VCEK or _HARDWARE_ID not in endorsement.extensions:
+    if report.signing_key != VCEK or _HARDWARE_ID not in endorsement.extensions:
         raise EndorsementMismatch("the report was signed by another kind of key than its certificate's")
     if report.masked_chip or endorsement.extensions[_HARDWARE_ID].ljust(CHIP_ID, b"\0") != report.chip_id:
         raise EndorsementMismatch("the report comes from another chip than its certificate, or hides which")

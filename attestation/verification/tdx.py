@@ -38,6 +38,9 @@ from attestation.verification.ecdsa import verify_raw
 from attestation.verification.revocation import verify_not_listed
 
 _SCALAR = 32  # bytes of r and of s on P-256
+_TCB_SIGNER = b"Intel SGX TCB Signing"  # the common name of who signs TCB information and identities
+_TCB_SIGNER_CHAIN = 2  # issued by the root itself
+_SGX_EXTENSION = "1.2.840.113741.1.13.1"  # what certificates of platforms have
 _REFUSED: Final = "Verification failed: "
 _WITHDRAWN: Final = f"{_REFUSED}TCB status is invalid: Revoked"
 _BELOW: Final = (  # beginnings of what ``dcap-qvl`` says of the platform's own level, its TDX module's and its quoting enclave's
@@ -110,8 +113,9 @@ def assess_tcb(quote: Quote, collateral: IntelCollateral, root: Certificate, *, 
         MalformedCollateral: a certificate or a revocation list of the collateral cannot be read.
     """
     lists = [(RevocationList.parse(crl).issuer, crl) for crl in (collateral.root_ca_crl, collateral.pck_crl)]
-    for pem in (quote.chain_pem, collateral.tcb_info_issuer_chain, collateral.qe_identity_issuer_chain):
-        _verify_not_withdrawn(pem, lists, root)
+    _verify_not_withdrawn(quote.chain_pem, lists, root)
+    for pem in (collateral.tcb_info_issuer_chain, collateral.qe_identity_issuer_chain):
+        _verify_appointed(_verify_not_withdrawn(pem, lists, root))
     seconds = int(now.timestamp())
     try:
         claims = QuoteVerifier(root.der).verify_with_policy(
@@ -121,6 +125,8 @@ def assess_tcb(quote: Quote, collateral: IntelCollateral, root: Certificate, *, 
         raise _refusal(str(error)) from None
     told: dict[str, Any] = json.loads(claims.to_json())
     platform = told["platform"]
+    if json.loads(collateral.tcb_info).get("pceId") != bytes(platform["pck"]["pce_id"]).hex():
+        raise InvalidCollateral("the collateral is for another provisioning enclave than the platform's")
     return TcbVerdict(
         # The whole may say UpToDate although the enclave's identity does not, so each is asked.
         statuses=(told["tcb"]["status"], platform["tcb_level"]["tcbStatus"], told["qe"]["tcb_level"]["tcbStatus"]),
@@ -139,8 +145,25 @@ def _refusal(text: str) -> Revoked | UnacceptedTcb | InvalidCollateral:
     return InvalidCollateral("the collateral is not Intel's for this platform")
 
 
-def _verify_not_withdrawn(pem: bytes | str, lists: Iterable[tuple[bytes, bytes]], root: Certificate) -> None:
-    """``dcap-qvl`` refuses withdrawn keys as well, but says no more of them than that a chain does not hold."""
+def _verify_appointed(chain: Sequence[Certificate]) -> None:
+    """``dcap-qvl`` takes the word of any key under Intel's root, those of single platforms among them."""
+    signer = chain[0]
+    if (
+        len(chain) != _TCB_SIGNER_CHAIN
+        or signer.may_issue
+        or _TCB_SIGNER not in signer.subject
+        or _SGX_EXTENSION in signer.extensions
+    ):
+        raise InvalidCollateral("the collateral is signed by a key that Intel did not appoint for it")
+
+
+def _verify_not_withdrawn(
+    pem: bytes | str, lists: Iterable[tuple[bytes, bytes]], root: Certificate
+) -> tuple[Certificate, ...]:
+    """The chain in ``pem`` up to ``root``.
+
+    ``dcap-qvl`` refuses withdrawn keys as well, but says no more of them than that a chain does not hold.
+    """
     text = pem if isinstance(pem, bytes) else pem.encode("utf-8", "replace")
     told = [Certificate.parse(der) for der in certificates_from_pem(text)]
     chain = order_chain(told[0], [*told, root])
@@ -152,6 +175,7 @@ def _verify_not_withdrawn(pem: bytes | str, lists: Iterable[tuple[bytes, bytes]]
         for name, crl in lists:
             if name == issuer.subject:
                 verify_not_listed(crl, issuer=issuer, certificates=[certificate])
+    return chain
 
 
 def _native(collateral: IntelCollateral) -> QuoteCollateralV3:

@@ -108,6 +108,7 @@ class Assistant:
         self._collateral = collateral
         self._now = now
         self._deadline = deadline
+        self._trusting = asyncio.Lock()
         self._claims: Claims | None = None
         self._bundle: Bundle | None = None
         self._waiting: dict[bytes, asyncio.Future[AssistantAnswer]] = {}
@@ -214,6 +215,10 @@ class Assistant:
         return answer.kind
 
     async def _send(self, content: Content) -> None:
+        async with self._trusting:  # no other key may come to be trusted between looking and sending
+            await self._send_verified(content)
+
+    async def _send_verified(self, content: Content) -> None:
         if self._claims is None or not await self._encrypts_to(self._claims):
             self._claims = None
             raise AssistantNotVerified
@@ -225,11 +230,12 @@ class Assistant:
 
     async def _send_to_whoever_it_is(self, request: Content) -> None:
         """A nonce tells nothing, so it may go to a key that has yet to prove itself."""
-        try:
-            await self._device.send(self.service_id, request)
-        except IdentityChanged as changed:
-            await self._device.trust(self.service_id, changed.identity_key)
-            await self._device.send(self.service_id, request)
+        async with self._trusting:
+            try:
+                await self._device.send(self.service_id, request)
+            except IdentityChanged as changed:
+                await self._device.trust(self.service_id, changed.identity_key)
+                await self._device.send(self.service_id, request)
 
     async def _encrypts_to(self, claims: Claims) -> bool:
         trusted = await self._device.trusted_identity(self.service_id)

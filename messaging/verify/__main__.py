@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from rich.console import Console
 from attestation import assess
 from attestation.errors import Kind
 from messaging.verify.files import Unreadable, read_policy, read_presented, read_time
+from messaging.verify.printing import say
 from messaging.verify.report import Judged, facts, show
 
 ACCEPTED, REFUSED, UNREADABLE = 0, 1, 2
@@ -47,10 +47,11 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument("file", metavar="FILE", type=Path, help="a bundle, or an evidence document")
     options.add_argument("--policy", metavar="FILE", type=Path, help="what to accept: a signed policy")
-    options.add_argument(
+    signature = options.add_mutually_exclusive_group()
+    signature.add_argument(
         "--policy-key", metavar="KEY", help="whose signature the policy has to carry: a key, or a file that holds one"
     )
-    options.add_argument(
+    signature.add_argument(
         "--unsafe-unsigned-policy",
         action="store_true",
         help="read the policy without asking who signed it; the result will say so",
@@ -70,13 +71,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         judged = judge(arguments)
+        page = _as_json(judged) if arguments.json else _as_text(judged)
     except Unreadable as error:
         return _unreadable(str(error), as_json=arguments.json)
     except Exception as error:  # noqa: BLE001 -- whatever is wrong with us, this is no acceptance, and nobody's stack trace
         return _unreadable(
             f"This is a fault of subrosa ({type(error).__name__}): please report it.", as_json=arguments.json
         )
-    if not _say(_as_json(judged) if arguments.json else _as_text(judged)):
+    if not say(page, "subrosa verify"):
         return UNREADABLE
     unread = any(step.last and step.error and step.error.kind is Kind.SYNTAX for step in judged.appraisal.steps[:2])
     return UNREADABLE if unread else REFUSED if judged.appraisal.errors else ACCEPTED
@@ -103,7 +105,7 @@ def judge(arguments: argparse.Namespace) -> Judged:
         now=time,
         collateral=presented.collateral,
     )
-    return Judged(appraisal, policy, time, origin)
+    return Judged(appraisal, policy, time, origin, "file" if presented.nonce_from_file else "option")
 
 
 def _as_json(judged: Judged) -> str:
@@ -112,27 +114,14 @@ def _as_json(judged: Judged) -> str:
 
 def _as_text(judged: Judged) -> str:
     page = StringIO()  # whole before anything is printed: an exit code has to follow from the judgement alone
-    terminal = sys.stdout.isatty()
+    terminal = sys.stdout is not None and sys.stdout.isatty()
     show(judged, Console(file=page, force_terminal=terminal, width=Console().width, highlight=False))
     return page.getvalue()
 
 
-def _say(text: str) -> bool:
-    """Print; says whether it could be. Who reads the first lines only gets the same exit code."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        sys.stderr.write(f"subrosa verify: the result cannot be written: {error.strerror}.\n")
-        return False
-    return True
-
-
 def _unreadable(why: str, *, as_json: bool) -> int:
     if as_json:
-        sys.stdout.write(json.dumps({"verdict": "unreadable", "why": why}, ensure_ascii=False) + "\n")
+        say(json.dumps({"verdict": "unreadable", "why": why}, ensure_ascii=False) + "\n", "subrosa verify")
     else:
         sys.stderr.write(f"subrosa verify: {why}\n")
     return UNREADABLE

@@ -117,7 +117,10 @@ async def _collateral(document: bytes, cache: Path) -> Collateral:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """All of it or nothing: a half-written bundle would look like a forged one."""
+    """All of it or nothing: a half-written bundle would look like a forged one. A device or a pipe is written as it stands."""
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
         try:
             file.write(data)

@@ -20,10 +20,11 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Presented:
-    """What is to be judged. ``time`` is the file's own, ``None`` if it has none."""
+    """What is to be judged. ``time`` is the file's own, ``None`` if it has none; so is the nonce if ``nonce_from_file``."""
 
     evidence: bytes
     nonce: bytes
+    nonce_from_file: bool
     collateral: Collateral
     time: datetime | None
 
@@ -49,12 +50,12 @@ def read_presented(path: Path, nonce: str | None) -> Presented:
             raise Unreadable(
                 f"{path} is no bundle. If it is an evidence document, name the nonce that it has to answer: --nonce HEX."
             )
-        return Presented(data, wanted, NO_COLLATERAL, None)
+        return Presented(data, wanted, False, NO_COLLATERAL, None)
     try:
         bundle = Bundle.parse(data)
     except AttestationError as error:
         raise Unreadable(f"{path} is a damaged bundle: {error}.") from None
-    return Presented(bundle.evidence, wanted or bundle.nonce, bundle.collateral, bundle.time)
+    return Presented(bundle.evidence, wanted or bundle.nonce, wanted is None, bundle.collateral, bundle.time)
 
 
 def read_policy(path: Path | None, key: str | None, *, unsigned: bool) -> ChosenPolicy:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -20,6 +21,7 @@ from attestation.appraisal.policy_file import TEMPLATE, PolicySigner
 from attestation.errors import MalformedPolicy
 from attestation.limits import MAX_POLICY
 from messaging.verify.files import Unreadable, read_file, read_policy
+from messaging.verify.printing import say
 
 DESCRIPTION = """\
 A policy says which machines are accepted: releases, firmware, chips, GPUs. It is a text that people can read, under a
@@ -54,8 +56,9 @@ def parser() -> argparse.ArgumentParser:
     sign.add_argument("key", metavar="KEYFILE", type=Path, help="made by new-key")
     check = actions.add_parser("check", help="read a policy, and say what it accepts and what weakens it")
     check.add_argument("file", metavar="POLICY", type=Path)
-    check.add_argument("--policy-key", metavar="KEY", help="whose signature it has to carry")
-    check.add_argument("--unsafe-unsigned-policy", action="store_true", help="do not ask for a signature")
+    signature = check.add_mutually_exclusive_group()
+    signature.add_argument("--policy-key", metavar="KEY", help="whose signature it has to carry")
+    signature.add_argument("--unsafe-unsigned-policy", action="store_true", help="do not ask for a signature")
     return options
 
 
@@ -63,11 +66,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Do one action; returns the exit code: 0, or 2 if something cannot be read."""
     arguments = parser().parse_args(argv)
     try:
-        sys.stdout.write(_ACTIONS[arguments.action](arguments))
+        text = _ACTIONS[arguments.action](arguments)
     except (Unreadable, MalformedPolicy) as error:
         sys.stderr.write(f"subrosa policy: {str(error).rstrip('.')}.\n")
         return 2
-    return 0
+    return 0 if say(text, "subrosa policy") else 2
 
 
 def _template(_: argparse.Namespace) -> str:
@@ -75,7 +78,7 @@ def _template(_: argparse.Namespace) -> str:
 
 
 def _new_key(arguments: argparse.Namespace) -> str:
-    if not _NAME.fullmatch(arguments.name):
+    if not _NAME.fullmatch(arguments.name) or not arguments.name.isprintable():
         raise Unreadable("A name has no spaces and no plus sign, and at most 64 characters")
     signer = PolicySigner(arguments.name, Ed25519PrivateKey.generate())
     private = signer.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -101,7 +104,7 @@ def _signer(path: Path) -> PolicySigner:
     try:
         name = first.decode().removeprefix("# private key of ")
         key = load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         raise Unreadable(f"{path} is no key of subrosa policy new-key") from None
     if not isinstance(key, Ed25519PrivateKey) or not _NAME.fullmatch(name):
         raise Unreadable(f"{path} is no key of subrosa policy new-key")

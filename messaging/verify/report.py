@@ -11,19 +11,30 @@ from rich.text import Text
 
 from attestation import Appraisal, Claims
 from attestation.appraisal import Step
+from attestation.appraisal.claims import NotProved
 from messaging.verify.files import ChosenPolicy
 
+FRESHNESS = NotProved(
+    "that it is fresh",
+    "The nonce is the file's own: whoever made the file chose it. That the evidence was made for you, and now, only a nonce "
+    "of your own shows (--nonce).",
+)
 _INDENT = 6  # columns, under the text of a step
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """An appraisal, under which policy and at which time. ``time_from`` is "file", "option" or "clock"."""
+    """An appraisal, under which policy and at which time.
+
+    ``time_from`` is "file", "option" or "clock". ``nonce_from`` is "option" if whoever asks chose the nonce; a nonce of the
+    file's own shows that the parts belong together, and nothing about when they were made.
+    """
 
     appraisal: Appraisal
     policy: ChosenPolicy
     time: datetime
     time_from: str
+    nonce_from: str
 
     @property
     def claims(self) -> Claims | None:
@@ -44,11 +55,12 @@ def facts(judged: Judged) -> dict[str, object]:
         "genuine": appraisal.genuine,
         "time": judged.time.isoformat(),
         "time_from": judged.time_from,
+        "nonce_from": judged.nonce_from,
         "policy": {"name": judged.policy.policy.name, "signed_by": judged.policy.signer or None},
         "weakened_by": list(appraisal.weakenings),
         "steps": [_step(step) for step in appraisal.steps],
         "claims": None if claims is None else _claims(claims),
-        "not_proved": {item.name: item.text for item in claims.not_proved} if claims else {},
+        "not_proved": {item.name: item.text for item in _gaps(judged, claims)} if claims else {},
     }
 
 
@@ -64,7 +76,7 @@ def show(judged: Judged, console: Console) -> None:
             _show_step(step, console)
     console.print()
     if judged.claims is not None:
-        _show_claims(judged.claims, console)
+        _show_claims(judged, judged.claims, console)
     _show_verdict(judged, console)
 
 
@@ -120,7 +132,11 @@ def _indented(text: Text, columns: int = _INDENT) -> Padding:
     return Padding(text, (0, 0, 0, columns), expand=False)
 
 
-def _show_claims(claims: Claims, console: Console) -> None:
+def _gaps(judged: Judged, claims: Claims) -> tuple[NotProved, ...]:
+    return claims.not_proved if judged.nonce_from == "option" else (FRESHNESS, *claims.not_proved)
+
+
+def _show_claims(judged: Judged, claims: Claims, console: Console) -> None:
     console.print(Text("What this proves", style="bold"))
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
@@ -137,7 +153,7 @@ def _show_claims(claims: Claims, console: Console) -> None:
         table.add_row(Text(name), Text(value))
     console.print(Padding(table, (0, 0, 0, 2), expand=False))
     console.print(Text("\nWhat this cannot prove", style="bold"))
-    for item in claims.not_proved:
+    for item in _gaps(judged, claims):
         console.print(_indented(Text.assemble((f"{item.name}: ", "yellow"), item.text), 2))
     console.print()
 

@@ -5,6 +5,7 @@ Signal names it, by its author and its timestamp. Padding: the protobuf, one byt
 ``CONTENT_BLOCK`` less one (Signal-Android, ``PushTransportDetails``), so that lengths show only in steps.
 """
 
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import assert_never
@@ -13,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from messaging.wire.errors import MalformedContent, MalformedField
 from messaging.wire.identifiers import ServiceId
-from messaging.wire.limits import CONTENT_BLOCK, MASTER_KEY, MAX_CONVERSATION_MEMBERS, NONCE, REQUEST_ID
+from messaging.wire.limits import CONTENT_BLOCK, MASTER_KEY, MAX_CONVERSATION_MEMBERS, MAX_EVIDENCE, NONCE, REQUEST_ID
 from messaging.wire.protobuf import content_pb2 as pb
 from messaging.wire.strings import check_strings
 
@@ -292,7 +293,7 @@ def _answer_to_protobuf(answer: AssistantAnswer) -> pb.AssistantAnswer:
     message = pb.AssistantAnswer(request_id=answer.id)
     match answer.kind:
         case Evidence(document):
-            message.evidence.document = document
+            message.evidence.deflated = zlib.compress(document, 9)
         case Summary(lines, coverage, engine, weights_digest):
             message.summary.MergeFrom(
                 pb.AssistantAnswer.Summary(
@@ -390,11 +391,23 @@ def _scope(scope: pb.AssistantRequest.Scope) -> Scope:
     )
 
 
+def _inflated(data: bytes) -> bytes:
+    """Undo the deflation, and stop where it would grow beyond the limit."""
+    inflater = zlib.decompressobj()
+    try:
+        document = inflater.decompress(data, MAX_EVIDENCE)
+    except zlib.error:
+        raise MalformedField("evidence") from None
+    if not inflater.eof or inflater.unused_data or inflater.unconsumed_tail:
+        raise MalformedField("evidence")
+    return document
+
+
 def _assistant_answer(answer: pb.AssistantAnswer) -> Content:
     request_id = _sized(answer.request_id, REQUEST_ID, "request id")
     match answer.WhichOneof("kind"):
         case "evidence":
-            return AssistantAnswer(request_id, Evidence(answer.evidence.document))
+            return AssistantAnswer(request_id, Evidence(_inflated(answer.evidence.deflated)))
         case "summary":
             return AssistantAnswer(request_id, _summary(answer.summary))
         case "replies":

@@ -154,12 +154,14 @@ async def test_an_engine_that_fails_is_a_refusal_and_not_the_end(capfd: pytest.C
 
 
 async def test_evidence_that_the_hardware_does_not_give_is_refused_in_one_word() -> None:
-    def attest(_nonce: bytes) -> bytes:
-        raise AttesterBusy("another attestation did not end in time")
+    for error in (AttesterBusy("another attestation did not end in time"), OSError("a driver's own")):
 
-    assistant = Assistant(BrokenEngine(), attest, lambda: datetime(2026, 1, 1, tzinfo=UTC))
-    answer = await assistant.receive(ANN, AssistantRequest(bytes(16), EvidenceRequest(bytes(32))))
-    assert answer == AssistantAnswer(bytes(16), Refusal(RefusalCode.NO_EVIDENCE))
+        def attest(_nonce: bytes, error: Exception = error) -> bytes:
+            raise error
+
+        assistant = Assistant(BrokenEngine(), attest, lambda: datetime(2026, 1, 1, tzinfo=UTC))
+        answer = await assistant.receive(ANN, AssistantRequest(bytes(16), EvidenceRequest(bytes(32))))
+        assert answer == AssistantAnswer(bytes(16), Refusal(RefusalCode.NO_EVIDENCE))
 
 
 async def test_only_so_many_wait_for_the_hardware() -> None:
@@ -171,8 +173,13 @@ async def test_only_so_many_wait_for_the_hardware() -> None:
 
     assistant = Assistant(BrokenEngine(), attest, lambda: datetime(2026, 1, 1, tzinfo=UTC))
     request = AssistantRequest(bytes(16), EvidenceRequest(bytes(32)))
-    waiting = [asyncio.ensure_future(assistant.receive(ANN, request)) for _ in range(MAX_PROVING)]
+    busy = AssistantAnswer(bytes(16), Refusal(RefusalCode.BUSY))
+    members = [ServiceId(uuid4()) for _ in range(MAX_PROVING)]
+    waiting = [asyncio.ensure_future(assistant.receive(member, request)) for member in members[:-1]]
     await asyncio.sleep(0)
-    assert await assistant.receive(ANN, request) == AssistantAnswer(bytes(16), Refusal(RefusalCode.BUSY))
+    assert await assistant.receive(members[0], request) == busy  # one of them cannot take all places
+    waiting.append(asyncio.ensure_future(assistant.receive(members[-1], request)))
+    await asyncio.sleep(0)
+    assert await assistant.receive(ANN, request) == busy
     released.set()
     assert await asyncio.gather(*waiting) == [AssistantAnswer(bytes(16), Evidence(b"evidence"))] * MAX_PROVING

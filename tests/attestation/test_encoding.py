@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from attestation.encoding import as_list, as_name, as_object, decode, encode, from_base64, to_base64
 from attestation.errors import MalformedEvidence
+from attestation.limits import MAX_CONTAINERS, MAX_MEMBERS
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 values = st.recursive(
@@ -164,3 +165,12 @@ def test_any_value_is_read_or_refused(value: object, read: Callable[[object], ob
         read(value)
     except MalformedEvidence:
         return
+
+
+def test_a_document_has_so_many_members_and_no_more() -> None:
+    """Each list and member takes a hundred times its own bytes in memory."""
+    within = b'{"a":[' + b",".join([b"[]"] * (MAX_CONTAINERS - 2)) + b"]}"
+    assert decode(within, limit=len(within)).keys() == {"a"}
+    for beyond in (within.replace(b"[]", b"[[]]", 1), b'{"a":[' + b"0," * (MAX_MEMBERS + 1) + b"0]}"):
+        with pytest.raises(MalformedEvidence, match="too many members"):
+            decode(beyond, limit=len(beyond))

@@ -399,17 +399,17 @@ class AssistantAnswer(_message.Message):
     class Evidence(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
-        DOCUMENT_FIELD_NUMBER: _builtins.int
-        document: _builtins.bytes
-        """as `attestation` reads it"""
+        DEFLATED_FIELD_NUMBER: _builtins.int
+        deflated: _builtins.bytes
+        """A document as `attestation` reads it, in zlib's format (RFC 1950): with the chains of several GPUs it would not fit."""
         def __init__(
             self,
             *,
-            document: _builtins.bytes | None = ...,
+            deflated: _builtins.bytes | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["deflated", b"deflated"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["deflated", b"deflated"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

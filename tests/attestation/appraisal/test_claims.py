@@ -1,6 +1,7 @@
 """Claims say what was proved, and just as plainly what was not."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -9,6 +10,7 @@ from attestation.appraisal import claims as told
 from attestation.appraisal.claims import NotProved
 from attestation.appraisal.policy import Weakening
 from attestation.document import CpuType
+from attestation.errors import MissingCollateral
 from tests.attestation.authority.amd import default_chip_id
 from tests.attestation.authority.intel import PLATFORM
 from tests.attestation.machines import (
@@ -84,6 +86,7 @@ def test_every_check_is_listed_in_order_in_plain_words() -> None:
         "processor: The host may not debug the guest.",
         "processor: The guest was started under safe rules.",
         "processor: The firmware is at or above the floor.",
+        "processor: The memory was checked for aliases.",
         "processor: The chip is accepted.",
         "processor: Whose key it is can be read.",
         "devices: NVIDIA's collateral can be read.",
@@ -103,7 +106,7 @@ def test_every_check_is_listed_in_order_in_plain_words() -> None:
         "GPU 0: The device is accepted.",
         "devices: All devices are distinct.",
         "devices: There are as many as expected.",
-        "binding: The processor speaks for our nonce, these keys and these devices.",
+        "binding: The processor speaks for the nonce, these keys and these devices.",
         "code: The code is an accepted release.",
     )
 
@@ -154,3 +157,12 @@ def test_every_exception_of_the_policy_stands_in_the_result_whether_it_was_neede
 
 def test_claims_are_not_shown_by_accident() -> None:
     assert "identity_key" not in repr(snp_machine().assess())
+
+
+def test_what_could_not_be_checked_is_not_genuine() -> None:
+    """Without a certificate no signature was looked at: that is a refusal by policy, and still nothing was shown."""
+    machine = snp_machine()
+    bare = machine.presenting(lambda document: replace(document, cpu=replace(document.cpu, certificates=())))
+    appraisal = bare.assess()
+    assert [type(error) for error in appraisal.errors] == [MissingCollateral]
+    assert not appraisal.genuine

@@ -442,3 +442,42 @@ def test_the_id_of_a_device_is_a_digest_of_the_key_that_it_was_made_with() -> No
     key = x509.load_der_x509_certificate(GPU.chain[1]).public_key()
     digest = hashlib.sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
     assert machine().appraise().devices[0].id == digest
+
+
+EVIL = hashlib.sha384(b"evil driver").digest()
+
+
+def with_answers(machine: Machine, *units: Unit, **collateral: Any) -> Machine:
+    """With OCSP answers for all chains of ``units`` as well."""
+    answers = tuple(ocsp_answer(*link) for link in links([*units, gpu()]))
+    return machine.with_collateral(ocsp_responses=answers, **collateral)
+
+
+def test_a_manifest_of_another_product_says_nothing_although_it_is_of_the_same_version() -> None:
+    blackwell = gpu(arch="blackwell")
+    few = NVIDIA.rim("driver", {40: nvidia.golden("driver")[40]}, arch="blackwell", signer=rim_signer("blackwell"))
+    evil = snp_machine(devices=[gpu(answer=answering(measurements={**GPU.measurements(), 7: EVIL}))])
+    assert evil.refusals() == [errors.UnacceptedDeviceFirmware]
+    driver, vbios = rims("hopper")
+    for order in ((few, driver, vbios), (few, vbios)):
+        refusals = with_answers(evil, blackwell, rims=order).refusals()
+        assert refusals == [errors.UnacceptedDeviceFirmware if driver in order else errors.MissingCollateral]
+    for order in ((few, driver, vbios), (driver, vbios, few)):
+        assert with_answers(machine(), blackwell, rims=order).refusals() == []
+
+
+def test_a_damaged_copy_of_a_manifest_hides_no_good_one() -> None:
+    driver, vbios = rims("hopper")
+    damaged = driver.replace(b"Measurement_7", b"Measurement_8")
+    for order in ((damaged, driver, vbios), (driver, damaged, vbios)):
+        assert machine().with_collateral(rims=order).refusals() == []
+    assert machine().with_collateral(rims=(damaged, vbios)).refusals() == [errors.InvalidReferenceValues]
+
+
+def test_the_key_of_a_device_signs_no_manifest_although_its_issuer_is_known_good() -> None:
+    """A manifest's chain of two certificates is the same pair as a question to OCSP that was answered before."""
+    device_signer = replace(NVIDIA.signer_of(GPU.chain[1]), chain=GPU.chain[1:3])
+    golden = {**nvidia.golden("driver"), 7: (EVIL,)}
+    forged = NVIDIA.rim("driver", golden, signer=device_signer)
+    evil = snp_machine(devices=[gpu(answer=answering(measurements={**GPU.measurements(), 7: EVIL}))])
+    assert evil.with_collateral(rims=(forged, rims("hopper")[1])).refusals() == [errors.UntrustedRoot]

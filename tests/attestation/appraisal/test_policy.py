@@ -153,7 +153,7 @@ NO_RELEASES: dict[str, dict[str, Any]] = {
     "a register of the wrong size": {**AZURE, "pcrs": {4: bytes(48)}},
     "launch data of the wrong size": {**SNP, "launch_data": bytes(48)},
     "TDX with launch data of SEV-SNP": {**TDX, "launch_data": bytes(32)},
-    "Azure with launch data": {**AZURE, "launch_data": bytes(32)},
+    "Azure with launch data of TDX": {**AZURE, "launch_data": bytes(48)},
     "empty launch data": {**SNP, "launch_data": b""},
 }
 

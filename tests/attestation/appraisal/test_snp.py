@@ -338,9 +338,9 @@ def test_without_a_list_nothing_is_known() -> None:
 
 
 def test_a_list_of_another_issuer_another_key_or_no_list_is_refused() -> None:
-    assert listed(amd_crl("Turin")) == [errors.InvalidCollateral]
+    assert listed(amd_crl("Turin")) == [errors.MissingCollateral]  # another product's is no concern of this one
     assert listed(GENOA.crl(issuer=replace(TURIN.issuer("ARK"), common_name="ARK-Genoa"))) == [errors.InvalidCollateral]
-    assert listed(GENOA.crl(issuer=GENOA.issuer("ASK"))) == [errors.InvalidCollateral]
+    assert listed(GENOA.crl(issuer=GENOA.issuer("ASK"))) == [errors.MissingCollateral]
     assert listed(b"no list") == [errors.MalformedCollateral]
 
 
@@ -465,3 +465,22 @@ def test_milan_is_accepted_by_name_only_and_then_in_version_2_too() -> None:
         assert machine.refusals() == [errors.UnacceptedProduct]
         weak = machine.policy.weakened_by(Weakening.UNSAFE_ACCEPT_MILAN)
         assert "UnsafeAcceptMilan" in machine.appraise(policy=weak).weakenings
+
+
+def test_a_providers_key_satisfies_no_list_of_chips() -> None:
+    chip = snp_machine().appraise().cpu.chip
+    machine = snp_machine(endorsed=vlek(), chain=(GENOA.asvk, GENOA.root), key_info=VLEK_SIGNED, chip_id=chip).under(
+        chips=frozenset({chip})
+    )
+    assert machine.refusals() == [errors.UnacceptedChip]
+
+
+def test_memory_that_was_not_checked_for_aliases_is_refused() -> None:
+    assert snp_machine(platform_info=0x25 & ~(1 << 5)).refusals() == [errors.UnacceptedTcb]
+
+
+def test_an_input_of_azures_host_has_to_be_named() -> None:
+    machine = azure_machine(host_data=b"\1" * 32)
+    assert machine.refusals() == [errors.UnacceptedMeasurement]
+    release = replace(machine.policy.releases[0], launch_data=b"\1" * 32)
+    assert machine.under(releases=(release,)).refusals() == []

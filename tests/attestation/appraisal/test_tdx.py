@@ -390,3 +390,59 @@ def test_the_events_of_the_firmware_come_with_dstacks_log_and_count() -> None:
 
 def test_the_result_names_the_release_that_runs() -> None:
     assert started(eventlog.APP).appraise().release == KEYS.release
+
+
+def relabelled(machine: Machine, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Machine:
+    """The same registers under another log: only what no digest covers is changed."""
+    entries = json.loads(machine.evidence.cpu.event_log)
+    return with_log(machine, json.dumps([change(entry) for entry in entries]).encode())
+
+
+def test_an_event_cannot_be_hidden_under_a_label_that_explains_nothing() -> None:
+    """The start measured another compose file; what runs appended the accepted one afterwards; the host edits the log."""
+    machine = started([OTHER_COMPOSE, *without("compose-hash"), COMPOSE])
+    assert machine.refusals() == [errors.UnacceptedMeasurement]
+
+    def hidden(entry: dict[str, Any]) -> dict[str, Any]:
+        hide = entry["event_payload"] == OTHER_COMPOSE[1].hex() or entry["event"] == "system-ready"
+        return {**entry, "event_type": 0, "event": "", "event_payload": ""} if hide and entry["imr"] == 3 else entry
+
+    assert errors.MalformedEvidence in relabelled(machine, hidden).refusals()
+
+
+def test_without_the_end_of_the_start_nobody_knows_what_belongs_to_it() -> None:
+    assert started(without("system-ready")).refusals() == [errors.UnacceptedMeasurement]
+
+
+def test_the_end_of_an_events_name_cannot_be_moved_into_its_payload() -> None:
+    moved = ("compose-hash", b":" + COMPOSE[1])
+    machine = started([moved, *without("compose-hash"), COMPOSE])
+
+    def renamed(entry: dict[str, Any]) -> dict[str, Any]:
+        if entry["event_payload"] != moved[1].hex():
+            return entry
+        return {**entry, "event": "compose-hash:", "event_payload": COMPOSE[1].hex()}
+
+    assert errors.MalformedEvidence in relabelled(machine, renamed).refusals()
+
+
+def test_only_a_key_that_intel_appointed_for_it_speaks_of_firmware() -> None:
+    """Each platform has a key under the same root: one that leaked must not make all others up to date."""
+    leaked = INTEL.issue_pck()
+    chain = intel.pem_chain(leaked, INTEL.platform_ca, INTEL.root_ca)
+    forged = intel_collateral(tcb_signing=leaked)
+    for part in ("tcb_info", "qe_identity"):
+        word = replace(
+            intel_collateral(),
+            **{
+                part: getattr(forged, part),
+                f"{part}_signature": getattr(forged, f"{part}_signature"),
+                f"{part}_issuer_chain": chain,
+            },
+        )
+        assert tdx_machine().with_collateral(intel=word).refusals() == [errors.InvalidCollateral]
+
+
+def test_an_owner_that_the_host_names_is_an_unmeasured_input() -> None:
+    for owner in ("mr_owner", "mr_owner_config"):
+        assert tdx_machine(**{owner: b"\1" * 48}).refusals() == [errors.UnacceptedMeasurement]

@@ -527,6 +527,10 @@ class NvidiaAuthority:
             name = _name(cn=f"NVIDIA Reference Value L3 {family.product} 002", **common)
             self._rim_issuers[arch] = self._keep(issue(middle, name, new_key(), _ca(path=0), _RIM_ISSUER_LIFE))
 
+    def signer_of(self, certificate: bytes) -> Signer:
+        """The key behind a certificate of this authority (DER), with its chain: what whoever stole it could sign with."""
+        return self._signers[certificate]
+
     def _keep(self, signer: Signer) -> Signer:
         self._signers[signer.chain[0]] = signer
         return signer

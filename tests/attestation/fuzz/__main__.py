@@ -28,6 +28,7 @@ MAX_MEMORY = 2048  # MiB of the whole process
 MAX_SECONDS = 10  # for one input
 MAX_GROWTH = 256  # bytes, by one change
 MAX_WORDS = 400  # of the dictionary
+MAX_LOG = 4000  # bytes that are shown of a failure
 _WORD = re.compile(rb"[A-Za-z0-9_.:/#-]{2,64}")
 _DONE = re.compile(rb"#(\d+)\s+DONE\s+cov: (\d+)")
 
@@ -69,16 +70,17 @@ def fuzz(name: str, options: argparse.Namespace) -> bool:
         log = (folder / "log").read_bytes()
         done = _DONE.search(log)
         if status == 0 and done is not None:
-            print(
-                f"{name}: passed, {int(done[1])} inputs, {int(done[2])} edges, {time.monotonic() - started:.1f} s",
-                flush=True,
-            )
+            _tell(f"{name}: passed, {int(done[1])} inputs, {int(done[2])} edges, {time.monotonic() - started:.1f} s")
             return True
-        print(f"{name}: FAILED", flush=True)
-        print(log[-4000:].decode("utf-8", "replace"))
+        _tell(f"{name}: FAILED\n{log[-MAX_LOG:].decode('utf-8', 'replace')}")
         for path in sorted(folder.glob("failed-*")):
-            print(f"{path.name}: {path.read_bytes().hex()}", flush=True)
+            _tell(f"{path.name}: {path.read_bytes().hex()}")
         return False
+
+
+def _tell(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def _run(target: Target, folder: Path, options: argparse.Namespace) -> None:
@@ -87,7 +89,7 @@ def _run(target: Target, folder: Path, options: argparse.Namespace) -> None:
     def attempt(data: bytes) -> None:
         try:
             target(data)
-        except BaseException:  # panics of libraries in Rust are no ``Exception``
+        except BaseException:  # noqa: BLE001 -- a panic of a library in Rust is no ``Exception``
             traceback.print_exc()
             (folder / "failed-input").write_bytes(data)
             os._exit(1)
@@ -116,8 +118,9 @@ def _run(target: Target, folder: Path, options: argparse.Namespace) -> None:
 
 
 def mutate(data: bytes, max_size: int, seed: int) -> bytes:
-    """libFuzzer's own changes, to the whole or to one part of its form."""
-    return mutated(data, Random(seed), lambda part: bytes(atheris.Mutate(part, len(part) + MAX_GROWTH)))[:max_size]
+    """Changes of libFuzzer's making, to the whole or to one part of its form."""
+    random = Random(seed)  # noqa: S311 -- no secret
+    return mutated(data, random, lambda part: bytes(atheris.Mutate(part, len(part) + MAX_GROWTH)))[:max_size]
 
 
 def dictionary(seeds: Iterable[bytes]) -> str:

@@ -117,7 +117,7 @@ def _json(data: bytes, random: Random, edit: Edit) -> bytes | None:
         return None
 
 
-def _places(value: Any, depth: int = 0) -> Iterator[tuple[Any, Any]]:
+def _places(value: object, depth: int = 0) -> Iterator[tuple[Any, Any]]:
     if depth > _MAX_DEPTH or not isinstance(value, dict | list):
         return
     for key in list(value) if isinstance(value, dict) else range(len(value)):

@@ -137,7 +137,6 @@ HARMLESS: dict[str, Make] = {
     "manifest: white space within a tag": lambda: _first_manifest(partial(replaced, old=' name="', new='  name="')),
     "manifest: a comment": lambda: _first_manifest(partial(replaced, old="<ns0:Payload", new="<!-- --><ns0:Payload")),
     "manifest: white space at its end": lambda: _first_manifest(lambda rim: rim.rstrip(b"\n") + b" "),
-    "manifest: another encoding": lambda: _first_manifest(lambda rim: rim.decode().encode("utf-16")),
     "manifest: white space in its certificates": lambda: _first_manifest(
         partial(replaced, old="</ds:X509Certificate>", new="\n</ds:X509Certificate>")
     ),

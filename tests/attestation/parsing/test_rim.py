@@ -316,3 +316,20 @@ def test_recorded_manifests_are_read() -> None:
         assert 20 <= len(read.measurements) <= 22
         (version,) = re.findall(r"\d+\.\d+\.\d+", name) or [read.version]
         assert read.version == version
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda rim: rim.replace(
+            b"<ns0:Payload", b"<ns0:Payload" + b"".join(b' xmlns:n%d="u"' % n for n in range(64)), 1
+        ),
+        lambda rim: rim.decode().encode("utf-16"),
+        lambda rim: b'<?xml version="1.0" encoding="ISO-8859-1"?>' + rim,
+    ],
+    ids=["namespaces", "utf-16", "latin-1"],
+)
+def test_a_manifest_that_is_written_to_take_time_is_refused_before_it_is_read(change: Callable[[bytes], bytes]) -> None:
+    """Canonical XML carries each namespace into all that stands below; another encoding would hide them."""
+    with pytest.raises(MalformedCollateral):
+        parse_manifest(change(RIM))

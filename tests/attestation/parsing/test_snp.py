@@ -42,7 +42,7 @@ def test_reads_every_field_that_is_judged() -> None:
     read = SnpReport.parse(WHOLE)
     assert (read.version, read.guest_svn, read.vmpl, read.signature_algorithm) == (5, 7, 2, 1)
     assert read.policy.bits == 0xB0000
-    assert (read.platform_info, read.known_platform_bits, read.key_info) == (0xFF25, 0x25, 0)
+    assert (read.platform_info, read.aliases_checked, read.key_info) == (0xFF25, True, 0)
     assert (read.report_data, read.measurement, read.host_data) == (
         bytes(range(64)),
         bytes(range(48)),

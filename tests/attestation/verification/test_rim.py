@@ -49,7 +49,7 @@ def verified(data: bytes | str) -> Manifest:
 
 def test_says_what_the_signer_signed() -> None:
     signed = SignedManifest.parse(RIM)
-    assert signed.claimed_version == DRIVER_VERSION
+    assert signed.claimed.version == DRIVER_VERSION
     assert tuple(certificate.der for certificate in signed.chain) == SIGNER.chain
     signed.verify_signer(ROOT)
     assert signed.verified() == EXPECTED

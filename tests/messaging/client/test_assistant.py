@@ -236,3 +236,27 @@ async def test_answers_of_others_and_to_no_question_are_left_alone() -> None:
     assert not member.receive(ASSISTANT, answer)
     assert not member.receive(ServiceId(uuid4()), answer)
     assert not member.receive(ASSISTANT, Summarize(SCOPE))  # type: ignore[arg-type]
+
+
+async def test_a_message_never_goes_to_a_key_that_came_to_be_trusted_while_it_waited() -> None:
+    """The relay swaps the key while a message is on its way and evidence is asked for again."""
+    enclave = Enclave()
+    member = a_member(enclave, deadline=0.2)
+    await member.verify()
+    slow, plain = asyncio.Event(), enclave.trusted_identity
+
+    async def slowly(service_id: ServiceId) -> bytes | None:
+        trusted = await plain(service_id)
+        await slow.wait()
+        return trusted
+
+    enclave.trusted_identity = slowly  # type: ignore[method-assign]
+    sharing = asyncio.ensure_future(member.share(DataMessage("secret", 1, bytes(32))))
+    await asyncio.sleep(0)
+    enclave.identity_key, enclave.silent = b"\x05" + secrets.token_bytes(32), True
+    verifying = asyncio.ensure_future(member.verify())
+    await asyncio.sleep(0.01)
+    slow.set()
+    outcomes = await asyncio.gather(sharing, verifying, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [AssistantNotVerified, AssistantSilent]
+    assert not any(isinstance(content, DataMessage) for content in enclave.got)

@@ -1,5 +1,6 @@
 """``subrosa evidence`` saves a bundle or nothing, and says what is missing."""
 
+import os
 import stat
 from pathlib import Path
 
@@ -75,3 +76,8 @@ async def test_the_transport_reads_no_more_than_one_byte_beyond_the_limit_and_fo
         for address in (f"{url}/page", "http://[", "gopher://x"):
             with pytest.raises(TransportFailed):
                 await transport.fetch(Request("GET", address))
+
+
+def test_a_pipe_or_device_is_written_and_not_replaced(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--unsafe-simulated-tee", "--output", os.devnull]) == 0
+    assert not Path(os.devnull).is_file()

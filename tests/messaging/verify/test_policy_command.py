@@ -64,3 +64,21 @@ def test_what_cannot_be_done_is_said_in_a_sentence(capsys: pytest.CaptureFixture
         assert err.startswith("subrosa policy: "), arguments
         assert words in err, arguments
     assert key.read_bytes() == before
+
+
+def test_a_key_is_not_made_under_a_name_that_cannot_be_shown(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    key = tmp_path / "policy.key"
+    assert policy(capsys, "new-key", "a\x1bb", key)[0] == 2
+    assert not key.exists()
+
+
+def test_nothing_is_signed_that_nobody_sees(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    text, key = tmp_path / "policy.toml", tmp_path / "policy.key"
+    policy(capsys, "new-key", "clinic", key)
+    for hidden in ("\u202e", "\x9b", "\u2028"):
+        text.write_text(policy(capsys, "template")[1] + f"# {hidden}\n")
+        code, out, err = policy(capsys, "sign", text, key)
+        assert (code, out) == (2, "")
+        assert "cannot be seen" in err

@@ -66,6 +66,7 @@ def test_accepts_what_a_signed_policy_accepts_and_says_what_weakened_it(
     code, out, err = verify(capsys, bundle, "--policy", policy, "--policy-key", SIGNER.key)
     assert (code, err) == (0, "")
     assert 'Policy   "Clinic", signed by clinic' in out
+    assert "that it is fresh: The nonce is the file's own" in " ".join(out.split())
     assert "WEAKENED BY  UnsafeAcceptSimulated" in out
     assert "ACCEPTED AS A SIMULATION" in out
     assert "What this cannot prove" in out
@@ -76,6 +77,8 @@ def test_says_the_same_to_machines(capsys: pytest.CaptureFixture[str], bundle: P
     told = json.loads(out)
     assert code == 0
     assert (told["verdict"], told["genuine"]) == ("accepted", False)
+    assert told["nonce_from"] == "file"
+    assert "that it is fresh" in told["not_proved"]
     assert told["claims"]["identity_key"] == machines.KEYS.identity_key.hex()
     assert told["weakened_by"] == ["UnsafeAcceptSimulated"]
     assert "everything about hardware" in told["not_proved"]
@@ -131,6 +134,7 @@ def test_a_bare_document_needs_its_nonce_and_is_judged_now(capsys: pytest.Captur
     assert "--nonce HEX" in err
     code, out, _ = verify(capsys, path, "--nonce", NONCE.hex(), "--json")
     told = json.loads(out)
+    assert told["nonce_from"] == "option"
     assert (code, told["time_from"]) == (1, "clock")
     assert "binding to nonce and keys" not in [step.get("check") for step in told["steps"]]
 
@@ -199,7 +203,7 @@ def shown(machine: Machine, **changes: Any) -> str:
 
 
 def judged(machine: Machine, **changes: Any) -> Judged:
-    return Judged(machine.assess(**changes), ChosenPolicy(machine.policy, "clinic"), machine.now, "file")
+    return Judged(machine.assess(**changes), ChosenPolicy(machine.policy, "clinic"), machine.now, "file", "option")
 
 
 def shown_judged(it: Judged) -> str:
@@ -234,13 +238,18 @@ def test_what_could_not_be_checked_is_said() -> None:
     machine = machines.snp_machine()
     cut = replace(machine.evidence, cpu=replace(machine.evidence.cpu, report=machine.evidence.cpu.report[:-1]))
     appraisal = assess(cut.encode(), nonce=NONCE, policy=Policy(), now=NOW)
-    text = shown_judged(Judged(appraisal, ChosenPolicy(Policy(), ""), NOW, "clock"))
+    text = shown_judged(Judged(appraisal, ChosenPolicy(Policy(), ""), NOW, "clock", "option"))
     assert "Checks that rest on this one were not made." in text
 
 
 def test_who_reads_the_first_line_only_gets_the_same_exit_code_and_no_stack_trace(bundle: Path) -> None:
     command = f"{sys.executable} -m messaging.cli verify {bundle}"
-    for pipe, code in ((f"{command} | true; exit ${{PIPESTATUS[0]}}", 1), (f"{command} > /dev/full", 2)):
+    for pipe, code in (
+        (f"{command} | true; exit ${{PIPESTATUS[0]}}", 1),
+        (f"{command} > /dev/full", 2),
+        (f"{command} >&-", 2),
+        (f"PYTHONIOENCODING=ascii {command}", 1),
+    ):
         done = subprocess.run(["bash", "-c", pipe], capture_output=True, check=False, timeout=60)
         assert done.returncode == code
         assert b"Traceback" not in done.stderr

@@ -1,5 +1,6 @@
 """Content comes back from its padded bytes, and shows its length only in steps."""
 
+import zlib
 from contextlib import suppress
 from uuid import UUID
 
@@ -46,7 +47,7 @@ from messaging.wire.content import (
 )
 from messaging.wire.errors import MalformedContent
 from messaging.wire.identifiers import IdentityKind, ServiceId
-from messaging.wire.limits import CONTENT_BLOCK, MASTER_KEY, NONCE, REQUEST_ID
+from messaging.wire.limits import CONTENT_BLOCK, MASTER_KEY, MAX_CONTENT, MAX_EVIDENCE, NONCE, REQUEST_ID
 from messaging.wire.protobuf import content_pb2 as pb
 
 service_ids = builds(ServiceId, uuids(), sampled_from(IdentityKind))
@@ -126,3 +127,23 @@ def test_content_of_a_newer_version_is_unsupported_and_nobody_sends_it() -> None
 def test_what_people_wrote_has_no_repr() -> None:
     line = SummaryLine("CANARY", "topic", (MessageId(ServiceId(UUID(int=1)), 1),))
     assert "CANARY" not in repr(DataMessage("CANARY", 1)) + repr(line)
+
+
+def test_evidence_of_a_machine_with_many_devices_fits_into_one_message() -> None:
+    document = b"".join(bytes(range(256)) for _ in range(MAX_EVIDENCE // 256))
+    answer = AssistantAnswer(bytes(REQUEST_ID), Evidence(document))
+    encoded = encode_content(answer)
+    assert len(encoded) < MAX_CONTENT
+    assert decode_content(encoded) == answer
+
+
+@pytest.mark.parametrize(
+    "deflated",
+    [zlib.compress(bytes(MAX_EVIDENCE + 1)), b"no zlib", zlib.compress(b"{}")[:-1], zlib.compress(b"{}") + b"!", b""],
+)
+def test_evidence_that_does_not_inflate_to_one_document_of_its_size_is_malformed(deflated: bytes) -> None:
+    content = pb.Content()
+    content.assistant_answer.request_id = bytes(REQUEST_ID)
+    content.assistant_answer.evidence.deflated = deflated
+    with pytest.raises(MalformedContent):
+        decode_content(pad(content.SerializeToString()))
