@@ -78,7 +78,7 @@ def test_nothing_is_signed_that_nobody_sees(capsys: pytest.CaptureFixture[str], 
     text, key = tmp_path / "policy.toml", tmp_path / "policy.key"
     policy(capsys, "new-key", "clinic", key)
     for hidden in ("\u202e", "\x9b", "\u2028"):
-        text.write_text(policy(capsys, "template")[1] + f"# {hidden}\n")
+        text.write_text(policy(capsys, "template")[1] + f"# {hidden} end\n")
         code, out, err = policy(capsys, "sign", text, key)
         assert (code, out) == (2, "")
         assert "cannot be seen" in err
