@@ -68,8 +68,8 @@ def certified_fwid(leaf: Certificate) -> bytes:
         DeviceIdentityMismatch: the certificate has no such digest.
     """
     for oid in _DICE:
-        before, found, after = leaf.extensions.get(oid, b"").partition(_FWID)
-        if found and before.startswith(b"\x30") and len(after) >= _FWID_BYTES:
+        before, _, after = leaf.extensions.get(oid, b"").partition(_FWID)
+        if before.startswith(b"\x30") and len(after) >= _FWID_BYTES:
             return after[:_FWID_BYTES]
     raise DeviceIdentityMismatch("the device's certificate does not say for which early firmware it was issued")
 

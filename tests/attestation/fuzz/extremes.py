@@ -210,6 +210,12 @@ def _entities(size: int) -> bytes:
 _ATTRIBUTES = " ".join(f'a{number}=""' for number in range(100))
 _MANIFEST: Final[Mapping[str, Shape]] = {
     "namespaces": _manifest(b'xmlns="', numbered(b"", 'xmlns:n@="urn:n" ')),
+    "few namespaces and many elements": _manifest(
+        b"<ns0:Entity ",
+        lambda size: (
+            numbered(b"<ns0:b ", 'xmlns:n@="urn:n" ', b">")(1000) + filled(b"", b"<ns0:a/>", b"</ns0:b>")(size - 1000)
+        ),
+    ),
     "namespaces and elements": smaller(_manifest(b"<ns0:Entity ", _namespaces_and_elements), 8),
     "attributes": _manifest(b'xmlns="', numbered(b"", 'a@="" ')),
     "attributes in namespaces": _manifest(b'xmlns="', numbered(b"", 'xmlns:n@="urn:n@" n@:a="" ')),
@@ -239,6 +245,7 @@ _POLICY: Final[Mapping[str, Shape]] = {
     "members of a name of many parts": smaller(
         lambda size: numbered(filled(_HEAD + b"[a", b".a", b"]\n")(size // 2), "a@=1\n")(size), 4
     ),
+    "a name of many parts in quotes": filled(_HEAD + b"a", b'."\\""', b" = 1"),
     "names of many parts": numbered(_HEAD, f"a@{'.a' * 100} = 1\n"),
     "lists in lists": nested(b"[", b"]", _HEAD + b"a = "),
     "tables in tables": nested(b"{a=", b"}", _HEAD + b"a = "),

@@ -258,6 +258,10 @@ def test_refuses_certificates_that_are_not_base64(text: str) -> None:
         parse_manifest(with_certificates(text))
 
 
+def test_an_empty_certificate_is_left_to_those_who_read_certificates() -> None:
+    assert parse_manifest(with_certificates(""))[1] == (b"",)
+
+
 def test_white_space_in_a_certificate_means_nothing() -> None:
     assert parse_manifest(with_certificates(" AA\n A A\t"))[1] == (bytes(3),)
 

@@ -1,5 +1,6 @@
 """A manifest is believed only as far as its first certificate's key signed it, and its chain leads to the pinned root."""
 
+import base64
 import contextlib
 import re
 import time
@@ -33,6 +34,7 @@ from tests.attestation.authority.nvidia import (
     rsa_key,
     sign_rim,
 )
+from tests.attestation.parsing.handmade import CertificateParts, sequence
 from tests.attestation.vectors import entries
 
 AUTHORITY = nvidia_authority()
@@ -170,9 +172,24 @@ def test_refuses_a_signed_manifest_that_names_an_index_twice() -> None:
         SignedManifest.parse(AUTHORITY.rim("driver", resources=resource))
 
 
-def test_refuses_certificates_that_are_none() -> None:
+def certified(text: str) -> bytes:
+    """The manifest with another first certificate, in base64."""
+    return re.sub("<ds:X509Certificate>[^<]*", f"<ds:X509Certificate>{text}", TEXT, count=1).encode()
+
+
+@pytest.mark.parametrize("text", ["AAAA", ""])
+def test_refuses_certificates_that_are_none(text: str) -> None:
     with pytest.raises(MalformedCollateral):
-        SignedManifest.parse(re.sub("<ds:X509Certificate>[^<]*", "<ds:X509Certificate>AAAA", TEXT, count=1).encode())
+        SignedManifest.parse(certified(text))
+
+
+UNKNOWN_CURVE = sequence(bytes.fromhex("301006072a8648ce3d020106052b8104007f"), b"\x03\x02\x00\x04")
+
+
+def test_refuses_a_signer_whose_key_cannot_be_read() -> None:
+    signer = CertificateParts(public_key=UNKNOWN_CURVE).encode()
+    with pytest.raises(MalformedCollateral):
+        verified(certified(base64.b64encode(signer).decode()))
 
 
 @settings(deadline=None)

@@ -190,6 +190,11 @@ def test_refuses_a_report_that_names_something_else_than_its_certificate(report:
         same_chip(report)
 
 
+def test_refuses_a_report_of_another_product_that_has_the_same_layout() -> None:
+    with pytest.raises(EndorsementMismatch):
+        same_chip(replace(REPORT, cpuid_family=0x19, cpuid_model=0x01))  # Milan, in all else the certificate's chip
+
+
 def test_refuses_a_report_of_another_product_whatever_its_version() -> None:
     for version in (2, 5):
         turin = Report(product="Turin", version=version)

@@ -292,7 +292,14 @@ def test_a_number_counts_only_on_the_list_of_its_issuer() -> None:
 STRANGER = IntelAuthority()
 PAST, FUTURE = (NOW - 9 * DAY, NOW - DAY), (NOW + DAY, NOW + 9 * DAY)
 STRANGERS_CA = issue("Intel SGX PCK Platform CA", STRANGER.root_ca, path_length=0)
+MADE_UP_CA = issue("A root of somebody", path_length=1)
+MADE_UP = issue("Intel SGX TCB Signing", MADE_UP_CA)
 OTHERS: dict[str, IntelCollateral] = {
+    "of a made-up authority that withdraws its own signer": replace(
+        collateral(tcb_signing=MADE_UP),
+        tcb_info_issuer_chain=pem_chain(MADE_UP, MADE_UP_CA),
+        root_ca_crl=crl(MADE_UP_CA, valid=(NOW - DAY, NOW + DAY), revoked=[MADE_UP.serial]),
+    ),
     "of another authority": read_collateral(STRANGER.collateral()),
     "signed by another signer": collateral(tcb_signing=issue("Intel SGX TCB Signing", STRANGER.root_ca)),
     "signed by a platform": collateral(tcb_signing=AUTHORITY.pck),
