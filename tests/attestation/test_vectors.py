@@ -172,8 +172,8 @@ def device(trail: Trail, entry: Entry) -> None:
         nonce = DeviceReport.parse(report).nonce  # whatever was asked then
         facts.append(trail.within("device", appraise_device, trail, evidence, nonce=nonce, word=word))
     present = [fact for fact in facts if fact is not None]
-    count = {"switches" if switch else "gpus": len(reports), "gpus" if switch else "switches": 0}
-    appraise_set(trail, present, Policy(**count))
+    gpus, switches = (0, len(reports)) if switch else (len(reports), 0)
+    appraise_set(trail, present, Policy(gpus=gpus, switches=switches))
 
 
 def rim(trail: Trail, entry: Entry) -> None:

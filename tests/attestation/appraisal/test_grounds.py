@@ -41,6 +41,14 @@ def test_a_word_is_at_most_as_old_as_is_asked(since: datetime, age: timedelta) -
     assert stands(Window(since, ENDS[1]), age=age) == (-AHEAD <= NOW - since <= age)
 
 
+def test_five_minutes_are_five_minutes() -> None:
+    tick = timedelta(microseconds=1)
+    assert stands(Window(NOW + AHEAD, ENDS[1]))
+    assert not stands(Window(NOW + AHEAD + tick, ENDS[1]))
+    assert stands(Window(NOW - AHEAD, ENDS[1]), age=AHEAD)
+    assert not stands(Window(NOW - AHEAD - tick, ENDS[1]), age=AHEAD)
+
+
 @pytest.mark.parametrize("now", ENDS)
 def test_both_ends_belong_to_the_window_wherever_they_are(now: datetime) -> None:
     assert stands(Window(now, now), now=now)

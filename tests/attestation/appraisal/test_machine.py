@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import product
 
 import pytest
 from hypothesis import given
@@ -229,9 +230,9 @@ def test_any_bytes_are_refused_in_one_way(data: bytes) -> None:
 
 @pytest.mark.parametrize("nonce", [b"", bytes(31), bytes(33)])
 def test_a_nonce_of_another_length_is_a_fault_of_the_caller(nonce: bytes) -> None:
-    for ask in (assess, appraise):
+    for ask, document in product((assess, appraise), (DOCUMENT, b"no document")):
         with pytest.raises(ValueError, match="32 bytes"):
-            ask(DOCUMENT, nonce=nonce, policy=Policy(), now=NOW)
+            ask(document, nonce=nonce, policy=Policy(), now=NOW)
 
 
 def test_a_time_without_a_zone_is_a_fault_of_the_caller() -> None:

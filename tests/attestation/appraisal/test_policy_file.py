@@ -388,6 +388,23 @@ def test_what_is_no_policy_is_refused(what: str) -> None:
         parse_policy_text(MALFORMED[what])
 
 
+REASONS = {
+    MINIMAL + ".".join("a" * 10) + " = 1": "a name in the policy has too many parts",
+    MINIMAL + '"=" . ' + " . ".join("a" * 9) + " = 1": "a name in the policy has too many parts",
+    MINIMAL + 'unsafe = ["UnsafeEverything"]': "the policy has an exception whose name is unknown",
+    MINIMAL + "valid_until = 2026-11-01": "a time in the policy is not of the form 2026-11-25T00:00:00Z",
+    MINIMAL + 'valid_until = "tomorrow"': "a time in the policy is not of the form 2026-11-25T00:00:00Z",
+    "policy = 2": "the policy is of another version than 1",
+}
+
+
+@pytest.mark.parametrize("text", REASONS)
+def test_a_refusal_says_in_plain_words_what_has_to_be_mended(text: str) -> None:
+    with pytest.raises(MalformedPolicy) as refusal:
+        parse_policy_text(text)
+    assert str(refusal.value) == REASONS[text]
+
+
 def test_a_refusal_names_the_member_and_no_more_of_it_than_a_name_has() -> None:
     with pytest.raises(MalformedPolicy, match=r"^the policy has a member that is not known: 'unsave'$"):
         parse_policy_text(MINIMAL + "unsave = 1")

@@ -444,5 +444,10 @@ def test_only_a_key_that_intel_appointed_for_it_speaks_of_firmware() -> None:
 
 
 def test_an_owner_that_the_host_names_is_an_unmeasured_input() -> None:
-    for owner in ("mr_owner", "mr_owner_config"):
-        assert tdx_machine(**{owner: b"\1" * 48}).refusals() == [errors.UnacceptedMeasurement]
+    for machine in (tdx_machine(mr_owner=b"\1" * 48), tdx_machine(mr_owner_config=b"\1" * 48)):
+        assert machine.refusals() == [errors.UnacceptedMeasurement]
+
+
+def test_intels_word_on_another_provisioning_enclave_is_none_on_this_platform() -> None:
+    word = intel_collateral(tcb_info={"pceId": "0001"})
+    assert tdx_machine().with_collateral(intel=word).refusals() == [errors.InvalidCollateral]

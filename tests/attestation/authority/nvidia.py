@@ -419,7 +419,8 @@ NO_SIGNATURE = XmlAlgorithm("none", lambda _key, _data: b"")
 
 def _canonical(element: etree._Element) -> bytes:
     # C14N 1.1 differs from 1.0 in xml:id and xml:base alone, which no manifest has.
-    return etree.tostring(element, method="c14n")
+    canonical: bytes = etree.tostring(element, method="c14n")
+    return canonical
 
 
 def sign_rim(document: bytes, signer: Signer, algorithm: XmlAlgorithm = ECDSA_SHA384) -> bytes:

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Mapping
 from datetime import timedelta
 
-import dcap_qvl  # type: ignore[import-untyped]
+import dcap_qvl
 import pytest
 
 from tests.attestation.authority.eventlog import BOOT, Event, event_log, runtime_log

@@ -1,6 +1,6 @@
 """Whatever bytes arrive: a parser returns or raises the errors that it documents, at once, and in little memory.
 
-Half of the inputs are made of the authorities' genuine ones, by changes that mostly keep their form.
+Most inputs are made of the authorities' genuine ones, by changes that mostly keep their form.
 """
 
 import time
@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from attestation import Appraisal, AttestationError
 from tests.attestation.fuzz.mutations import edited, mutated
 from tests.attestation.fuzz.regressions import REGRESSIONS, Regression
 from tests.attestation.fuzz.targets import TARGETS, Target
@@ -19,6 +20,15 @@ SECONDS = 1  # of the processor, for inputs of some kilobytes; the slowest appra
 BYTES, MORE = 192, 8 * 1024 * 1024  # of memory: for each byte of input, and for everything else
 APPRAISALS = [name for name in TARGETS if name.startswith("appraise-")]
 PARSERS = [name for name in TARGETS if name not in APPRAISALS]
+LOOSE = {  # where other bytes may say the same
+    "appraise-azure-report": "zeros behind the claims",
+    "appraise-quote": "zeros behind the quote, and white space in PEM",
+    "appraise-event-log": "the fill of its area, and white space in JSON",
+    "appraise-tcb-info-signed": "the fuzzer signs it",
+    "appraise-qe-identity-signed": "the fuzzer signs it",
+    "appraise-manifest": "white space in tags, and base64",
+    "appraise-ocsp-answer": "certificates beside what is signed",
+}
 FEW = settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 MANY = settings(FEW, max_examples=40)
 
@@ -42,6 +52,13 @@ def check(target: Target, data: bytes) -> None:
     assert target(data) == accepted
 
 
+def refusals(target: Target, data: bytes) -> tuple[AttestationError, ...]:
+    """Why an appraisal does not accept ``data``."""
+    appraisal = target.function(data)
+    assert isinstance(appraisal, Appraisal)
+    return appraisal.errors
+
+
 @pytest.mark.parametrize("name", PARSERS)
 @MANY
 @given(data=st.data())
@@ -53,9 +70,11 @@ def test_changed_bytes_are_read_or_refused(name: str, data: st.DataObject) -> No
 @pytest.mark.parametrize("name", APPRAISALS)
 @FEW
 @given(data=st.data())
-def test_an_appraisal_of_changed_bytes_is_finished(name: str, data: st.DataObject) -> None:
+def test_an_appraisal_of_changed_bytes_is_finished_and_is_a_refusal(name: str, data: st.DataObject) -> None:
     target = TARGETS[name]()
-    check(target, data.draw(mutants(target)))
+    changed = data.draw(mutants(target))
+    check(target, changed)
+    assert name in LOOSE or changed in target.seeds or refusals(target, changed)
 
 
 texts = st.text(alphabet='{}[]":,.-=+/<>&#!|\n\r\t 019aefAZ\x00é\ud800', max_size=60).map(
@@ -90,7 +109,7 @@ def test_reading_takes_little_memory(name: str) -> None:
 @pytest.mark.parametrize("name", APPRAISALS)
 def test_what_is_changed_was_accepted_before(name: str) -> None:
     target = TARGETS[name]()
-    assert target.function(target.seeds[0]).errors == ()  # type: ignore[attr-defined]
+    assert not refusals(target, target.seeds[0])
 
 
 @pytest.mark.parametrize("name", [name for name in PARSERS if not name.startswith(("gather-", "fetched-revocation"))])

@@ -281,3 +281,18 @@ def test_any_value_of_a_member_is_refused_or_read(name: str, value: object) -> N
         return
     assert len(read.digest) == SHA384
     assert read.register in range(4)
+
+
+def test_each_label_belongs_to_its_own_register() -> None:
+    """A digest without an explanation in register 3, or an explained one elsewhere, could hide what was measured."""
+    firmware = entry(imr=0, event_type=1, digest="11" * 48, event="", event_payload="")
+    assert parse(firmware) == (Event(0, b"\x11" * 48),)
+    for wrong in (
+        {**firmware, "imr": 3},
+        {**firmware, "digest": "11"},
+        entry(imr=2),
+        entry(event="a:b"),
+        entry(event=""),
+    ):
+        with pytest.raises(MalformedEvidence):
+            parse(wrong)

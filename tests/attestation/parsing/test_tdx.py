@@ -104,6 +104,22 @@ def test_refuses_a_length_that_does_not_fit_the_parts(form: tuple[int, int], nam
         Quote.parse(patched(QUOTES[form], where, told))
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_refuses_bytes_between_the_parts(form: tuple[int, int]) -> None:
+    data, fields = QUOTES[form], SIGNATURE_FIELDS[form]
+
+    def longer(name: str) -> tuple[slice, bytes]:
+        where = fields[name]
+        return where, (int.from_bytes(data[where], "little") + 1).to_bytes(4, "little")
+
+    behind = patched(data + b"\0", *longer("signature_data_length"))
+    within = patched(behind, *longer("certification_length"))
+    for other in (behind, within):  # behind the certification, and behind the chain
+        with pytest.raises(MalformedEvidence, match="bytes behind"):
+            Quote.parse(other)
+    assert Quote.parse(patched(within, *longer("chain_length"))).chain_pem == CHAIN + b"\0"
+
+
 @given(form=forms, data=st.data())
 def test_refuses_a_part_of_a_quote(form: tuple[int, int], data: st.DataObject) -> None:
     with pytest.raises(MalformedEvidence):

@@ -104,13 +104,17 @@ async def test_an_enclave_that_proves_itself_gets_messages() -> None:
     assert isinstance(await member.summarize(SCOPE), Summary)
 
 
+def a_bundle_of(member: Assistant) -> Bundle:
+    assert member.bundle is not None
+    return member.bundle
+
+
 async def test_what_an_appraisal_rested_on_can_be_checked_again_by_others() -> None:
     enclave = Enclave()
     member = a_member(enclave)
     assert member.bundle is None
-    claims = await member.verify()
-    assert member.bundle is not None
-    bundle = Bundle.parse(member.bundle.encode())
+    claims, saved = await member.verify(), a_bundle_of(member)
+    bundle = Bundle.parse(saved.encode())
     again = appraise(bundle.evidence, nonce=bundle.nonce, policy=UNSAFE, collateral=bundle.collateral, now=bundle.time)
     assert again == claims
 
