@@ -84,7 +84,10 @@ def check(rest):
         ("lint", [tool("ruff"), "check", "--quiet", "."]),
         ("types", [tool("mypy"), "--no-error-summary"]),
         ("import rules", [tool("lint-imports"), "--no-cache"]),
-        ("every branch of what judges evidence", [PYTHON, "-m", "coverage", "run", "-m", "pytest", "-q", *JUDGING_TESTS]),
+        (
+            "every branch of what judges evidence",
+            [PYTHON, "-m", "coverage", "run", "-m", "pytest", "-q", *JUDGING_TESTS],
+        ),
         ("none was left out", [PYTHON, "-m", "coverage", "report"]),
     ]
     for name, command in steps:

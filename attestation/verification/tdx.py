@@ -125,7 +125,7 @@ def assess_tcb(quote: Quote, collateral: IntelCollateral, root: Certificate, *, 
         raise _refusal(str(error)) from None
     told: dict[str, Any] = json.loads(claims.to_json())
     platform = told["platform"]
-    if json.loads(collateral.tcb_info).get("pceId") != bytes(platform["pck"]["pce_id"]).hex():
+    if str(json.loads(collateral.tcb_info).get("pceId")).lower() != bytes(platform["pck"]["pce_id"]).hex():
         raise InvalidCollateral("the collateral is for another provisioning enclave than the platform's")
     return TcbVerdict(
         # The whole may say UpToDate although the enclave's identity does not, so each is asked.

@@ -253,6 +253,13 @@ def test_refuses_types_that_it_does_not_know(path: tuple[str | int, ...], value:
         EvidenceDocument.parse(changed(path, value))
 
 
+@pytest.mark.parametrize("value", [1, 0, "true", None, []])
+@pytest.mark.parametrize("name", ["confidential", "developer_tools", "production"])
+def test_the_state_of_a_device_is_three_booleans(name: str, value: object) -> None:
+    with pytest.raises(MalformedEvidence):
+        DeviceState.read({**STATE.members(), name: value})
+
+
 def test_a_release_may_be_named_in_any_script_but_not_deceive() -> None:
     named = replace(DOCUMENT, keys=replace(KEYS, release="рел 你好"))
     assert EvidenceDocument.parse(named.encode()) == named

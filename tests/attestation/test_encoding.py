@@ -137,7 +137,7 @@ def test_a_list_may_be_as_long_as_the_limit() -> None:
         as_list([1, 2], limit=1)
 
 
-@pytest.mark.parametrize("name", ["a", "subrosa 0.1.0", "é", "你好", "a" * 8])
+@pytest.mark.parametrize("name", ["a", "subrosa 0.1.0", "é", "你好", "a" * 16])
 def test_a_name_is_short_printable_text(name: str) -> None:
     assert as_name(name, limit=16) == name
 
@@ -171,6 +171,8 @@ def test_a_document_has_so_many_members_and_no_more() -> None:
     """Each list and member takes a hundred times its own bytes in memory."""
     within = b'{"a":[' + b",".join([b"[]"] * (MAX_CONTAINERS - 2)) + b"]}"
     assert decode(within, limit=len(within)).keys() == {"a"}
+    most = b'{"a":[' + b"0," * MAX_MEMBERS + b"0]}"
+    assert decode(most, limit=len(most)).keys() == {"a"}
     for beyond in (within.replace(b"[]", b"[[]]", 1), b'{"a":[' + b"0," * (MAX_MEMBERS + 1) + b"0]}"):
         with pytest.raises(MalformedEvidence, match="too many members"):
             decode(beyond, limit=len(beyond))

@@ -67,6 +67,21 @@ def test_every_kind_of_manifest_holds(kind: str, arch: str) -> None:
     assert verified(AUTHORITY.rim(which, arch=of)).measurements == golden(which, of)  # type: ignore[arg-type]
 
 
+def test_claims_to_be_for_a_version_of_its_own_product_and_no_other() -> None:
+    signed = SignedManifest.parse(AUTHORITY.rim("vbios", version="96.00.a5.00.01"))
+    assert signed.claims(["", "GH100"], "96.00.A5.00.01")
+    assert not signed.claims(["GH100"], "96.00.A5.00.02")
+    for products in (["GB100"], ["GH10"], [""], []):
+        assert not signed.claims(products, "96.00.A5.00.01")
+
+
+def test_a_switch_is_named_with_and_without_an_underscore() -> None:
+    signed = SignedManifest.parse(AUTHORITY.rim("vbios", arch="ls10", version="1"))
+    assert signed.claimed.product == "LS10"
+    assert signed.claims(["LS_10"], "1")
+    assert signed.claims(["LS10"], "1")
+
+
 def test_the_time_of_the_signer_is_asked_elsewhere() -> None:
     expired = AUTHORITY.rim_signer(life=(NOW.replace(year=2020), NOW.replace(year=2021)))
     signed = SignedManifest.parse(AUTHORITY.rim("driver", signer=expired))

@@ -41,6 +41,7 @@ from tests.attestation.authority.intel import (
     SIGNATURE_FIELDS,
     TD10,
     IntelAuthority,
+    Issued,
     crl,
     issue,
     new_key,
@@ -330,6 +331,46 @@ OTHERS: dict[str, IntelCollateral] = {
 def test_refuses_collateral_that_is_not_intels_for_this_platform_and_time(told: IntelCollateral) -> None:
     with pytest.raises(InvalidCollateral):
         assess(told)
+
+
+def said_by(*signers: Issued) -> IntelCollateral:
+    """Collateral that the first of them signed, with the chain up from it."""
+    chain = pem_chain(*signers, AUTHORITY.root_ca)
+    return replace(collateral(tcb_signing=signers[0]), tcb_info_issuer_chain=chain, qe_identity_issuer_chain=chain)
+
+
+ROOT_CA, NAME = AUTHORITY.root_ca, "Intel SGX TCB Signing"
+SIGNERS: dict[str, Sequence[Issued]] = {
+    "a platform": [AUTHORITY.pck, AUTHORITY.platform_ca],
+    "one of that name, whom the issuer of platforms certified": [
+        issue(NAME, AUTHORITY.platform_ca),
+        AUTHORITY.platform_ca,
+    ],
+    "an authority of that name": [issue(NAME, ROOT_CA, path_length=0)],
+    "one of another name": [issue("Intel SGX PCK Certificate", ROOT_CA)],
+    "one of that name with the marks of a platform": [issue(NAME, ROOT_CA, sgx_extension=PLATFORM.sgx_extension())],
+    "the root itself": [],
+}
+
+
+@pytest.mark.parametrize("signers", SIGNERS.values(), ids=SIGNERS)
+def test_refuses_the_word_of_a_key_that_intel_did_not_appoint_for_it(signers: Sequence[Issued]) -> None:
+    told = said_by(*signers) if signers else replace(COLLATERAL, tcb_info_issuer_chain=pem_chain(ROOT_CA))
+    with pytest.raises(InvalidCollateral, match="did not appoint"):
+        assess(told)
+    assert assess(said_by(issue(NAME, ROOT_CA))) == assess()
+
+
+def test_refuses_collateral_of_another_provisioning_enclave() -> None:
+    with pytest.raises(InvalidCollateral, match="provisioning enclave"):
+        assess(collateral(tcb_info={"pceId": "0001"}))
+    other = IntelAuthority(replace(PLATFORM, pce_id=b"\xab\xcd"))
+    for name in ("ABCD", "abcd"):
+        told = read_collateral(other.collateral(tcb_info={"pceId": name}))
+        assert (
+            assess_tcb(Quote.parse(other.quote()), told, Certificate.parse(other.root), now=NOW).fmspc
+            == PLATFORM.fmspc.hex()
+        )
 
 
 @pytest.mark.parametrize("name", ["tcb_info_issuer_chain", "qe_identity_issuer_chain", "root_ca_crl", "pck_crl"])
