@@ -32,7 +32,9 @@ _MAX_LEVEL = 255  # a part of a firmware level is one byte
 _MAX_DAYS = 36_500
 _SIGNATURE_LINE = re.compile(r"— ([^\s+]+) ([A-Za-z0-9+/]+={0,2})")
 # TOML's dotted keys make a table for each dot, in a time and memory that grow with the square of their number.
-_DOTTED = re.compile(r"""(?:(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){9}""")
+_DOTTED = re.compile(
+    r"""(?<![A-Za-z0-9_-])(?:(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){9}"""  # never goes back: linear
+)
 _POLICY: Final = {
     "policy",
     "name",

@@ -105,7 +105,8 @@ def _sha384_digest(read: Reader, sizes: dict[int, int]) -> bytes:
 def _dstack_events(data: bytes) -> tuple[Event, ...]:
     try:
         entries = json.loads(data)
-        events = tuple(_dstack_event(entry) for entry in entries)
+        # As in the firmware's own log, what is told and not measured is in no register.
+        events = tuple(_dstack_event(entry) for entry in entries if entry["event_type"] != _NO_ACTION)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise MalformedEvidence("the event log is no list of dstack's events") from None
     if len(events) > MAX_EVENTS:

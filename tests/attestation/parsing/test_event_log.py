@@ -229,7 +229,9 @@ DSTACK: dict[str, object] = {
     "a register of a truth value": entry(imr=True),
     "a register of a fraction": entry(imr=3.0),
     "a name of a number": entry(event=1),
-    "an event of the firmware with such a name": entry(event_type=1, digest="00" * 48, event=1),
+    "an event of the firmware with such a name": entry(imr=0, event_type=1, digest="00" * 48, event=1),
+    "an event of the firmware for a register that there is not": entry(imr=4, event_type=1, digest="00" * 48),
+    "one for a negative register": entry(imr=-1, event_type=1, digest="00" * 48),
     "a name of half a surrogate": entry(event="\ud800"),
     "such a name in version 2": entry(event="\ud800", version=2),
     "a payload of a number": entry(event_payload=10),
@@ -296,3 +298,8 @@ def test_each_label_belongs_to_its_own_register() -> None:
     ):
         with pytest.raises(MalformedEvidence):
             parse(wrong)
+
+
+def test_what_the_firmware_tells_and_does_not_measure_is_in_no_register() -> None:
+    told = entry(imr=0, event_type=3, digest="11" * 48, event="", event_payload="")
+    assert parse(told, {**told, "event_type": 1}) == (Event(0, b"\x11" * 48),)

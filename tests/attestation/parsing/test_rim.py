@@ -284,6 +284,16 @@ def test_accepts_as_many_attributes_as_a_measurement_can_need_and_not_many_more(
         parse_manifest(with_attributes(129))
 
 
+def test_accepts_as_many_namespaces_as_the_limit_says_and_no_more() -> None:
+    def with_namespaces(count: int) -> bytes:
+        told = " ".join(f'xmlns:a{number}="urn:{number}"' for number in range(count - TEXT.count("xmlns")))
+        return TEXT.replace("</ns0:Payload>", f"<a {told}/></ns0:Payload>").encode()
+
+    assert parse_manifest(with_namespaces(64))[1] == SIGNER.chain
+    with pytest.raises(MalformedCollateral, match="too many namespaces"):
+        parse_manifest(with_namespaces(65))
+
+
 def test_a_bomb_of_entities_is_refused_before_it_goes_off() -> None:
     levels = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 12))
     start = time.process_time()

@@ -182,6 +182,13 @@ def test_the_key_information_says_which_key_signed_and_whether_the_chip_hides(
 ) -> None:
     read = SnpReport.parse(replace(REPORT_OF_GENOA, key_info=key_info).body() + signature(1, 1))
     assert (read.masked_chip, read.signing_key) == (masked, signing)
+    assert read.provider_key == (signing == 1)
+
+
+@pytest.mark.parametrize("bit", range(64))
+def test_bit_5_of_the_platform_information_says_that_no_memory_module_lies(bit: int) -> None:
+    read = SnpReport.parse(replace(REPORT_OF_GENOA, platform_info=1 << bit).body() + signature(1, 1))
+    assert read.aliases_checked == (bit == 5)
 
 
 def test_recorded_reports_are_of_the_product_that_the_manifest_names() -> None:

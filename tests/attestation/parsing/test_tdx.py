@@ -162,6 +162,16 @@ def test_reads_the_fields_of_a_trust_domain(form: tuple[int, int]) -> None:
     assert read.report_data == bytes(range(64))
 
 
+@pytest.mark.parametrize("name", ["mr_owner", "mr_owner_config"])
+def test_says_whether_the_host_named_an_owner(name: str) -> None:
+    def owned(**told: bytes) -> bool:
+        version, body_type = 4, TD10
+        return TdReport.parse(Quote.parse(AUTHORITY.quote(signed=quote_body(version, body_type, **told))).body).owned
+
+    assert not owned()
+    assert owned(**{name: bytes(47) + b"\1"})
+
+
 RTMRS = ["rtmr0", "rtmr1", "rtmr2", "rtmr3"]
 
 
