@@ -30,7 +30,12 @@ _SHA256_BANK: Final = bytes.fromhex("0000000100 0b03ffffff")  # one selection: S
 class HclReport:
     """The wrapped report, and the claims that it commits to.
 
-    ``user_data`` are the 64 bytes of the guest; ``attestation_key`` signs quotes of the virtual TPM.
+    Attributes, with their names in openhcl_attestation_protocol (``igvm_attest``) and in the claims' JSON:
+        report: HwReport, 1184 bytes: a SEV-SNP report.
+        claims: RuntimeClaims: the exact bytes of the JSON, which the report's digest is over.
+        attestation_key: "keys", the one of kid "HCLAkPub": signs quotes of the virtual TPM.
+        user_data: "user-data": 64 bytes of the guest.
+        secure_boot: "vm-configuration", "secure-boot".
     """
 
     report: bytes = field(repr=False)
@@ -67,7 +72,9 @@ class HclReport:
 
 @dataclass(frozen=True, slots=True)
 class AttestedQuote:
-    """What a TPM signed: the challenge, and the digest over its registers."""
+    """What a TPM signed (TCG TPM 2.0 Library, part 2): ``extra_data`` is TPMS_ATTEST.extraData, the challenge;
+    ``pcr_digest`` TPMS_QUOTE_INFO.pcrDigest, over the selected registers.
+    """
 
     extra_data: bytes
     pcr_digest: bytes

@@ -44,11 +44,14 @@ _NAMES: Final = (Opaque.CHIP_SKU, Opaque.PROJECT, Opaque.PROJECT_SKU, Opaque.CHI
 
 @dataclass(frozen=True, slots=True)
 class DeviceReport:
-    """What the bytes of a report say.
+    """What the bytes of a report say: an SPDM request, and the response to it.
 
-    ``measurements`` maps an index, counted from 0 as manifests do (SPDM counts from 1), to a SHA-384 digest; ``opaque`` a field
-    number to its value. ``signed`` is everything that the signature (``r``, ``s``) is over: the request, then the response
-    without it.
+    Attributes, with their names in SPDM (DSP0274 1.1, section 10.11):
+        nonce: Nonce of GET_MEASUREMENTS, 32 bytes: the requester's challenge.
+        measurements: MeasurementRecord: index, counted from 0 as manifests do (SPDM counts from 1), to a SHA-384 digest.
+        opaque: OpaqueData: NVIDIA's field number (:class:`Opaque`) to its value.
+        signed: everything that the signature is over: the request, then the response without it.
+        r, s: Signature, 48 bytes each, most significant first.
     """
 
     nonce: bytes

@@ -94,10 +94,28 @@ class GuestPolicy:
 
 @dataclass(frozen=True, slots=True)
 class SnpReport:
-    """What the bytes of a report say. Names follow the specification; all numbers are unsigned.
+    """What the bytes of a report say. Numbers are unsigned; the TCB fields keep their eight raw bytes, because only the product
+    tells how to read them.
 
-    ``product`` comes from the CPUID fields of version 3 and later and is ``None`` before. ``signed`` is the part under the
-    signature (``r``, ``s``). The TCB fields keep their eight raw bytes: only the product tells how to read them.
+    Attributes, with their names in the specification (56860, section 7.3, table ATTESTATION_REPORT) and their offsets:
+        version: VERSION, 0x000.
+        guest_svn: GUEST_SVN, 0x004: the owner's own number.
+        policy: POLICY, 0x008: rules under which the guest was started (section 4.3).
+        vmpl: VMPL, 0x030: the guest's privilege level that asked; 0 is the highest.
+        signature_algorithm: SIGNATURE_ALGO, 0x034; 1 is ECDSA P-384 with SHA-384.
+        current_tcb: CURRENT_TCB, 0x038: what runs now (section 2.2).
+        platform_info: PLATFORM_INFO, 0x040: bits of the host's state.
+        key_info: AUTHOR_KEY_EN, MASK_CHIP_KEY and SIGNING_KEY, 0x048.
+        report_data: REPORT_DATA, 0x050: 64 bytes of the guest.
+        measurement: MEASUREMENT, 0x090: 48 bytes, SHA-384 of what was launched.
+        host_data: HOST_DATA, 0x0C0: 32 bytes of the host.
+        reported_tcb: REPORTED_TCB, 0x180: what the endorsement key was derived for.
+        product: from CPUID_FAM_ID and CPUID_MOD_ID, 0x188; ``None`` in version 2, which has neither.
+        chip_id: CHIP_ID, 0x1A0: 64 bytes.
+        committed_tcb: COMMITTED_TCB, 0x1E0: what the host cannot go below any more.
+        launch_tcb: LAUNCH_TCB, 0x1F0: what ran when the guest was launched.
+        signed: bytes 0x000 to 0x29F, which the signature is over.
+        r, s: SIGNATURE, 0x2A0: 72 bytes each, least significant first.
     """
 
     version: int

@@ -61,11 +61,21 @@ class TdAttributes:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """The frame that Intel's quotes share, whatever TEE they are of.
+    """The frame that Intel's quotes share, whatever TEE they are of: an attestation key signs, Intel's quoting enclave vouches
+    for that key, and a chain of certificates for the enclave.
 
-    ``quote`` is the quote up to its declared end, as ``dcap-qvl`` wants it; ``clean_padding`` says whether only zeros follow, which
-    clouds add. ``signed`` is header and body. The rest is the signature block: an attestation key, vouched for by Intel's
-    quoting enclave (``qe_report``), vouched for by the chain.
+    Attributes, with their names in Intel's quote format (TDX DCAP Quoting Library API, appendix A.3):
+        version, tee: of the Quote Header; ``tee`` is 0x81 for TDX and 0 for SGX.
+        clean_padding: whether only zeros follow the declared end, which clouds add; nothing of Intel's.
+        body: TD Quote Body, or an SGX enclave report.
+        quote: everything up to the declared end, as ``dcap-qvl`` wants it.
+        signed: header and body, which the signature is over.
+        signature: Quote Signature, r then s, 64 bytes.
+        attestation_key: ECDSA Attestation Key, x then y, 64 bytes.
+        qe_report: QE Report, 384 bytes.
+        qe_signature: QE Report Signature, by the platform's PCK key, 64 bytes.
+        qe_authentication: QE Authentication Data.
+        chain_pem: QE Certification Data of type 5: the PCK certificate and its issuers.
     """
 
     version: int
@@ -129,8 +139,14 @@ class Quote:
 class TdReport:
     """What a quote's body says of a trust domain.
 
-    ``mrtd`` is the initial memory, ``rtmrs`` the four registers that grow at run time, ``mr_config_id`` what the host passed in:
-    48 bytes each. ``owned`` says whether the host named an owner (MROWNER, MROWNERCONFIG) as well.
+    Attributes, with their names in TDREPORT (TDX Module Base Specification, "TDINFO_STRUCT"; quote format, "TD Quote Body") and their
+    offsets in the body:
+        attributes: ATTRIBUTES, 0x78.
+        mrtd: MRTD, 0x88: 48 bytes, the initial memory.
+        mr_config_id: MRCONFIGID, 0xB8: 48 bytes of the host.
+        owned: whether MROWNER (0xE8) or MROWNERCONFIG (0x118) is not zero.
+        rtmrs: RTMR0 to RTMR3, 0x148: 48 bytes each, which grow at run time.
+        report_data: REPORTDATA, 0x208: 64 bytes of the guest.
     """
 
     attributes: TdAttributes
