@@ -257,6 +257,8 @@ _POLICY: Final[Mapping[str, Shape]] = {
     "one long fraction": filled(_HEAD + b"a = 1.", b"1"),
     "one long text": filled(_HEAD + b'a = "', b"a", b'"'),
     "escapes": filled(_HEAD + b'a = "', b"\\u00e9", b'"'),
+    "escaped quotes": filled(_HEAD + b'a = "', b'\\"', b'"'),
+    "escaped quotes and no end": filled(_HEAD + b'a = "', b'\\"'),
     "quotes": filled(_HEAD + b'a = """', b'a""', b'"""'),
     "comments": filled(_HEAD, b"#\n"),
     "empty lines": filled(_HEAD, b"\n"),

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509 import ocsp
+from lxml import etree
 
 from attestation import Appraisal, limits
 from attestation.appraisal.policy_file import (
@@ -400,7 +401,7 @@ def _manifest_signed() -> tuple[Function, list[bytes]]:
     def function(data: bytes) -> None:
         try:
             signed = nvidia.sign_rim(data, signer)
-        except (ValueError, SyntaxError, AssertionError):
+        except (ValueError, etree.LxmlError, SyntaxError, AssertionError):
             return  # cannot be signed
         SignedManifest.parse(signed).verified()
 
