@@ -11,7 +11,7 @@ from binascii import Error as NotBase64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import Annotated, Final
 
@@ -140,39 +140,44 @@ class Certificate:
         """
         if len(der) > MAX_CERTIFICATE:
             raise MalformedCollateral("a certificate is too large")
-        try:
-            outer = asn1.decode_der(Signed, der)
-            inner = outer.to_be_signed.parse(_ToBeSigned)
-            extensions = {extension.oid.dotted_string: extension.value for extension in inner.extensions}
-            may_issue, path_length = _authority(extensions)
-            signature = signature_bytes(outer.signature)
-            public_key = inner.public_key.parse(PublicKeyInfo)
-            not_before, not_after = moment(inner.validity.not_before), moment(inner.validity.not_after)
-        except ValueError:
-            raise MalformedCollateral("a certificate is not well-formed") from None
-        if inner.version != _VERSION_3 or inner.serial < 0:
-            raise MalformedCollateral("a certificate is of another version than 3, or has a negative serial number")
-        if len(extensions) != len(inner.extensions):
-            raise MalformedCollateral("a certificate has an extension twice")
-        if encoded(inner.signature) != encoded(outer.signature_algorithm):
-            raise MalformedCollateral("a certificate contradicts itself about its signature")
-        return cls(
-            der=der,
-            to_be_signed=encoded(outer.to_be_signed),
-            signature_algorithm=encoded(outer.signature_algorithm),
-            signature=signature,
-            serial=inner.serial,
-            issuer=encoded(inner.issuer),
-            subject=encoded(inner.subject),
-            not_before=not_before,
-            not_after=not_after,
-            public_key_der=encoded(inner.public_key),
-            public_key_bits=public_key.key.as_bytes(),
-            extensions=MappingProxyType(extensions),
-            critical=frozenset(extension.oid.dotted_string for extension in inner.extensions if extension.critical),
-            may_issue=may_issue,
-            path_length=path_length,
-        )
+        return _parse(der)
+
+
+@lru_cache(maxsize=256)  # one appraisal meets the same issuers several times, and the next appraisal again
+def _parse(der: bytes) -> Certificate:
+    try:
+        outer = asn1.decode_der(Signed, der)
+        inner = outer.to_be_signed.parse(_ToBeSigned)
+        extensions = {extension.oid.dotted_string: extension.value for extension in inner.extensions}
+        may_issue, path_length = _authority(extensions)
+        signature = signature_bytes(outer.signature)
+        public_key = inner.public_key.parse(PublicKeyInfo)
+        not_before, not_after = moment(inner.validity.not_before), moment(inner.validity.not_after)
+    except ValueError:
+        raise MalformedCollateral("a certificate is not well-formed") from None
+    if inner.version != _VERSION_3 or inner.serial < 0:
+        raise MalformedCollateral("a certificate is of another version than 3, or has a negative serial number")
+    if len(extensions) != len(inner.extensions):
+        raise MalformedCollateral("a certificate has an extension twice")
+    if encoded(inner.signature) != encoded(outer.signature_algorithm):
+        raise MalformedCollateral("a certificate contradicts itself about its signature")
+    return Certificate(
+        der=der,
+        to_be_signed=encoded(outer.to_be_signed),
+        signature_algorithm=encoded(outer.signature_algorithm),
+        signature=signature,
+        serial=inner.serial,
+        issuer=encoded(inner.issuer),
+        subject=encoded(inner.subject),
+        not_before=not_before,
+        not_after=not_after,
+        public_key_der=encoded(inner.public_key),
+        public_key_bits=public_key.key.as_bytes(),
+        extensions=MappingProxyType(extensions),
+        critical=frozenset(extension.oid.dotted_string for extension in inner.extensions if extension.critical),
+        may_issue=may_issue,
+        path_length=path_length,
+    )
 
 
 def certificates_from_pem(text: bytes) -> tuple[bytes, ...]:

@@ -46,7 +46,16 @@ def verify_not_listed(crl: bytes, *, issuer: Certificate, certificates: Iterable
         InvalidCollateral: it is not the issuer's.
         Revoked: one is on it.
     """
-    listed = RevocationList.parse(crl)
+    return verify_not_on(RevocationList.parse(crl), issuer=issuer, certificates=certificates)
+
+
+def verify_not_on(listed: RevocationList, *, issuer: Certificate, certificates: Iterable[Certificate]) -> Window:
+    """As :func:`verify_not_listed`, for a list that was read before.
+
+    Raises:
+        InvalidCollateral: it is not the issuer's.
+        Revoked: one is on it.
+    """
     if listed.issuer != issuer.subject:
         raise InvalidCollateral("the revocation list is another issuer's")
     try:

@@ -35,7 +35,7 @@ from attestation.parsing.revocation import RevocationList
 from attestation.parsing.tdx import Quote, TdReport
 from attestation.verification.chain import order_chain, verify_chain
 from attestation.verification.ecdsa import verify_raw
-from attestation.verification.revocation import verify_not_listed
+from attestation.verification.revocation import verify_not_on
 
 _SCALAR = 32  # bytes of r and of s on P-256
 _TCB_SIGNER = b"Intel SGX TCB Signing"  # the common name of who signs TCB information and identities
@@ -112,10 +112,13 @@ def assess_tcb(quote: Quote, collateral: IntelCollateral, root: Certificate, *, 
         InvalidCollateral: the collateral is not Intel's for this platform, or not of this time.
         MalformedCollateral: a certificate or a revocation list of the collateral cannot be read.
     """
-    lists = [(RevocationList.parse(crl).issuer, crl) for crl in (collateral.root_ca_crl, collateral.pck_crl)]
-    _verify_not_withdrawn(quote.chain_pem, lists, root)
-    for pem in (collateral.tcb_info_issuer_chain, collateral.qe_identity_issuer_chain):
-        _verify_appointed(_verify_not_withdrawn(pem, lists, root))
+    lists = [RevocationList.parse(crl) for crl in (collateral.root_ca_crl, collateral.pck_crl)]
+    signers = [  # Intel signs both with one key, so that there is mostly one chain
+        _verified_chain(pem, root) for pem in {collateral.tcb_info_issuer_chain, collateral.qe_identity_issuer_chain}
+    ]
+    for chain in signers:
+        _verify_appointed(chain)
+    _verify_not_withdrawn([_verified_chain(quote.chain_pem, root), *signers], lists)
     seconds = int(now.timestamp())
     try:
         claims = QuoteVerifier(root.der).verify_with_policy(
@@ -157,13 +160,7 @@ def _verify_appointed(chain: Sequence[Certificate]) -> None:
         raise InvalidCollateral("the collateral is signed by a key that Intel did not appoint for it")
 
 
-def _verify_not_withdrawn(
-    pem: bytes | str, lists: Iterable[tuple[bytes, bytes]], root: Certificate
-) -> tuple[Certificate, ...]:
-    """The chain in ``pem`` up to ``root``.
-
-    ``dcap-qvl`` refuses withdrawn keys as well, but says no more of them than that a chain does not hold.
-    """
+def _verified_chain(pem: bytes | str, root: Certificate) -> tuple[Certificate, ...]:
     text = pem if isinstance(pem, bytes) else pem.encode("utf-8", "replace")
     told = [Certificate.parse(der) for der in certificates_from_pem(text)]
     chain = order_chain(told[0], [*told, root])
@@ -171,11 +168,17 @@ def _verify_not_withdrawn(
         verify_chain(chain, roots={root.sha256})
     except (BrokenChain, UntrustedRoot):
         raise InvalidCollateral("a chain does not lead to the root of the platform") from None
-    for certificate, issuer in pairwise(chain):
-        for name, crl in lists:
-            if name == issuer.subject:
-                verify_not_listed(crl, issuer=issuer, certificates=[certificate])
     return chain
+
+
+def _verify_not_withdrawn(chains: Iterable[Sequence[Certificate]], lists: Iterable[RevocationList]) -> None:
+    """``dcap-qvl`` refuses withdrawn keys as well, but says no more of them than that a chain does not hold."""
+    pairs = [pair for chain in chains for pair in pairwise(chain)]
+    for issuer in {issuer.der: issuer for _, issuer in pairs}.values():
+        certificates = [certificate for certificate, its in pairs if its.der == issuer.der]
+        for listed in lists:
+            if listed.issuer == issuer.subject:
+                verify_not_on(listed, issuer=issuer, certificates=certificates)
 
 
 def _native(collateral: IntelCollateral) -> QuoteCollateralV3:
