@@ -18,6 +18,7 @@ import aiohttp
 from aiohttp import WSMsgType
 
 from messaging.client.errors import CredentialsRevoked, Displaced, RelayRefused, RelayUnreachable
+from messaging.wire.assistants import AssistantDirectory, ListedAssistant
 from messaging.wire.errors import MalformedFrame, WireError
 from messaging.wire.frames import Request, Response, decode_frame, encode_frame
 from messaging.wire.limits import MAX_BODY, MAX_FRAME
@@ -95,6 +96,20 @@ class Relay:
         try:
             if status == 200:
                 return ServerInfo.from_json(body)
+        except WireError:
+            pass
+        raise RelayRefused(status)
+
+    async def assistants(self) -> tuple[ListedAssistant, ...]:
+        """The assistants that the relay lists. Its word only, a hint where to ask: trust comes from an assistant's evidence.
+
+        Raises:
+            RelayUnreachable, RelayRefused: no answer, or not one of a relay.
+        """
+        status, body = await self.call("GET", "/v1/assistants")
+        try:
+            if status == 200:
+                return AssistantDirectory.from_json(body).assistants
         except WireError:
             pass
         raise RelayRefused(status)

@@ -14,10 +14,11 @@ from typing import Self
 
 from messaging.client.account import Account, register_as_assistant, register_with_number
 from messaging.client.connection import ChatConnection, ConnectionLost, Relay
-from messaging.client.errors import ClientError, IdentityChanged, TrustRootChanged
+from messaging.client.errors import ClientError, IdentityChanged, RelayRefused, RelayUnreachable, TrustRootChanged
 from messaging.client.prekeys import top_up_prekeys
 from messaging.client.sending import Sender
 from messaging.client.stores import Store, StoreTransaction
+from messaging.wire.assistants import AssistantState
 from messaging.wire.content import Content, decode_content
 from messaging.wire.envelope import Envelope, EnvelopeType, decode_envelope
 from messaging.wire.errors import MalformedContent, MalformedField
@@ -205,6 +206,24 @@ class Device:
             SignalError: libsignal's worker cannot be used.
         """
         await self._sender.send(to, content)
+
+    # --- an assistant says whether it can be asked ---
+
+    async def set_accepting(self, name: str, accepting: bool) -> None:
+        """Have the relay list the assistant ``name``, which this device must be of, as one that takes requests, or drains.
+
+        Raises:
+            RelayRefused: this is not a device of that assistant.
+            RelayUnreachable: no answer; it may be done or not, and may be said again.
+            CredentialsRevoked, Displaced: this device is not connected any more.
+        """
+        body = AssistantState(accepting=accepting).to_json()
+        try:
+            answer = await self._connection.request("PUT", f"/v1/assistants/{name}/state", body)
+        except ConnectionLost:
+            raise RelayUnreachable from None
+        if answer.status != 204:
+            raise RelayRefused(answer.status)
 
     # --- receiving ---
 

@@ -221,7 +221,7 @@ class Parts:
             *config_routes(self._settings.remote_config, self.limits, who),
             *attachment_routes(self.attachments, who, lambda: self.public_url),
             *verification_routes(self.verification),
-            *assistant_routes(AssistantService(self.registration, self._token)),
+            *assistant_routes(AssistantService(self._database, self.registration, self._wakeups, self._token), who),
             *health_routes(HealthService(self._database, self.stopping, self.broken)),
             *server_info_routes(self._database, _describe(self.certificates.trust_root, self._settings)),
         ]

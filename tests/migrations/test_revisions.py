@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Uuid, bindparam, inspect, text
 from sqlalchemy.engine import URL
 
 import messaging.relay.app  # noqa: F401 - defines all tables
+from messaging.relay.accounts.tables import assistants
 from messaging.relay.database import Base, normalise_url, open_database
 from messaging.relay.errors import StartupError
 from messaging.relay.migrate import migrate, require_current
@@ -72,6 +73,26 @@ async def test_accounts_from_before_there_were_roles_are_members_and_survive_the
     await migrate(empty, revision="0001")
     async with database.begin() as db:
         assert (await db.execute(text("SELECT id FROM accounts"))).scalars().all() == [1]
+    await database.close()
+
+
+async def test_assistants_from_before_they_could_drain_take_requests(empty: URL) -> None:
+    await migrate(empty, revision="0003")
+    database = open_database(empty)
+    add = "INSERT INTO accounts (aci, aci_identity_key, unrestricted_access, assistant_name) VALUES (:aci, :key, :no, :name)"
+    values = {"aci": uuid4(), "key": b"k", "no": False, "name": "scribe"}
+    async with database.begin() as db:
+        await db.execute(text(add).bindparams(bindparam("aci", type_=Uuid())), values)
+    await migrate(empty)
+    async with database.begin() as db:
+        assert [(each.name, each.accepting) for each in await assistants(db)] == [("scribe", True)]
+        # A relay of the version before adds accounts too, while the new one begins.
+        old = {**values, "aci": uuid4(), "name": "other"}
+        await db.execute(text(add).bindparams(bindparam("aci", type_=Uuid())), old)
+        assert [(each.name, each.accepting) for each in await assistants(db)] == [("other", True), ("scribe", True)]
+    await migrate(empty, revision="0003")
+    async with database.begin() as db:
+        assert (await db.execute(text("SELECT count(*) FROM accounts"))).scalar_one() == 2
     await database.close()
 
 

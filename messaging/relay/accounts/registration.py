@@ -260,6 +260,7 @@ def _account_columns(request: RegistrationRequest) -> dict[str, Any]:
         "access_key": attributes.unidentified_access_key,
         "unrestricted_access": attributes.unrestricted_unidentified_access,
         "discoverable": attributes.discoverable_by_phone_number,
+        "accepting": True,  # whoever said that it drains is replaced
         **lock_columns(attributes.registration_lock),
         **recovery_columns(attributes.recovery_password),
     }

@@ -60,6 +60,7 @@ class AccountRow(Base):
     recovery_salt: Mapped[bytes | None] = mapped_column(LargeBinary)
     recovery_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
     role: Mapped[str | None] = mapped_column(String(16), server_default="member")  # accounts.invites.Role
+    accepting: Mapped[bool] = mapped_column(server_default=true())  # of an assistant: it does not drain
 
 
 class DeviceRow(Base):
@@ -202,10 +203,37 @@ async def update_account(db: AsyncConnection, account_id: int, values: dict[str,
     await db.execute(update(AccountRow).where(AccountRow.id == account_id).values(values))
 
 
-async def assistants(db: AsyncConnection) -> list[tuple[str, UUID]]:
-    """Name and ACI of each assistant, in the order of their names."""
-    query = select(AccountRow.assistant_name, AccountRow.aci).where(AccountRow.assistant_name.is_not(None))
-    return [(str(name), aci) for name, aci in await db.execute(query.order_by(AccountRow.assistant_name))]
+@dataclass(frozen=True, slots=True)
+class Assistant:
+    """What everybody may know of an assistant, and the mailboxes of its devices."""
+
+    name: str
+    aci: UUID
+    accepting: bool
+    mailboxes: tuple[int, ...]
+
+
+async def assistants(db: AsyncConnection) -> list[Assistant]:
+    """All assistants, in the order of their names."""
+    account, device = AccountRow, DeviceRow
+    query = (
+        select(account.assistant_name, account.aci, account.accepting, device.mailbox_id)
+        .outerjoin(device, device.account_id == account.id)
+        .where(account.assistant_name.is_not(None))
+        .order_by(account.assistant_name, device.device_id)
+    )
+    rows: list[tuple[Any, ...]] = [tuple(row) for row in await db.execute(query)]
+    return [
+        Assistant(name, aci, accepting, tuple(row[-1] for row in group if row[-1] is not None))
+        for (name, aci, accepting), group in groupby(rows, key=lambda row: row[:-1])
+    ]
+
+
+async def set_accepting(db: AsyncConnection, account_id: int, name: str, *, accepting: bool) -> bool:
+    """Note whether an assistant takes new requests; ``False`` if the account is not the assistant of this name."""
+    row = AccountRow
+    changed = update(row).where(row.id == account_id, row.assistant_name == name).values(accepting=accepting)
+    return (await db.execute(changed)).rowcount > 0
 
 
 async def devices_of(db: AsyncConnection, account_id: int) -> list[Device]:

@@ -7,7 +7,7 @@ its slots. Within the process notices go directly, so that without Redis only so
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -35,6 +35,7 @@ _MAX_UNPUBLISHED = 10_000
 _MAX_BATCH = 500
 _RETRY_SECONDS = 0.5
 _TIMEOUT_SECONDS = 2
+_PRESENCE_SECONDS = 1  # somebody waits for it, and it is only a hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,34 @@ class RedisWakeups:
         self._local.remove(mailbox_id, listener)
         self._change(mailbox_id)
 
+    async def connected(self, mailbox_ids: Collection[int]) -> set[int]:
+        """Those that somebody listens to, here or, as Redis counts subscribers, in another process.
+
+        A process that has ended has none. While Redis is away all count as connected: better one that is not there is asked in
+        vain than one that is there not at all.
+        """
+        here = await self._local.connected(mailbox_ids)
+        elsewhere = {self._channels.of(each): each for each in mailbox_ids if each not in here}
+        try:
+            async with asyncio.timeout(_PRESENCE_SECONDS):
+                subscribers = await self._count_subscribers(list(elsewhere))
+        except FAILURES as error:
+            get_logger().warning("presence_unknown", error=type(error).__name__)
+            return set(mailbox_ids)
+        return here | {elsewhere[channel] for channel, count in subscribers if count}
+
+    async def _count_subscribers(self, channels: Sequence[str]) -> list[tuple[str, int]]:
+        if not channels:
+            return []
+        if not isinstance(self._publisher, RedisCluster):
+            return _counts(await self._publisher.pubsub_shardnumsub(*channels))
+        await self._publisher.initialize()
+        counted = []
+        for channel in channels:  # each at the node that has its slot: the others know nothing of it
+            node = self._publisher.get_node_from_key(channel)
+            counted += _counts(await self._publisher.pubsub_shardnumsub(channel, target_nodes=node))
+        return counted
+
     def _change(self, mailbox_id: int) -> None:
         self._changes.add(mailbox_id)
         self._changed.set()
@@ -192,6 +221,10 @@ class RedisWakeups:
         mailbox_id, notice = self._channels.mailbox_of(channel), decode_notice(data)
         if mailbox_id is not None and notice is not None:
             self._local.announce(mailbox_id, notice)
+
+
+def _counts(found: Sequence[tuple[Any, int]]) -> list[tuple[str, int]]:
+    return [(channel.decode(), count) for channel, count in found]
 
 
 class Subscriptions:

@@ -4,7 +4,7 @@ A notice is a hint: it may be lost, doubled or late, and nothing depends on it b
 ``delivery.watch`` looks there every few seconds for what a lost notice would have said.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -62,6 +62,9 @@ class Wakeups(Protocol):
     def remove(self, mailbox_id: int, listener: Listener) -> None:
         """Do not call ``listener`` any more."""
 
+    async def connected(self, mailbox_ids: Collection[int]) -> set[int]:
+        """Those of the mailboxes that somebody listens to, in any process: their devices are connected. A hint, as all here."""
+
 
 @asynccontextmanager
 async def listening(wakeups: Wakeups, mailbox_id: int, listener: Listener) -> AsyncIterator[None]:
@@ -97,6 +100,10 @@ class LocalWakeups:
         listeners.remove(listener)
         if not listeners:
             self._listeners.pop(mailbox_id, None)
+
+    async def connected(self, mailbox_ids: Collection[int]) -> set[int]:
+        """Those of the mailboxes that somebody listens to."""
+        return {each for each in mailbox_ids if self.count(each)}
 
     def mailboxes(self) -> list[int]:
         """Mailboxes that somebody listens to."""

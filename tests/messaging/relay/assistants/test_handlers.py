@@ -1,7 +1,9 @@
-"""How an assistant becomes an account, and how clients learn of it."""
+"""How an assistant becomes an account, and how clients learn of it and of whether it can be asked now."""
 
+import asyncio
 import json
 
+from messaging.wire.assistants import AssistantDirectory, AssistantState
 from messaging.wire.server_info import ServerInfo
 from tests.devices import Device, MakePeer, NewDevice, Peer, basic
 from tests.relays import Relays, StartedRelay
@@ -85,3 +87,79 @@ async def test_server_info_says_what_a_client_must_know(relays: Relays, backend:
     assert info.limits.max_content == 96 * 1024
     assert info.limits.envelope_lifetime_seconds == 30 * 24 * 3600
     assert info.version
+
+
+async def directory(peer: Peer) -> dict[str, tuple[bool, bool]]:
+    """What is said of each assistant: online, accepting."""
+    found = AssistantDirectory.from_json((await peer.call("GET", "/v1/assistants")).body)
+    return {each.name: (each.online, each.accepting) for each in found.assistants}
+
+
+async def until_directory_is(peer: Peer, wanted: dict[str, tuple[bool, bool]]) -> None:
+    """Ask until it says so: between processes presence takes a moment."""
+    async with asyncio.timeout(10):
+        while await directory(peer) != wanted:
+            await asyncio.sleep(0.02)
+
+
+async def test_the_directory_lists_every_assistant_by_name(peer: Peer, alice: Device) -> None:
+    assert await directory(peer) == {}
+    first = await peer.register_assistant("b", NewDevice())
+    second = await peer.register_assistant("a", NewDevice())
+    reply = await peer.call("GET", "/v1/assistants")
+    assert reply.json() == {
+        "assistants": [
+            {"name": "a", "serviceId": str(second.aci), "online": False, "accepting": True},
+            {"name": "b", "serviceId": str(first.aci), "online": False, "accepting": True},
+        ]
+    }
+
+
+async def test_an_assistant_is_online_while_any_of_its_devices_has_a_socket(peer: Peer) -> None:
+    scribe = await peer.register_assistant("scribe", NewDevice())
+    linked = await scribe.link()
+    await peer.register_assistant("other", NewDevice())
+    async with linked.socket() as socket:
+        await socket.queue_empty()
+        await until_directory_is(peer, {"scribe": (True, True), "other": (False, True)})
+    await until_directory_is(peer, {"scribe": (False, True), "other": (False, True)})
+
+
+async def test_an_assistant_that_is_connected_to_one_relay_is_online_at_another(
+    relays: Relays, peer_of: MakePeer
+) -> None:
+    settings = await relays.settings("postgresql")
+    here, there = peer_of(await relays.serve(settings)), peer_of(await relays.serve(settings))
+    scribe = await here.register_assistant("scribe", NewDevice())
+    async with Device(there, scribe.known, scribe.aci, None).socket() as socket:
+        await socket.queue_empty()
+        await until_directory_is(here, {"scribe": (True, True)})
+        await until_directory_is(there, {"scribe": (True, True)})
+    await until_directory_is(here, {"scribe": (False, True)})
+
+
+async def test_an_assistant_says_itself_that_it_drains_and_its_successor_does_not(peer: Peer) -> None:
+    scribe = await peer.register_assistant("scribe", NewDevice())
+    async with scribe.socket() as socket:
+        await socket.queue_empty()
+        body = AssistantState(accepting=False).to_json()
+        assert (await socket.call("PUT", "/v1/assistants/scribe/state", body)).status == 204
+        await until_directory_is(peer, {"scribe": (True, False)})
+    assert await scribe.set("PUT", "/v1/assistants/scribe/state", {"accepting": True}) == 204
+    await until_directory_is(peer, {"scribe": (False, True)})
+    assert await scribe.set("PUT", "/v1/assistants/scribe/state", {"accepting": False}) == 204
+    await peer.register_assistant("scribe", NewDevice())
+    assert await directory(peer) == {"scribe": (False, True)}
+
+
+async def test_nobody_else_may_say_it(peer: Peer, alice: Device) -> None:
+    await peer.register_assistant("scribe", NewDevice())
+    other = await peer.register_assistant("other", NewDevice())
+    drains = {"accepting": False}
+    for caller in (alice, other):
+        reply = await caller.call("PUT", "/v1/assistants/scribe/state", drains)
+        assert (reply.status, reply.json()) == (403, {"code": "forbidden"})
+    assert await other.set("PUT", "/v1/assistants/nobody/state", drains) == 403
+    assert (await peer.call("PUT", "/v1/assistants/scribe/state", drains)).status == 401
+    assert await other.set("PUT", "/v1/assistants/other/state", {}) == 422
+    assert await directory(peer) == {"other": (False, True), "scribe": (False, True)}

@@ -117,6 +117,41 @@ def valkey() -> Iterator[Valkey]:
         yield server
 
 
+async def until_connected(wakeups: RedisWakeups, mailboxes: range, wanted: set[int]) -> None:
+    """Ask until just these are connected: a subscription takes a moment."""
+    async with asyncio.timeout(20):
+        while await wakeups.connected(mailboxes) != wanted:
+            await asyncio.sleep(0.02)
+
+
+async def test_connected_is_a_mailbox_with_a_listener_in_any_process(valkey_url: str) -> None:
+    some, heard = range(81, 86), list[object]()
+    async with running(valkey_url) as here, running(valkey_url) as there, listening(here, 81, heard.append):
+        async with listening(there, 82, heard.append), listening(there, 83, heard.append):
+            await until_connected(here, some, {81, 82, 83})
+            await until_connected(there, some, {81, 82, 83})
+        await until_connected(here, some, {81})
+
+
+async def test_a_process_that_has_ended_leaves_nobody_connected(valkey_url: str) -> None:
+    heard = list[object]()
+    async with running(valkey_url) as here:
+        async with running(valkey_url) as there:
+            there.add(91, heard.append)
+            await until_connected(here, range(91, 92), {91})
+        await until_connected(here, range(91, 92), set())
+
+
+async def test_while_redis_is_away_each_mailbox_counts_as_connected(valkey: Valkey) -> None:
+    async with running(valkey.url) as here:
+        assert await here.connected([1, 2]) == set()
+        valkey.stop()
+        with capture_logs() as lines:
+            async with asyncio.timeout(3):
+                assert await here.connected([1, 2]) == {1, 2}
+        assert "presence_unknown" in {line["event"] for line in lines}
+
+
 @dataclass
 class Subscribed:
     """A subscription, with the channels on which something came, and somebody who publishes."""
@@ -239,6 +274,14 @@ async def test_in_a_cluster_each_mailbox_has_its_node_and_notices_reach_it(clust
                     here.announce(mailbox, MailArrived(mailbox))
                 await asyncio.sleep(0.05)
     assert all(set(found) == {MailArrived(mailbox)} for mailbox, found in heard.items())
+
+
+async def test_in_a_cluster_each_node_is_asked_who_is_connected(cluster_url: str) -> None:
+    heard, some = list[object](), range(1, 31)
+    async with running(cluster_url) as here, running(cluster_url) as there, AsyncExitStack() as stack:
+        for mailbox in range(1, 21):
+            await stack.enter_async_context(listening(there, mailbox, heard.append))
+        await until_connected(here, some, set(range(1, 21)))
 
 
 @asynccontextmanager

@@ -1,0 +1,47 @@
+"""What a relay says of its assistants, as the SDK reads it, and what an assistant has it say."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from messaging.client import Device, Relay, RelayRefused, RelayUnreachable, Store
+from messaging.wire.assistants import ListedAssistant
+from signal_protocol.operations import SignalCrypto
+from tests.messaging.client.conftest import KEY, Register
+from tests.relays import StartedRelay
+
+
+async def until_listed_are(relay: Relay, *wanted: ListedAssistant) -> None:
+    async with asyncio.timeout(5):
+        while await relay.assistants() != wanted:
+            await asyncio.sleep(0.02)
+
+
+async def test_an_assistant_is_listed_as_connected_and_until_it_drains_as_accepting(
+    client_relay: Relay, crypto: SignalCrypto, sqlite_relay: StartedRelay, tmp_path: Path
+) -> None:
+    token = sqlite_relay.assistant_token
+    assert await client_relay.assistants() == ()
+    async with Store.open(tmp_path / "scribe.db", KEY) as store:
+        scribe = await Device.register_assistant(store, client_relay, crypto, name="scribe", token=token)
+        listed = ListedAssistant(name="scribe", service_id=str(scribe.service_id), online=False, accepting=True)
+        assert await client_relay.assistants() == (listed,)
+        async with scribe:
+            await until_listed_are(client_relay, listed.model_copy(update={"online": True}))
+            await scribe.set_accepting("scribe", False)
+            await until_listed_are(client_relay, listed.model_copy(update={"online": True, "accepting": False}))
+            await scribe.set_accepting("scribe", True)
+        await until_listed_are(client_relay, listed)
+
+
+async def test_only_the_assistant_itself_has_its_state_changed(register: Register) -> None:
+    ann = await register("+4915550000251")
+    with pytest.raises(RelayRefused):
+        await ann.set_accepting("scribe", False)
+
+
+async def test_what_is_no_relay_lists_nothing() -> None:
+    async with Relay("http://127.0.0.1:9") as nowhere:
+        with pytest.raises(RelayUnreachable):
+            await nowhere.assistants()
