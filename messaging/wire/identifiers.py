@@ -1,4 +1,4 @@
-"""Who is meant: accounts, their two identities, their devices.
+"""Who is meant: accounts, their two identities, their devices, and the messages that they write.
 
 A service id is an account seen through one identity: its ACI (the account) or its PNI (its phone number).
 As text an ACI is a UUID and a PNI is ``PNI:`` and a UUID; as bytes an ACI is 16 bytes and a PNI is 0x01 and
@@ -98,6 +98,14 @@ class DeviceAddress:
         """
         service_id, dot, device = text.partition(".")
         return cls(ServiceId.parse(service_id), parse_device_id(device) if dot else PRIMARY_DEVICE)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class MessageId:
+    """Names one message: who wrote it and the timestamp its author gave it, in milliseconds since 1970."""
+
+    author: ServiceId
+    timestamp: int
 
 
 def parse_device_id(text: str) -> int:

@@ -27,7 +27,24 @@ ACCESS_KEY = 16  # unidentified access key
 NONCE = 32  # a verifier's nonce for evidence
 MASTER_KEY = 32  # names a conversation
 REQUEST_ID = 16  # names a request to the assistant
-CONTENT_BLOCK = 80  # plaintext is padded to a multiple of this (Signal-Android, PushTransportDetails)
+PROFILE_KEY = 32
+DIGEST = 32  # SHA-256
+SALT = 16  # makes the hash of an answer tell nothing about it
+MEMBER_TAG = 16  # stands for one member in a roster
+CONTENT_BLOCK = 80  # plaintext is padded to a multiple of this, less one (Signal-Android, PushTransportDetails)
+REQUEST_BUCKETS = (
+    205 * CONTENT_BLOCK - 1,
+    819 * CONTENT_BLOCK - 1,
+)  # every request is padded to one of these: 16 and 64 KiB
+FRAME = 102 * CONTENT_BLOCK - 1  # every frame of an answer is padded to this: 8 KiB
+FRAME_DATA = FRAME - 79  # of an answer in one frame; the rest is its frame's own
+ANSWER_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)  # frames: an answer is filled up to one of these numbers
+MAX_SCOPE = 500  # messages that one request may name
+MAX_AUTHORS = 250  # authors that one request may name
+MAX_MEMBER_NAME = 64  # characters of what a requester calls somebody; the rest is cut
+MAX_DRAFT = 8 * 1024  # bytes of UTF-8 of a draft to rewrite
+MAX_TONE = 64  # characters
+MAX_DEADLINE = 60_000  # milliseconds for which a request may wait
 MAX_CONVERSATION_MEMBERS = 1000  # members of one conversation (Signal's group limit)
 
 EC_PUBLIC_KEY = 33  # a type byte 0x05 and a Curve25519 point (libsignal)

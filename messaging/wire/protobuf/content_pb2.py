@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%messaging/wire/protobuf/content.proto\x12\x14subrosa.wire.content\"\xb6\x03\n\x07\x43ontent\x12\x37\n\x0c\x64\x61ta_message\x18\x01 \x01(\x0b\x32!.subrosa.wire.content.DataMessage\x12=\n\x0freceipt_message\x18\x05 \x01(\x0b\x32$.subrosa.wire.content.ReceiptMessage\x12\'\n\x1fsender_key_distribution_message\x18\x07 \x01(\x0c\x12\x46\n\x13\x63onversation_update\x18\xe8\x07 \x01(\x0b\x32(.subrosa.wire.content.ConversationUpdate\x12<\n\x0e\x63onsent_update\x18\xe9\x07 \x01(\x0b\x32#.subrosa.wire.content.ConsentUpdate\x12\x42\n\x11\x61ssistant_request\x18\xea\x07 \x01(\x0b\x32&.subrosa.wire.content.AssistantRequest\x12@\n\x10\x61ssistant_answer\x18\xeb\x07 \x01(\x0b\x32%.subrosa.wire.content.AssistantAnswer\"{\n\x0b\x44\x61taMessage\x12\x0c\n\x04\x62ody\x18\x01 \x01(\t\x12\x13\n\x0bprofile_key\x18\x06 \x01(\x0c\x12\x11\n\ttimestamp\x18\x07 \x01(\x04\x12\x36\n\x08group_v2\x18\x0f \x01(\x0b\x32$.subrosa.wire.content.GroupContextV2\"6\n\x0eGroupContextV2\x12\x12\n\nmaster_key\x18\x01 \x01(\x0c\x12\x10\n\x08revision\x18\x02 \x01(\r\"\x88\x01\n\x0eReceiptMessage\x12\x37\n\x04type\x18\x01 \x01(\x0e\x32).subrosa.wire.content.ReceiptMessage.Type\x12\x11\n\ttimestamp\x18\x02 \x03(\x04\"*\n\x04Type\x12\x0c\n\x08\x44\x45LIVERY\x10\x00\x12\x08\n\x04READ\x10\x01\x12\n\n\x06VIEWED\x10\x02\"H\n\x12\x43onversationUpdate\x12\x12\n\nmaster_key\x18\x01 \x01(\x0c\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0f\n\x07members\x18\x03 \x03(\x0c\"[\n\rConsentUpdate\x12\x12\n\nmaster_key\x18\x01 \x01(\x0c\x12\x11\n\tassistant\x18\x02 \x01(\x0c\x12\x10\n\x08opted_in\x18\x03 \x01(\x08\x12\x11\n\ttimestamp\x18\x04 \x01(\x04\"5\n\x10MessageReference\x12\x0e\n\x06\x61uthor\x18\x01 \x01(\x0c\x12\x11\n\ttimestamp\x18\x02 \x01(\x04\"*\n\nMemberName\x12\x0e\n\x06member\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\"\xee\x04\n\x10\x41ssistantRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\x0c\x12\x43\n\x08\x65vidence\x18\x02 \x01(\x0b\x32/.subrosa.wire.content.AssistantRequest.EvidenceH\x00\x12\x45\n\tsummarize\x18\x03 \x01(\x0b\x32\x30.subrosa.wire.content.AssistantRequest.SummarizeH\x00\x12P\n\x0fsuggest_replies\x18\x04 \x01(\x0b\x32\x35.subrosa.wire.content.AssistantRequest.SuggestRepliesH\x00\x1a\x19\n\x08\x45vidence\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x1a\x9c\x01\n\x05Scope\x12\x12\n\nmaster_key\x18\x01 \x01(\x0c\x12\x38\n\x08messages\x18\x02 \x03(\x0b\x32&.subrosa.wire.content.MessageReference\x12\x14\n\x0cnot_opted_in\x18\x03 \x01(\r\x12/\n\x05names\x18\x04 \x03(\x0b\x32 .subrosa.wire.content.MemberName\x1aH\n\tSummarize\x12;\n\x05scope\x18\x01 \x01(\x0b\x32,.subrosa.wire.content.AssistantRequest.Scope\x1a\\\n\x0eSuggestReplies\x12;\n\x05scope\x18\x01 \x01(\x0b\x32,.subrosa.wire.content.AssistantRequest.Scope\x12\r\n\x05\x63ount\x18\x02 \x01(\rB\x06\n\x04kind\"\xc1\x06\n\x0f\x41ssistantAnswer\x12\x12\n\nrequest_id\x18\x01 \x01(\x0c\x12\x42\n\x08\x65vidence\x18\x02 \x01(\x0b\x32..subrosa.wire.content.AssistantAnswer.EvidenceH\x00\x12@\n\x07summary\x18\x03 \x01(\x0b\x32-.subrosa.wire.content.AssistantAnswer.SummaryH\x00\x12@\n\x07replies\x18\x04 \x01(\x0b\x32-.subrosa.wire.content.AssistantAnswer.RepliesH\x00\x12@\n\x07refusal\x18\x05 \x01(\x0b\x32-.subrosa.wire.content.AssistantAnswer.RefusalH\x00\x1a\x1c\n\x08\x45vidence\x12\x10\n\x08\x64\x65\x66lated\x18\x01 \x01(\x0c\x1aY\n\x04Line\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x35\n\x05\x63ites\x18\x02 \x03(\x0b\x32&.subrosa.wire.content.MessageReference\x12\x0c\n\x04kind\x18\x03 \x01(\t\x1a@\n\x08\x43overage\x12\x0c\n\x04used\x18\x01 \x01(\r\x12\x14\n\x0cnot_opted_in\x18\x02 \x01(\r\x12\x10\n\x08not_held\x18\x03 \x01(\r\x1a\xae\x01\n\x07Summary\x12\x39\n\x05lines\x18\x01 \x03(\x0b\x32*.subrosa.wire.content.AssistantAnswer.Line\x12@\n\x08\x63overage\x18\x02 \x01(\x0b\x32..subrosa.wire.content.AssistantAnswer.Coverage\x12\x0e\n\x06\x65ngine\x18\x03 \x01(\t\x12\x16\n\x0eweights_digest\x18\x04 \x01(\x0c\x1a\x82\x01\n\x07Replies\x12\r\n\x05texts\x18\x01 \x03(\t\x12@\n\x08\x63overage\x18\x02 \x01(\x0b\x32..subrosa.wire.content.AssistantAnswer.Coverage\x12\x0e\n\x06\x65ngine\x18\x03 \x01(\t\x12\x16\n\x0eweights_digest\x18\x04 \x01(\x0c\x1a\x17\n\x07Refusal\x12\x0c\n\x04\x63ode\x18\x01 \x01(\tB\x06\n\x04kind')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%messaging/wire/protobuf/content.proto\x12\x14subrosa.wire.content\"\xee\x03\n\x07\x43ontent\x12\x37\n\x0c\x64\x61ta_message\x18\x01 \x01(\x0b\x32!.subrosa.wire.content.DataMessage\x12\x37\n\x0csync_message\x18\x02 \x01(\x0b\x32!.subrosa.wire.content.SyncMessage\x12=\n\x0freceipt_message\x18\x05 \x01(\x0b\x32$.subrosa.wire.content.ReceiptMessage\x12\'\n\x1fsender_key_distribution_message\x18\x07 \x01(\x0c\x12\x46\n\x13\x63onversation_update\x18\xe8\x07 \x01(\x0b\x32(.subrosa.wire.content.ConversationUpdate\x12<\n\x0e\x63onsent_update\x18\xe9\x07 \x01(\x0b\x32#.subrosa.wire.content.ConsentUpdate\x12\x1a\n\x11\x61ssistant_request\x18\xea\x07 \x01(\x0c\x12\x38\n\x0c\x61nswer_frame\x18\xeb\x07 \x01(\x0b\x32!.subrosa.wire.content.AnswerFrame\x12-\n\x06roster\x18\xec\x07 \x01(\x0b\x32\x1c.subrosa.wire.content.Roster\"\xab\x01\n\x0b\x44\x61taMessage\x12\x0c\n\x04\x62ody\x18\x01 \x01(\t\x12\r\n\x05\x66lags\x18\x04 \x01(\r\x12\x13\n\x0bprofile_key\x18\x06 \x01(\x0c\x12\x11\n\ttimestamp\x18\x07 \x01(\x04\x12\x36\n\x08group_v2\x18\x0f \x01(\x0b\x32$.subrosa.wire.content.GroupContextV2\"\x1f\n\x05\x46lags\x12\x16\n\x12PROFILE_KEY_UPDATE\x10\x04\"6\n\x0eGroupContextV2\x12\x12\n\nmaster_key\x18\x01 \x01(\x0c\x12\x10\n\x08revision\x18\x02 \x01(\r\"\xe6\x02\n\x0bSyncMessage\x12\x34\n\x04sent\x18\x01 \x01(\x0b\x32&.subrosa.wire.content.SyncMessage.Sent\x12\x35\n\x04told\x18\xe8\x07 \x01(\x0b\x32&.subrosa.wire.content.SyncMessage.Told\x1aM\n\x04Sent\x12\x11\n\ttimestamp\x18\x02 \x01(\x04\x12\x32\n\x07message\x18\x03 \x01(\x0b\x32!.subrosa.wire.content.DataMessage\x1a\x9a\x01\n\x04Told\x12\x0e\n\x06\x61uthor\x18\x01 \x01(\x0c\x12\x45\n\x13\x63onversation_update\x18\x02 \x01(\x0b\x32(.subrosa.wire.content.ConversationUpdate\x12;\n\x0e\x63onsent_update\x18\x03 \x01(\x0b\x32#.subrosa.wire.content.ConsentUpdate\"\x88\x01\n\x0eReceiptMessage\x12\x37\n\x04type\x18\x01 \x01(\x0e\x32).subrosa.wire.content.ReceiptMessage.Type\x12\x11\n\ttimestamp\x18\x02 \x03(\x04\"*\n\x04Type\x12\x0c\n\x08\x44\x45LIVERY\x10\x00\x12\x08\n\x04READ\x10\x01\x12\n\n\x06VIEWED\x10\x02\"Z\n\x12\x43onversationUpdate\x12\x12\n\nmaster_key\x18\x01 \x01(\x0c\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0f\n\x07members\x18\x03 \x03(\x0c\x12\x10\n\x08revision\x18\x04 \x01(\r\"\\\n\rConsentUpdate\x12\x11\n\tstatement\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x12\n\nmaster_key\x18\x03 \x01(\x0c\x12\x11\n\tassistant\x18\x04 \x01(\x0c\"<\n\x06Roster\x12\x12\n\nmaster_key\x18\x01 \x01(\x0c\x12\x10\n\x08revision\x18\x02 \x01(\r\x12\x0c\n\x04tags\x18\x03 \x01(\x0c\"L\n\x0b\x41nswerFrame\x12\x12\n\nrequest_id\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0c\n\x04last\x18\x03 \x01(\x08\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,45 +32,29 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'messaging.wire.protobuf.con
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CONTENT']._serialized_start=64
-  _globals['_CONTENT']._serialized_end=502
-  _globals['_DATAMESSAGE']._serialized_start=504
-  _globals['_DATAMESSAGE']._serialized_end=627
-  _globals['_GROUPCONTEXTV2']._serialized_start=629
-  _globals['_GROUPCONTEXTV2']._serialized_end=683
-  _globals['_RECEIPTMESSAGE']._serialized_start=686
-  _globals['_RECEIPTMESSAGE']._serialized_end=822
-  _globals['_RECEIPTMESSAGE_TYPE']._serialized_start=780
-  _globals['_RECEIPTMESSAGE_TYPE']._serialized_end=822
-  _globals['_CONVERSATIONUPDATE']._serialized_start=824
-  _globals['_CONVERSATIONUPDATE']._serialized_end=896
-  _globals['_CONSENTUPDATE']._serialized_start=898
-  _globals['_CONSENTUPDATE']._serialized_end=989
-  _globals['_MESSAGEREFERENCE']._serialized_start=991
-  _globals['_MESSAGEREFERENCE']._serialized_end=1044
-  _globals['_MEMBERNAME']._serialized_start=1046
-  _globals['_MEMBERNAME']._serialized_end=1088
-  _globals['_ASSISTANTREQUEST']._serialized_start=1091
-  _globals['_ASSISTANTREQUEST']._serialized_end=1713
-  _globals['_ASSISTANTREQUEST_EVIDENCE']._serialized_start=1353
-  _globals['_ASSISTANTREQUEST_EVIDENCE']._serialized_end=1378
-  _globals['_ASSISTANTREQUEST_SCOPE']._serialized_start=1381
-  _globals['_ASSISTANTREQUEST_SCOPE']._serialized_end=1537
-  _globals['_ASSISTANTREQUEST_SUMMARIZE']._serialized_start=1539
-  _globals['_ASSISTANTREQUEST_SUMMARIZE']._serialized_end=1611
-  _globals['_ASSISTANTREQUEST_SUGGESTREPLIES']._serialized_start=1613
-  _globals['_ASSISTANTREQUEST_SUGGESTREPLIES']._serialized_end=1705
-  _globals['_ASSISTANTANSWER']._serialized_start=1716
-  _globals['_ASSISTANTANSWER']._serialized_end=2549
-  _globals['_ASSISTANTANSWER_EVIDENCE']._serialized_start=2021
-  _globals['_ASSISTANTANSWER_EVIDENCE']._serialized_end=2049
-  _globals['_ASSISTANTANSWER_LINE']._serialized_start=2051
-  _globals['_ASSISTANTANSWER_LINE']._serialized_end=2140
-  _globals['_ASSISTANTANSWER_COVERAGE']._serialized_start=2142
-  _globals['_ASSISTANTANSWER_COVERAGE']._serialized_end=2206
-  _globals['_ASSISTANTANSWER_SUMMARY']._serialized_start=2209
-  _globals['_ASSISTANTANSWER_SUMMARY']._serialized_end=2383
-  _globals['_ASSISTANTANSWER_REPLIES']._serialized_start=2386
-  _globals['_ASSISTANTANSWER_REPLIES']._serialized_end=2516
-  _globals['_ASSISTANTANSWER_REFUSAL']._serialized_start=2518
-  _globals['_ASSISTANTANSWER_REFUSAL']._serialized_end=2541
+  _globals['_CONTENT']._serialized_end=558
+  _globals['_DATAMESSAGE']._serialized_start=561
+  _globals['_DATAMESSAGE']._serialized_end=732
+  _globals['_DATAMESSAGE_FLAGS']._serialized_start=701
+  _globals['_DATAMESSAGE_FLAGS']._serialized_end=732
+  _globals['_GROUPCONTEXTV2']._serialized_start=734
+  _globals['_GROUPCONTEXTV2']._serialized_end=788
+  _globals['_SYNCMESSAGE']._serialized_start=791
+  _globals['_SYNCMESSAGE']._serialized_end=1149
+  _globals['_SYNCMESSAGE_SENT']._serialized_start=915
+  _globals['_SYNCMESSAGE_SENT']._serialized_end=992
+  _globals['_SYNCMESSAGE_TOLD']._serialized_start=995
+  _globals['_SYNCMESSAGE_TOLD']._serialized_end=1149
+  _globals['_RECEIPTMESSAGE']._serialized_start=1152
+  _globals['_RECEIPTMESSAGE']._serialized_end=1288
+  _globals['_RECEIPTMESSAGE_TYPE']._serialized_start=1246
+  _globals['_RECEIPTMESSAGE_TYPE']._serialized_end=1288
+  _globals['_CONVERSATIONUPDATE']._serialized_start=1290
+  _globals['_CONVERSATIONUPDATE']._serialized_end=1380
+  _globals['_CONSENTUPDATE']._serialized_start=1382
+  _globals['_CONSENTUPDATE']._serialized_end=1474
+  _globals['_ROSTER']._serialized_start=1476
+  _globals['_ROSTER']._serialized_end=1536
+  _globals['_ANSWERFRAME']._serialized_start=1538
+  _globals['_ANSWERFRAME']._serialized_end=1614
 # @@protoc_insertion_point(module_scope)

@@ -26,15 +26,21 @@ class Content(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DATA_MESSAGE_FIELD_NUMBER: _builtins.int
+    SYNC_MESSAGE_FIELD_NUMBER: _builtins.int
     RECEIPT_MESSAGE_FIELD_NUMBER: _builtins.int
     SENDER_KEY_DISTRIBUTION_MESSAGE_FIELD_NUMBER: _builtins.int
     CONVERSATION_UPDATE_FIELD_NUMBER: _builtins.int
     CONSENT_UPDATE_FIELD_NUMBER: _builtins.int
     ASSISTANT_REQUEST_FIELD_NUMBER: _builtins.int
-    ASSISTANT_ANSWER_FIELD_NUMBER: _builtins.int
+    ANSWER_FRAME_FIELD_NUMBER: _builtins.int
+    ROSTER_FIELD_NUMBER: _builtins.int
     sender_key_distribution_message: _builtins.bytes
+    assistant_request: _builtins.bytes
+    """AssistantRequest of assistant.proto: receipts hash these very bytes"""
     @_builtins.property
     def data_message(self) -> Global___DataMessage: ...
+    @_builtins.property
+    def sync_message(self) -> Global___SyncMessage: ...
     @_builtins.property
     def receipt_message(self) -> Global___ReceiptMessage: ...
     @_builtins.property
@@ -42,23 +48,25 @@ class Content(_message.Message):
     @_builtins.property
     def consent_update(self) -> Global___ConsentUpdate: ...
     @_builtins.property
-    def assistant_request(self) -> Global___AssistantRequest: ...
+    def answer_frame(self) -> Global___AnswerFrame: ...
     @_builtins.property
-    def assistant_answer(self) -> Global___AssistantAnswer: ...
+    def roster(self) -> Global___Roster: ...
     def __init__(
         self,
         *,
         data_message: Global___DataMessage | None = ...,
+        sync_message: Global___SyncMessage | None = ...,
         receipt_message: Global___ReceiptMessage | None = ...,
         sender_key_distribution_message: _builtins.bytes | None = ...,
         conversation_update: Global___ConversationUpdate | None = ...,
         consent_update: Global___ConsentUpdate | None = ...,
-        assistant_request: Global___AssistantRequest | None = ...,
-        assistant_answer: Global___AssistantAnswer | None = ...,
+        assistant_request: _builtins.bytes | None = ...,
+        answer_frame: Global___AnswerFrame | None = ...,
+        roster: Global___Roster | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assistant_answer", b"assistant_answer", "assistant_request", b"assistant_request", "consent_update", b"consent_update", "conversation_update", b"conversation_update", "data_message", b"data_message", "receipt_message", b"receipt_message", "sender_key_distribution_message", b"sender_key_distribution_message"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer_frame", b"answer_frame", "assistant_request", b"assistant_request", "consent_update", b"consent_update", "conversation_update", b"conversation_update", "data_message", b"data_message", "receipt_message", b"receipt_message", "roster", b"roster", "sender_key_distribution_message", b"sender_key_distribution_message", "sync_message", b"sync_message"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assistant_answer", b"assistant_answer", "assistant_request", b"assistant_request", "consent_update", b"consent_update", "conversation_update", b"conversation_update", "data_message", b"data_message", "receipt_message", b"receipt_message", "sender_key_distribution_message", b"sender_key_distribution_message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_frame", b"answer_frame", "assistant_request", b"assistant_request", "consent_update", b"consent_update", "conversation_update", b"conversation_update", "data_message", b"data_message", "receipt_message", b"receipt_message", "roster", b"roster", "sender_key_distribution_message", b"sender_key_distribution_message", "sync_message", b"sync_message"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -68,12 +76,26 @@ Global___Content: _TypeAlias = Content  # noqa: Y015
 class DataMessage(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    class _Flags:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _FlagsEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[DataMessage._Flags.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        PROFILE_KEY_UPDATE: DataMessage._Flags.ValueType  # 4
+
+    class Flags(_Flags, metaclass=_FlagsEnumTypeWrapper): ...
+    PROFILE_KEY_UPDATE: DataMessage.Flags.ValueType  # 4
+
     BODY_FIELD_NUMBER: _builtins.int
+    FLAGS_FIELD_NUMBER: _builtins.int
     PROFILE_KEY_FIELD_NUMBER: _builtins.int
     TIMESTAMP_FIELD_NUMBER: _builtins.int
     GROUP_V2_FIELD_NUMBER: _builtins.int
     body: _builtins.str
+    flags: _builtins.int
     profile_key: _builtins.bytes
+    """32 bytes: the sender's; the access key for sealed sends follows from it"""
     timestamp: _builtins.int
     """milliseconds since 1970; with the author it names the message"""
     @_builtins.property
@@ -82,13 +104,14 @@ class DataMessage(_message.Message):
         self,
         *,
         body: _builtins.str | None = ...,
+        flags: _builtins.int | None = ...,
         profile_key: _builtins.bytes | None = ...,
         timestamp: _builtins.int | None = ...,
         group_v2: Global___GroupContextV2 | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "group_v2", b"group_v2", "profile_key", b"profile_key", "timestamp", b"timestamp"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "flags", b"flags", "group_v2", b"group_v2", "profile_key", b"profile_key", "timestamp", b"timestamp"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "group_v2", b"group_v2", "profile_key", b"profile_key", "timestamp", b"timestamp"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "flags", b"flags", "group_v2", b"group_v2", "profile_key", b"profile_key", "timestamp", b"timestamp"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -101,7 +124,7 @@ class GroupContextV2(_message.Message):
     MASTER_KEY_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     master_key: _builtins.bytes
-    """32 random bytes: names the conversation, known to its members only"""
+    """32 random bytes: names the conversation, known to its members and their assistants"""
     revision: _builtins.int
     def __init__(
         self,
@@ -116,6 +139,81 @@ class GroupContextV2(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GroupContextV2: _TypeAlias = GroupContextV2  # noqa: Y015
+
+@_typing.final
+class SyncMessage(_message.Message):
+    """From one device of an account to its others."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Sent(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        TIMESTAMP_FIELD_NUMBER: _builtins.int
+        MESSAGE_FIELD_NUMBER: _builtins.int
+        timestamp: _builtins.int
+        @_builtins.property
+        def message(self) -> Global___DataMessage: ...
+        def __init__(
+            self,
+            *,
+            timestamp: _builtins.int | None = ...,
+            message: Global___DataMessage | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "timestamp", b"timestamp"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "timestamp", b"timestamp"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Told(_message.Message):
+        """Ours: what a member said before this device joined."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        AUTHOR_FIELD_NUMBER: _builtins.int
+        CONVERSATION_UPDATE_FIELD_NUMBER: _builtins.int
+        CONSENT_UPDATE_FIELD_NUMBER: _builtins.int
+        author: _builtins.bytes
+        """binary service id"""
+        @_builtins.property
+        def conversation_update(self) -> Global___ConversationUpdate: ...
+        @_builtins.property
+        def consent_update(self) -> Global___ConsentUpdate: ...
+        def __init__(
+            self,
+            *,
+            author: _builtins.bytes | None = ...,
+            conversation_update: Global___ConversationUpdate | None = ...,
+            consent_update: Global___ConsentUpdate | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "consent_update", b"consent_update", "conversation_update", b"conversation_update"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "consent_update", b"consent_update", "conversation_update", b"conversation_update"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    SENT_FIELD_NUMBER: _builtins.int
+    TOLD_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def sent(self) -> Global___SyncMessage.Sent: ...
+    @_builtins.property
+    def told(self) -> Global___SyncMessage.Told: ...
+    def __init__(
+        self,
+        *,
+        sent: Global___SyncMessage.Sent | None = ...,
+        told: Global___SyncMessage.Told | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sent", b"sent", "told", b"told"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sent", b"sent", "told", b"told"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SyncMessage: _TypeAlias = SyncMessage  # noqa: Y015
 
 @_typing.final
 class ReceiptMessage(_message.Message):
@@ -164,8 +262,11 @@ class ConversationUpdate(_message.Message):
     MASTER_KEY_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
     MEMBERS_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
     master_key: _builtins.bytes
     title: _builtins.str
+    revision: _builtins.int
+    """the greatest one stands"""
     @_builtins.property
     def members(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """binary service ids"""
@@ -176,10 +277,11 @@ class ConversationUpdate(_message.Message):
         master_key: _builtins.bytes | None = ...,
         title: _builtins.str | None = ...,
         members: _abc.Iterable[_builtins.bytes] | None = ...,
+        revision: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["master_key", b"master_key", "title", b"title"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["master_key", b"master_key", "revision", b"revision", "title", b"title"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["master_key", b"master_key", "members", b"members", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["master_key", b"master_key", "members", b"members", "revision", b"revision", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -187,385 +289,92 @@ Global___ConversationUpdate: _TypeAlias = ConversationUpdate  # noqa: Y015
 
 @_typing.final
 class ConsentUpdate(_message.Message):
-    """An author says whether the assistant may have their own messages. Sent to every member and to the assistant."""
+    """An author says what the assistant may do with their own messages. Sent to every member and to the assistant."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    STATEMENT_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
     MASTER_KEY_FIELD_NUMBER: _builtins.int
     ASSISTANT_FIELD_NUMBER: _builtins.int
-    OPTED_IN_FIELD_NUMBER: _builtins.int
-    TIMESTAMP_FIELD_NUMBER: _builtins.int
+    statement: _builtins.bytes
+    """ConsentStatement of assistant.proto"""
+    signature: _builtins.bytes
+    """XEdDSA by the author's identity key"""
     master_key: _builtins.bytes
     assistant: _builtins.bytes
-    """binary service id"""
-    opted_in: _builtins.bool
-    timestamp: _builtins.int
-    """milliseconds since 1970; the latest one stands"""
+    """binary service id of the assistant that the author shares with now: a hint"""
     def __init__(
         self,
         *,
+        statement: _builtins.bytes | None = ...,
+        signature: _builtins.bytes | None = ...,
         master_key: _builtins.bytes | None = ...,
         assistant: _builtins.bytes | None = ...,
-        opted_in: _builtins.bool | None = ...,
-        timestamp: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assistant", b"assistant", "master_key", b"master_key", "opted_in", b"opted_in", "timestamp", b"timestamp"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assistant", b"assistant", "master_key", b"master_key", "signature", b"signature", "statement", b"statement"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assistant", b"assistant", "master_key", b"master_key", "opted_in", b"opted_in", "timestamp", b"timestamp"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assistant", b"assistant", "master_key", b"master_key", "signature", b"signature", "statement", b"statement"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ConsentUpdate: _TypeAlias = ConsentUpdate  # noqa: Y015
 
 @_typing.final
-class MessageReference(_message.Message):
-    """One message, named as Signal names it."""
+class Roster(_message.Message):
+    """Whom an author counts among the members, so that the assistant answers nobody else from this author's messages."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    AUTHOR_FIELD_NUMBER: _builtins.int
-    TIMESTAMP_FIELD_NUMBER: _builtins.int
-    author: _builtins.bytes
-    """binary service id"""
-    timestamp: _builtins.int
+    MASTER_KEY_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
+    master_key: _builtins.bytes
+    revision: _builtins.int
+    tags: _builtins.bytes
+    """16 bytes for each member, sorted"""
     def __init__(
         self,
         *,
-        author: _builtins.bytes | None = ...,
-        timestamp: _builtins.int | None = ...,
+        master_key: _builtins.bytes | None = ...,
+        revision: _builtins.int | None = ...,
+        tags: _builtins.bytes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "timestamp", b"timestamp"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["master_key", b"master_key", "revision", b"revision", "tags", b"tags"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "timestamp", b"timestamp"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["master_key", b"master_key", "revision", b"revision", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___MessageReference: _TypeAlias = MessageReference  # noqa: Y015
+Global___Roster: _TypeAlias = Roster  # noqa: Y015
 
 @_typing.final
-class MemberName(_message.Message):
+class AnswerFrame(_message.Message):
+    """A part of an answer: all frames of all answers have one size on the wire."""
+
     DESCRIPTOR: _descriptor.Descriptor
-
-    MEMBER_FIELD_NUMBER: _builtins.int
-    NAME_FIELD_NUMBER: _builtins.int
-    member: _builtins.bytes
-    """binary service id"""
-    name: _builtins.str
-    def __init__(
-        self,
-        *,
-        member: _builtins.bytes | None = ...,
-        name: _builtins.str | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["member", b"member", "name", b"name"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["member", b"member", "name", b"name"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___MemberName: _TypeAlias = MemberName  # noqa: Y015
-
-@_typing.final
-class AssistantRequest(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    @_typing.final
-    class Evidence(_message.Message):
-        """Anyone may ask for evidence; the answer says nothing about messages."""
-
-        DESCRIPTOR: _descriptor.Descriptor
-
-        NONCE_FIELD_NUMBER: _builtins.int
-        nonce: _builtins.bytes
-        """32 random bytes, used once"""
-        def __init__(
-            self,
-            *,
-            nonce: _builtins.bytes | None = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["nonce", b"nonce"]  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["nonce", b"nonce"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    @_typing.final
-    class Scope(_message.Message):
-        """The messages that an answer may rest on, and how many more the requester can see."""
-
-        DESCRIPTOR: _descriptor.Descriptor
-
-        MASTER_KEY_FIELD_NUMBER: _builtins.int
-        MESSAGES_FIELD_NUMBER: _builtins.int
-        NOT_OPTED_IN_FIELD_NUMBER: _builtins.int
-        NAMES_FIELD_NUMBER: _builtins.int
-        master_key: _builtins.bytes
-        not_opted_in: _builtins.int
-        """messages in the same range whose authors have not opted in"""
-        @_builtins.property
-        def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___MessageReference]: ...
-        @_builtins.property
-        def names(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemberName]:
-            """as the requester knows them"""
-
-        def __init__(
-            self,
-            *,
-            master_key: _builtins.bytes | None = ...,
-            messages: _abc.Iterable[Global___MessageReference] | None = ...,
-            not_opted_in: _builtins.int | None = ...,
-            names: _abc.Iterable[Global___MemberName] | None = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["master_key", b"master_key", "not_opted_in", b"not_opted_in"]  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["master_key", b"master_key", "messages", b"messages", "names", b"names", "not_opted_in", b"not_opted_in"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    @_typing.final
-    class Summarize(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        SCOPE_FIELD_NUMBER: _builtins.int
-        @_builtins.property
-        def scope(self) -> Global___AssistantRequest.Scope: ...
-        def __init__(
-            self,
-            *,
-            scope: Global___AssistantRequest.Scope | None = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["scope", b"scope"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    @_typing.final
-    class SuggestReplies(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        SCOPE_FIELD_NUMBER: _builtins.int
-        COUNT_FIELD_NUMBER: _builtins.int
-        count: _builtins.int
-        @_builtins.property
-        def scope(self) -> Global___AssistantRequest.Scope: ...
-        def __init__(
-            self,
-            *,
-            scope: Global___AssistantRequest.Scope | None = ...,
-            count: _builtins.int | None = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "scope", b"scope"]  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "scope", b"scope"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
-    EVIDENCE_FIELD_NUMBER: _builtins.int
-    SUMMARIZE_FIELD_NUMBER: _builtins.int
-    SUGGEST_REPLIES_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
     request_id: _builtins.bytes
-    """16 random bytes; the answer repeats it"""
-    @_builtins.property
-    def evidence(self) -> Global___AssistantRequest.Evidence: ...
-    @_builtins.property
-    def summarize(self) -> Global___AssistantRequest.Summarize: ...
-    @_builtins.property
-    def suggest_replies(self) -> Global___AssistantRequest.SuggestReplies: ...
+    index: _builtins.int
+    """from 0"""
+    last: _builtins.bool
+    data: _builtins.bytes
     def __init__(
         self,
         *,
         request_id: _builtins.bytes | None = ...,
-        evidence: Global___AssistantRequest.Evidence | None = ...,
-        summarize: Global___AssistantRequest.Summarize | None = ...,
-        suggest_replies: Global___AssistantRequest.SuggestReplies | None = ...,
+        index: _builtins.int | None = ...,
+        last: _builtins.bool | None = ...,
+        data: _builtins.bytes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "kind", b"kind", "request_id", b"request_id", "suggest_replies", b"suggest_replies", "summarize", b"summarize"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "index", b"index", "last", b"last", "request_id", b"request_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "kind", b"kind", "request_id", b"request_id", "suggest_replies", b"suggest_replies", "summarize", b"summarize"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "index", b"index", "last", b"last", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["evidence", "summarize", "suggest_replies"]  # noqa: Y015
-    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___AssistantRequest: _TypeAlias = AssistantRequest  # noqa: Y015
-
-@_typing.final
-class AssistantAnswer(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    @_typing.final
-    class Evidence(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        DEFLATED_FIELD_NUMBER: _builtins.int
-        deflated: _builtins.bytes
-        """A document as `attestation` reads it, in zlib's format (RFC 1950): with the chains of several GPUs it would not fit."""
-        def __init__(
-            self,
-            *,
-            deflated: _builtins.bytes | None = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["deflated", b"deflated"]  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["deflated", b"deflated"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    @_typing.final
-    class Line(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        TEXT_FIELD_NUMBER: _builtins.int
-        CITES_FIELD_NUMBER: _builtins.int
-        KIND_FIELD_NUMBER: _builtins.int
-        text: _builtins.str
-        kind: _builtins.str
-        @_builtins.property
-        def cites(self) -> _containers.RepeatedCompositeFieldContainer[Global___MessageReference]: ...
-        def __init__(
-            self,
-            *,
-            text: _builtins.str | None = ...,
-            cites: _abc.Iterable[Global___MessageReference] | None = ...,
-            kind: _builtins.str | None = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "text", b"text"]  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["cites", b"cites", "kind", b"kind", "text", b"text"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    @_typing.final
-    class Coverage(_message.Message):
-        """How much of the requested scope the answer rests on."""
-
-        DESCRIPTOR: _descriptor.Descriptor
-
-        USED_FIELD_NUMBER: _builtins.int
-        NOT_OPTED_IN_FIELD_NUMBER: _builtins.int
-        NOT_HELD_FIELD_NUMBER: _builtins.int
-        used: _builtins.int
-        not_opted_in: _builtins.int
-        """as the requester counted them"""
-        not_held: _builtins.int
-        """opted in, but not in the enclave's memory"""
-        def __init__(
-            self,
-            *,
-            used: _builtins.int | None = ...,
-            not_opted_in: _builtins.int | None = ...,
-            not_held: _builtins.int | None = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["not_held", b"not_held", "not_opted_in", b"not_opted_in", "used", b"used"]  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["not_held", b"not_held", "not_opted_in", b"not_opted_in", "used", b"used"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    @_typing.final
-    class Summary(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        LINES_FIELD_NUMBER: _builtins.int
-        COVERAGE_FIELD_NUMBER: _builtins.int
-        ENGINE_FIELD_NUMBER: _builtins.int
-        WEIGHTS_DIGEST_FIELD_NUMBER: _builtins.int
-        engine: _builtins.str
-        weights_digest: _builtins.bytes
-        @_builtins.property
-        def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___AssistantAnswer.Line]: ...
-        @_builtins.property
-        def coverage(self) -> Global___AssistantAnswer.Coverage: ...
-        def __init__(
-            self,
-            *,
-            lines: _abc.Iterable[Global___AssistantAnswer.Line] | None = ...,
-            coverage: Global___AssistantAnswer.Coverage | None = ...,
-            engine: _builtins.str | None = ...,
-            weights_digest: _builtins.bytes | None = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["coverage", b"coverage", "engine", b"engine", "weights_digest", b"weights_digest"]  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["coverage", b"coverage", "engine", b"engine", "lines", b"lines", "weights_digest", b"weights_digest"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    @_typing.final
-    class Replies(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        TEXTS_FIELD_NUMBER: _builtins.int
-        COVERAGE_FIELD_NUMBER: _builtins.int
-        ENGINE_FIELD_NUMBER: _builtins.int
-        WEIGHTS_DIGEST_FIELD_NUMBER: _builtins.int
-        engine: _builtins.str
-        weights_digest: _builtins.bytes
-        @_builtins.property
-        def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
-        @_builtins.property
-        def coverage(self) -> Global___AssistantAnswer.Coverage: ...
-        def __init__(
-            self,
-            *,
-            texts: _abc.Iterable[_builtins.str] | None = ...,
-            coverage: Global___AssistantAnswer.Coverage | None = ...,
-            engine: _builtins.str | None = ...,
-            weights_digest: _builtins.bytes | None = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["coverage", b"coverage", "engine", b"engine", "weights_digest", b"weights_digest"]  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["coverage", b"coverage", "engine", b"engine", "texts", b"texts", "weights_digest", b"weights_digest"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    @_typing.final
-    class Refusal(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
-
-        CODE_FIELD_NUMBER: _builtins.int
-        code: _builtins.str
-        def __init__(
-            self,
-            *,
-            code: _builtins.str | None = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["code", b"code"]  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-    REQUEST_ID_FIELD_NUMBER: _builtins.int
-    EVIDENCE_FIELD_NUMBER: _builtins.int
-    SUMMARY_FIELD_NUMBER: _builtins.int
-    REPLIES_FIELD_NUMBER: _builtins.int
-    REFUSAL_FIELD_NUMBER: _builtins.int
-    request_id: _builtins.bytes
-    @_builtins.property
-    def evidence(self) -> Global___AssistantAnswer.Evidence: ...
-    @_builtins.property
-    def summary(self) -> Global___AssistantAnswer.Summary: ...
-    @_builtins.property
-    def replies(self) -> Global___AssistantAnswer.Replies: ...
-    @_builtins.property
-    def refusal(self) -> Global___AssistantAnswer.Refusal: ...
-    def __init__(
-        self,
-        *,
-        request_id: _builtins.bytes | None = ...,
-        evidence: Global___AssistantAnswer.Evidence | None = ...,
-        summary: Global___AssistantAnswer.Summary | None = ...,
-        replies: Global___AssistantAnswer.Replies | None = ...,
-        refusal: Global___AssistantAnswer.Refusal | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "kind", b"kind", "refusal", b"refusal", "replies", b"replies", "request_id", b"request_id", "summary", b"summary"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["evidence", b"evidence", "kind", b"kind", "refusal", b"refusal", "replies", b"replies", "request_id", b"request_id", "summary", b"summary"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["evidence", "summary", "replies", "refusal"]  # noqa: Y015
-    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
-
-Global___AssistantAnswer: _TypeAlias = AssistantAnswer  # noqa: Y015
+Global___AnswerFrame: _TypeAlias = AnswerFrame  # noqa: Y015
