@@ -5,8 +5,8 @@ Three questions, three packages, one direction: what do the bytes say (``parsing
 and roots are arguments, and nothing of ours is imported, so that anyone can check an enclave with this package alone.
 
 Beside them: ``document`` and ``binding`` (how one nonce ties processor, devices and keys together), ``collateral`` and ``bundle``
-(what vendors say, and one file that holds everything), ``collecting`` (the attester's side, on the machine itself) and
-``fetching`` (collateral over an injected transport).
+(what vendors say, and one file that holds everything), ``receipt`` (what an enclave signs for each answer), ``collecting`` (the
+attester's side, on the machine itself) and ``fetching`` (collateral over an injected transport).
 """
 
 from attestation.appraisal import (
@@ -24,6 +24,15 @@ from attestation.collateral import NO_COLLATERAL, Collateral, IntelCollateral
 from attestation.document import CpuEvidence, CpuType, DeviceEvidence, DeviceType, EvidenceDocument, KeySection
 from attestation.errors import AttestationError
 from attestation.measurement import measure
+from attestation.receipt import (
+    Receipt,
+    SignedReceipt,
+    consent_set_digest,
+    measurement_of,
+    parse_receipt,
+    sign_receipt,
+    verify_receipt,
+)
 from attestation.simulated import SimulatedTee
 
 __all__ = [
@@ -40,12 +49,19 @@ __all__ = [
     "IntelCollateral",
     "KeySection",
     "Policy",
+    "Receipt",
     "Release",
+    "SignedReceipt",
     "SimulatedTee",
     "UnsafeAcceptAnyMeasurement",
     "UnsafeAcceptSimulated",
     "Weakening",
     "appraise",
     "assess",
+    "consent_set_digest",
     "measure",
+    "measurement_of",
+    "parse_receipt",
+    "sign_receipt",
+    "verify_receipt",
 ]

@@ -60,6 +60,14 @@ class MalformedPolicy(AttestationError):
     meaning = "Without a policy that can be read nothing is accepted."
 
 
+class MalformedReceipt(AttestationError):
+    """The bytes are not a receipt, in the one encoding that is allowed."""
+
+    check = "receipt syntax"
+    kind = Kind.SYNTAX
+    meaning = "The receipt is damaged, of a version unknown here, or made to be read in two ways. It shows nothing."
+
+
 # --- whether the hardware said it ------------------------------------------------------------------------------------
 
 
@@ -157,6 +165,42 @@ class DeviceNonceMismatch(AttestationError):
     check = "device nonce"
     kind = Kind.CRYPTOGRAPHY
     meaning = "The device evidence is old or was made for another machine."
+
+
+class InvalidReceiptSignature(AttestationError):
+    """The receipt was not signed by the receipt key of the evidence."""
+
+    check = "receipt signature"
+    kind = Kind.CRYPTOGRAPHY
+    meaning = "The receipt was changed after signing, or another enclave made it, or none. The answer has no receipt."
+
+
+class ReceiptEvidenceMismatch(AttestationError):
+    """The receipt rests on another evidence document than the one that is shown with it."""
+
+    check = "receipt's evidence"
+    kind = Kind.CRYPTOGRAPHY
+    meaning = (
+        "The evidence here is not what the answer was asked for under. Look for the evidence that the receipt names."
+    )
+
+
+class ReceiptCodeMismatch(AttestationError):
+    """The receipt names another release or measurement than the evidence."""
+
+    check = "receipt's code"
+    kind = Kind.CRYPTOGRAPHY
+    meaning = "The receipt speaks of other code than the code that was proved to run there."
+
+
+class ReceiptContentMismatch(AttestationError):
+    """The request, the answer or the consents shown with a receipt are not the ones that it names."""
+
+    check = "receipt's content"
+    kind = Kind.CRYPTOGRAPHY
+    meaning = (
+        "What is shown beside the receipt is not what the enclave signed for: it was exchanged, changed or left out."
+    )
 
 
 # --- whether we accept it --------------------------------------------------------------------------------------------
@@ -304,3 +348,13 @@ class PolicyExpired(AttestationError):
     check = "policy validity"
     kind = Kind.POLICY
     meaning = "Get the present policy from whoever signs it."
+
+
+class ReceiptTooEarly(AttestationError):
+    """The receipt is dated before the evidence that it names."""
+
+    check = "receipt time"
+    kind = Kind.POLICY
+    meaning = (
+        "A clock was wrong, or a date was made up: an answer cannot be older than the evidence it was asked under."
+    )

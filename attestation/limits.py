@@ -19,3 +19,5 @@ MAX_TCB_INFO = 256 * 1024  # bytes of one of Intel's JSON documents
 MAX_POLICY = 32 * 1024  # bytes of a policy document
 MAX_NAME = 128  # characters of a name
 MAX_DRIFT = 300  # seconds that a vendor's clock may be ahead of ours
+MAX_RECEIPT = 4 * 1024  # bytes of a signed receipt; one has about 700
+MAX_RECEIPT_DRIFT = 60  # seconds by which the enclave's clock may be behind ours
