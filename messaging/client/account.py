@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Self, TypeVar
+from uuid import UUID
 
 from aiohttp import encode_basic_auth
 
@@ -22,7 +23,7 @@ from messaging.wire.accounts import (
     is_e164,
 )
 from messaging.wire.errors import WireError
-from messaging.wire.identifiers import PRIMARY_DEVICE, DeviceAddress, ServiceId
+from messaging.wire.identifiers import PRIMARY_DEVICE, DeviceAddress, IdentityKind, ServiceId
 from messaging.wire.json import Entity, decode_base64, encode_base64
 from messaging.wire.keys import KyberPreKey, SignedPreKey
 from messaging.wire.limits import ACCESS_KEY
@@ -43,8 +44,19 @@ FIRST_KEY_ID = 1  # of the signed and the last-resort prekey
 
 
 @dataclass(frozen=True, slots=True)
+class PhoneNumberIdentity:
+    """The account's second identity: nothing is sent under it, but a device that is linked signs prekeys with it."""
+
+    service_id: ServiceId
+    identity: Identity
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
-    """What a device keeps about itself. ``trust_root`` is the relay's, as seen at registration."""
+    """What a device keeps about itself. ``trust_root`` is the relay's, as seen at registration.
+
+    ``number`` and ``pni`` are absent of an assistant, and of what was registered before they were kept.
+    """
 
     service_id: ServiceId
     password: str = field(repr=False)
@@ -52,16 +64,19 @@ class Account:
     registration_id: int
     access_key: bytes = field(repr=False)
     trust_root: bytes
+    device_id: int = PRIMARY_DEVICE
+    number: str | None = field(default=None, repr=False)
+    pni: PhoneNumberIdentity | None = None
 
     @property
     def local(self) -> LocalDevice:
         """As ``signal_protocol`` names it."""
-        return LocalDevice(Address(str(self.service_id), PRIMARY_DEVICE), self.identity, self.registration_id)
+        return LocalDevice(Address(str(self.service_id), self.device_id), self.identity, self.registration_id)
 
     @property
     def address(self) -> DeviceAddress:
         """The address of this device."""
-        return DeviceAddress(self.service_id, PRIMARY_DEVICE)
+        return DeviceAddress(self.service_id, self.device_id)
 
     @property
     def authorization(self) -> str:
@@ -70,7 +85,7 @@ class Account:
 
     def save(self, transaction: StoreTransaction) -> None:
         """Write it."""
-        members = {
+        members: dict[str, object] = {
             "service_id": str(self.service_id),
             "password": self.password,
             "public_key": encode_base64(self.identity.public_key),
@@ -78,7 +93,13 @@ class Account:
             "registration_id": self.registration_id,
             "access_key": encode_base64(self.access_key),
             "trust_root": encode_base64(self.trust_root),
+            "device_id": self.device_id,
+            "number": self.number,
         }
+        if self.pni is not None:
+            members["pni"] = str(self.pni.service_id)
+            members["pni_public_key"] = encode_base64(self.pni.identity.public_key)
+            members["pni_private_key"] = encode_base64(self.pni.identity.private_key)
         transaction.put("account", record=json.dumps(members).encode())
 
     @classmethod
@@ -93,19 +114,29 @@ class Account:
         if record is None:
             raise NotRegistered
         members = json.loads(record)
+        pni = None
+        if "pni" in members:
+            pni = PhoneNumberIdentity(ServiceId.parse(members["pni"]), _identity(members, "pni_"))
         return cls(
             ServiceId.parse(members["service_id"]),
             members["password"],
-            Identity(decode_base64(members["public_key"]), decode_base64(members["private_key"])),
+            _identity(members),
             members["registration_id"],
             decode_base64(members["access_key"]),
             decode_base64(members["trust_root"]),
+            members.get("device_id", PRIMARY_DEVICE),
+            members.get("number"),
+            pni,
         )
 
 
+def _identity(members: Mapping[str, str], prefix: str = "") -> Identity:
+    return Identity(decode_base64(members[f"{prefix}public_key"]), decode_base64(members[f"{prefix}private_key"]))
+
+
 @dataclass(frozen=True, slots=True)
-class _NewIdentity:
-    """Fresh keys of one identity, before the relay has heard of them."""
+class NewKeys:
+    """A new device's keys under one identity, before the relay has heard of them."""
 
     identity: Identity
     registration_id: int
@@ -113,8 +144,9 @@ class _NewIdentity:
     last_resort: KyberPrekey
 
     @classmethod
-    async def make(cls, crypto: SignalCrypto, now: int) -> "_NewIdentity":
-        identity = await crypto.generate_identity()
+    async def make(cls, crypto: SignalCrypto, now: int, identity: Identity | None = None) -> Self:
+        """Under a fresh identity, or under the one of the account that the device joins."""
+        identity = identity or await crypto.generate_identity()
         signed = await crypto.generate_signed_prekey(key_id=FIRST_KEY_ID, identity=identity, now=now)
         [last_resort] = await crypto.generate_kyber_prekeys(first_id=FIRST_KEY_ID, count=1, identity=identity, now=now)
         return cls(identity, 1 + secrets.randbelow(MAX_REGISTRATION_ID), signed, last_resort)
@@ -147,7 +179,7 @@ async def register_with_number(
     verified = await _call(relay, "PUT", path, SubmitVerificationCode(code=await code()), VerificationSession)
     if not verified.verified:
         raise RegistrationRefused(403)
-    aci, pni = await _NewIdentity.make(crypto, now), await _NewIdentity.make(crypto, now)
+    aci, pni = await NewKeys.make(crypto, now), await NewKeys.make(crypto, now)
     request = _request(aci, access_key := secrets.token_bytes(ACCESS_KEY), session_id=session.id, pni=pni)
     password = secrets.token_urlsafe(24)
     answer = await _call(
@@ -158,8 +190,22 @@ async def register_with_number(
         AccountCreationResponse,
         authorization=encode_basic_auth(number, password),
     )
-    account = Account(ServiceId(answer.uuid), password, aci.identity, aci.registration_id, access_key, trust_root)
-    return await _keep(store, account, aci)
+    account = Account(
+        ServiceId(answer.uuid),
+        password,
+        aci.identity,
+        aci.registration_id,
+        access_key,
+        trust_root,
+        number=number,
+        pni=phone_number_identity(answer.pni, pni.identity),
+    )
+    return await keep_account(store, account, aci)
+
+
+def phone_number_identity(pni: UUID | None, identity: Identity) -> PhoneNumberIdentity | None:
+    """What to keep of the PNI that the relay gave the account."""
+    return None if pni is None else PhoneNumberIdentity(ServiceId(pni, IdentityKind.PNI), identity)
 
 
 async def register_as_assistant(
@@ -172,7 +218,7 @@ async def register_as_assistant(
         RelayUnreachable: no answer.
     """
     trust_root = (await relay.server_info()).trust_root
-    aci = await _NewIdentity.make(crypto, now)
+    aci = await NewKeys.make(crypto, now)
     request = _request(aci, access_key := secrets.token_bytes(ACCESS_KEY))
     password = secrets.token_urlsafe(24)
     answer = await _call(
@@ -185,11 +231,11 @@ async def register_as_assistant(
         headers={"X-Assistant-Token": token},
     )
     account = Account(ServiceId(answer.uuid), password, aci.identity, aci.registration_id, access_key, trust_root)
-    return await _keep(store, account, aci)
+    return await keep_account(store, account, aci)
 
 
 def _request(
-    aci: _NewIdentity, access_key: bytes, *, session_id: str | None = None, pni: _NewIdentity | None = None
+    aci: NewKeys, access_key: bytes, *, session_id: str | None = None, pni: NewKeys | None = None
 ) -> RegistrationRequest:
     attributes = AccountAttributes(
         fetches_messages=True,
@@ -220,7 +266,8 @@ def kyber_json(key: SignedPublicPrekey) -> KyberPreKey:
     return KyberPreKey(key_id=key.key_id, public_key=key.public_key, signature=key.signature)
 
 
-async def _keep(store: Store, account: Account, aci: _NewIdentity) -> Account:
+async def keep_account(store: Store, account: Account, aci: NewKeys) -> Account:
+    """Store the account of a device that the relay has just taken, with the private halves of what it uploaded."""
     async with store.transaction() as transaction:
         account.save(transaction)
         await transaction.save_signed_prekey(FIRST_KEY_ID, aci.signed.record)
