@@ -60,16 +60,21 @@ class FrameWriter:
         self._data += part.encode()
 
     def flush(self) -> AnswerFrame:
-        """The next frame of a stream: as much as there is, perhaps nothing; it looks like any other."""
+        """The next frame of a stream: as much as there is, perhaps nothing; it looks like any other.
+
+        Raises:
+            ValueError: no frame would be left for the end of the answer.
+        """
+        frames_for(self._index + 1, len(self._data) - FRAME_DATA)
         return self._next(last=False)
 
-    def finish(self) -> Iterator[AnswerFrame]:
-        """The rest, filled up to a bucket.
+    def finish(self, total: int = 0) -> Iterator[AnswerFrame]:
+        """The rest, filled up to ``total`` frames or the next bucket.
 
         Raises:
             ValueError: more than any answer may have; nothing more is sent then.
         """
-        total = frames_for(self._index, len(self._data))
+        total = max(total, self.total())
         while self._index < total:
             yield self._next(last=self._index == total - 1)
 
@@ -78,10 +83,9 @@ class FrameWriter:
         """How many were given out."""
         return self._index
 
-    @property
-    def total(self) -> int:
-        """How many there will be, if nothing more is written."""
-        return frames_for(self._index, len(self._data))
+    def total(self, room: int = 0) -> int:
+        """How many there will be, if at most ``room`` bytes more are written."""
+        return frames_for(self._index, len(self._data) + room)
 
     def _next(self, *, last: bool) -> AnswerFrame:
         data = bytes(self._data[:FRAME_DATA])
@@ -93,12 +97,16 @@ class FrameWriter:
 
 @dataclass(slots=True)
 class FrameReader:
-    """Joins the frames of one answer, in any order, each once."""
+    """Joins the frames of one answer, in any order, each once. It never holds more than ``MAX_ANSWER`` bytes.
+
+    The result is the last part. What comes behind the last frame is ignored. After an error the answer is lost.
+    """
 
     _next: int = 0
     _early: dict[int, AnswerFrame] = field(default_factory=dict, repr=False)
     _data: bytearray = field(default_factory=bytearray, repr=False)
     _ended: bool = False
+    _has_result: bool = False
 
     @property
     def ended(self) -> bool:
@@ -109,18 +117,20 @@ class FrameReader:
         """The parts that are whole now.
 
         Raises:
-            MalformedField: parts that are none, or a last frame with a part cut off.
+            MalformedField: parts that are none, parts behind the result, a part cut off at the end, or no result.
         """
         if frame.index < self._next or self._ended:
             return []
-        self._early[frame.index] = frame
-        while (ready := self._early.pop(self._next, None)) is not None:
+        self._early.setdefault(frame.index, frame)
+        while not self._ended and (ready := self._early.pop(self._next, None)) is not None:
             self._data += ready.data
             self._next += 1
-            self._ended = self._ended or ready.last
+            self._ended = ready.last
         parts = list(self._whole())
-        if self._ended and (self._data or self._early):
-            raise MalformedField("answer")
+        if self._ended:
+            self._early.clear()
+            if self._data or not self._has_result:
+                raise MalformedField("answer")
         return parts
 
     def _whole(self) -> Iterable[AnswerPart]:
@@ -130,9 +140,12 @@ class FrameReader:
                 raise MalformedField("answer")
             if len(self._data) < end:
                 return
-            part = bytes(self._data[_LENGTH:end])
+            part = _part(bytes(self._data[_LENGTH:end]))
             del self._data[:end]
-            yield _part(part)
+            if self._has_result or (part.result is None and part.receipt is not None):
+                raise MalformedField("answer")
+            self._has_result = part.result is not None
+            yield part
 
 
 def _part(data: bytes) -> AnswerPart:

@@ -22,6 +22,7 @@ from messaging.wire.limits import (
     MAX_DRAFT,
     MAX_EVIDENCE,
     MAX_MEMBER_NAME,
+    MAX_REQUEST,
     MAX_SCOPE,
     MAX_TIMESTAMP,
     MAX_TONE,
@@ -142,6 +143,24 @@ AboutMessages = Summarize | SuggestReplies | QuestionsForMe | Actions
 RequestKind = EvidenceRequest | AboutMessages | Rewrite | Forget | StatusRequest | Cancel
 
 
+_NAMES: Mapping[type[RequestKind], str] = {
+    EvidenceRequest: "evidence",
+    Summarize: "summarize",
+    SuggestReplies: "suggest_replies",
+    QuestionsForMe: "questions_for_me",
+    Actions: "actions",
+    Rewrite: "rewrite",
+    Forget: "forget",
+    StatusRequest: "status",
+    Cancel: "cancel",
+}
+
+
+def request_name(kind: RequestKind) -> str:
+    """What receipts call this kind of request."""
+    return _NAMES[type(kind)]
+
+
 @dataclass(frozen=True, slots=True)
 class AssistantRequest:
     """One request. ``id`` is 16 random bytes that the answer repeats; ``evidence`` is the SHA-256 of the evidence document that the
@@ -168,6 +187,8 @@ class AssistantRequest:
         Raises:
             MalformedField: not a request that this version understands.
         """
+        if len(data) > MAX_REQUEST:
+            raise MalformedField("request")
         try:
             message = pb.AssistantRequest.FromString(data)
         except DecodeError:
@@ -264,8 +285,8 @@ def _scope(scope: pb.AssistantRequest.Scope) -> Scope:
     if len(scope.authors) > MAX_AUTHORS or sum(len(author.timestamps) for author in scope.authors) > MAX_SCOPE:
         raise MalformedField("scope")
     authors = [(ServiceId.from_bytes(author.author), author) for author in scope.authors]
-    messages = tuple(MessageId(author, timestamp) for author, named in authors for timestamp in named.timestamps)
-    if len(set(messages)) != len(messages) or any(message.timestamp > MAX_TIMESTAMP for message in messages):
+    messages = tuple(MessageId(author, _time(timestamp)) for author, named in authors for timestamp in named.timestamps)
+    if len(set(messages)) != len(messages):
         raise MalformedField("scope")
     return Scope(
         conversation=_sized(scope.master_key, MASTER_KEY, "master key"),
@@ -277,8 +298,10 @@ def _scope(scope: pb.AssistantRequest.Scope) -> Scope:
 
 
 def _rewrite(rewrite: pb.AssistantRequest.Rewrite) -> Rewrite:
-    if len(rewrite.draft.encode()) > MAX_DRAFT or len(rewrite.tone) > MAX_TONE:
+    if len(rewrite.draft.encode()) > MAX_DRAFT:
         raise MalformedField("draft")
+    if len(rewrite.tone) > MAX_TONE:
+        raise MalformedField("tone")
     return Rewrite(rewrite.draft, rewrite.tone)
 
 
@@ -451,16 +474,19 @@ class Result:
         except DecodeError:
             raise MalformedField("result") from None
         check_strings(message)
+        consents = tuple(
+            ConsentReference(ServiceId.from_bytes(entry.author), _sized(entry.digest, DIGEST, "digest"))
+            for entry in message.consents
+        )
+        if len({consent.author for consent in consents}) != len(consents):
+            raise MalformedField("consents")
         return cls(
             kind=_result(message),
             salt=_sized(message.salt, SALT, "salt"),
             engine=message.engine,
             model=_sized(message.model, DIGEST, "model"),
             instructions=_sized(message.instructions, DIGEST, "instructions"),
-            consents=tuple(
-                ConsentReference(ServiceId.from_bytes(entry.author), _sized(entry.digest, DIGEST, "digest"))
-                for entry in message.consents
-            ),
+            consents=consents,
         )
 
 
@@ -468,7 +494,8 @@ def _put_result(message: pb.Result, kind: ResultKind) -> None:
     match kind:
         case Evidence(document, collateral):
             message.evidence.deflated = zlib.compress(document, 9)
-            message.evidence.collateral = zlib.compress(collateral, 9)
+            if collateral:
+                message.evidence.collateral = zlib.compress(collateral, 9)
         case Summary(lines, coverage):
             message.lines.lines.extend(_put_line(line) for line in lines)
             message.lines.coverage.CopyFrom(_put_coverage(coverage))
@@ -492,7 +519,7 @@ def _put_result(message: pb.Result, kind: ResultKind) -> None:
 def _result(message: pb.Result) -> ResultKind:
     match message.WhichOneof("kind"):
         case "evidence":
-            return Evidence(_inflated(message.evidence.deflated), _inflated(message.evidence.collateral))
+            return _evidence(message.evidence)
         case "lines":
             return Summary(tuple(map(_line, message.lines.lines)), _coverage(message.lines.coverage))
         case "replies":
@@ -511,6 +538,11 @@ def _result(message: pb.Result) -> ResultKind:
             raise MalformedField("kind")
 
 
+def _evidence(evidence: pb.Result.Evidence) -> Evidence:
+    collateral = _inflated(evidence.collateral) if evidence.HasField("collateral") else b""
+    return Evidence(_inflated(evidence.deflated), collateral)
+
+
 def _put_line(line: SummaryLine) -> pb.Result.Line:
     cites = [pb.MessageReference(author=cite.author.to_bytes(), timestamp=cite.timestamp) for cite in line.cites]
     message = pb.Result.Line(text=line.text, kind=line.kind, cites=cites, marks=line.marks)
@@ -522,7 +554,7 @@ def _put_line(line: SummaryLine) -> pb.Result.Line:
 def _line(line: pb.Result.Line) -> SummaryLine:
     if not line.cites:
         raise MalformedField("cites")
-    cites = tuple(MessageId(ServiceId.from_bytes(cite.author), cite.timestamp) for cite in line.cites)
+    cites = tuple(MessageId(ServiceId.from_bytes(cite.author), _time(cite.timestamp)) for cite in line.cites)
     speaker = ServiceId.from_bytes(line.speaker) if line.HasField("speaker") else None
     return SummaryLine(line.text, line.kind, cites, speaker, tuple(line.marks))
 
@@ -556,7 +588,7 @@ def _put_status(status: Status) -> pb.Result.Status:
 def _status(status: pb.Result.Status) -> Status:
     return Status(
         release=status.release,
-        started_at=status.started_at,
+        started_at=_time(status.started_at),
         most_messages=status.most_messages,
         longest=status.longest,
         generates=status.generates,
@@ -580,6 +612,12 @@ def _inflated(data: bytes) -> bytes:
     if not inflater.eof or inflater.unused_data or inflater.unconsumed_tail:
         raise MalformedField("evidence")
     return document
+
+
+def _time(timestamp: int) -> int:
+    if timestamp > MAX_TIMESTAMP:
+        raise MalformedField("timestamp")
+    return timestamp
 
 
 def _sized(data: bytes, size: int, field_name: str) -> bytes:

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 
 from messaging.wire.errors import MalformedField
 from messaging.wire.identifiers import ServiceId
-from messaging.wire.limits import DIGEST, MASTER_KEY, MAX_TIMESTAMP, MEMBER_TAG, SIGNATURE
+from messaging.wire.limits import DIGEST, MASTER_KEY, MAX_CONSENT, MAX_TIMESTAMP, MEMBER_TAG, SIGNATURE
 from messaging.wire.protobuf import assistant_pb2 as pb
 
 CONSENT_CONTEXT = b"subrosa consent v1\x00"  # stands before the statement in what is signed
@@ -80,14 +80,25 @@ class SignedConsent:
         return hashlib.sha256(self.statement + self.signature).digest()
 
 
+def check_sizes(signed: SignedConsent) -> None:
+    """Check that a statement and its signature take no more room than they may.
+
+    Raises:
+        MalformedField: one of them does.
+    """
+    if len(signed.statement) > MAX_CONSENT:
+        raise MalformedField("statement")
+    if len(signed.signature) != SIGNATURE:
+        raise MalformedField("signature")
+
+
 def read_consent(signed: SignedConsent) -> Consent:
     """Read a statement. The signature is not checked here.
 
     Raises:
         MalformedField: it does not have its shape.
     """
-    if len(signed.signature) != SIGNATURE:
-        raise MalformedField("signature")
+    check_sizes(signed)
     try:
         statement = pb.ConsentStatement.FromString(signed.statement)
     except DecodeError:

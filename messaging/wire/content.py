@@ -10,7 +10,7 @@ from typing import assert_never
 
 from google.protobuf.message import DecodeError
 
-from messaging.wire.consent import SignedConsent
+from messaging.wire.consent import SignedConsent, check_sizes
 from messaging.wire.errors import MalformedContent, MalformedField
 from messaging.wire.identifiers import ServiceId
 from messaging.wire.limits import (
@@ -19,6 +19,7 @@ from messaging.wire.limits import (
     FRAME_DATA,
     MASTER_KEY,
     MAX_CONVERSATION_MEMBERS,
+    MAX_TIMESTAMP,
     MEMBER_TAG,
     PROFILE_KEY,
     REQUEST_BUCKETS,
@@ -147,7 +148,7 @@ def encode_content(content: Content) -> bytes:
     """The padded plaintext to encrypt: requests, rosters and frames to one of a few sizes, the rest in steps of 80 bytes.
 
     Raises:
-        ValueError: ``Unsupported``, which nobody sends, or a frame with too much data.
+        ValueError: ``Unsupported``, which nobody sends, or a request, a roster or a frame beyond its limits.
     """
     data = _to_protobuf(content).SerializeToString()
     match content:
@@ -255,7 +256,7 @@ def _from_protobuf(content: pb.Content) -> Content:
     if content.HasField("sync_message"):
         return _sync_message(content.sync_message)
     if content.HasField("receipt_message") and content.receipt_message.type == pb.ReceiptMessage.DELIVERY:
-        return DeliveryReceipt(tuple(content.receipt_message.timestamp))
+        return DeliveryReceipt(tuple(map(_time, content.receipt_message.timestamp)))
     if content.HasField("sender_key_distribution_message"):
         return SenderKeyDistribution(content.sender_key_distribution_message)
     if content.HasField("conversation_update"):
@@ -279,7 +280,7 @@ def _data_message(message: pb.DataMessage) -> DataMessage | ProfileKeyUpdate | U
     conversation = None
     if message.HasField("group_v2"):
         conversation = _sized(message.group_v2.master_key, MASTER_KEY, "master key")
-    return DataMessage(message.body, message.timestamp, conversation)
+    return DataMessage(message.body, _time(message.timestamp), conversation)
 
 
 def _sync_message(sync: pb.SyncMessage) -> SentTranscript | Told | Unsupported:
@@ -304,9 +305,11 @@ def _conversation_update(update: pb.ConversationUpdate) -> ConversationUpdate:
 
 
 def _consent_update(update: pb.ConsentUpdate) -> ConsentUpdate:
+    consent = SignedConsent(update.statement, update.signature)
+    check_sizes(consent)
     return ConsentUpdate(
         _sized(update.master_key, MASTER_KEY, "master key"),
-        SignedConsent(update.statement, update.signature),
+        consent,
         ServiceId.from_bytes(update.assistant) if update.HasField("assistant") else None,
     )
 
@@ -323,6 +326,12 @@ def _answer_frame(frame: pb.AnswerFrame) -> AnswerFrame:
     if len(frame.data) > FRAME_DATA or frame.index >= ANSWER_BUCKETS[-1]:
         raise MalformedField("frame")
     return AnswerFrame(_sized(frame.request_id, REQUEST_ID, "request id"), frame.index, frame.last, frame.data)
+
+
+def _time(timestamp: int) -> int:
+    if timestamp > MAX_TIMESTAMP:
+        raise MalformedField("timestamp")
+    return timestamp
 
 
 def _sized(data: bytes, size: int, field_name: str) -> bytes:

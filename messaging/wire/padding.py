@@ -13,11 +13,15 @@ def pad(data: bytes) -> bytes:
 
 
 def pad_to_bucket(data: bytes, buckets: Sequence[int]) -> bytes:
-    """To the smallest of ``buckets`` (lengths, ascending) that holds it; beyond the last one as :func:`pad`."""
+    """To the smallest of ``buckets`` (lengths, ascending) that holds it.
+
+    Raises:
+        ValueError: none does.
+    """
     for bucket in buckets:
         if len(data) < bucket:
             return (data + b"\x80").ljust(bucket, b"\x00")
-    return pad(data)
+    raise ValueError("content is too large for its padding")
 
 
 def unpad(padded: bytes) -> bytes:
