@@ -107,3 +107,52 @@ class IdentityChanged(ClientError):
         super().__init__("the peer has a new identity key; nothing was sent under it")
         self.service_id = service_id
         self.identity_key = identity_key
+
+
+class MalformedLink(ClientError):
+    """Not the link that a new device shows."""
+
+    def __init__(self) -> None:
+        super().__init__("this is not the link of a new device: scan its code again")
+
+
+class LinkExpired(ClientError):
+    """The new device does not wait any more, or was never answered: a link is good for 90 seconds."""
+
+    def __init__(self) -> None:
+        super().__init__("nobody waits at this link any more: show and scan a new code")
+
+
+class NotLinked(ClientError):
+    """The new device got the account's keys and has not registered yet; it may still do so for ten minutes."""
+
+    def __init__(self) -> None:
+        super().__init__("the new device has not registered in time: look at the account's devices before trying again")
+
+
+class MalformedProvisioning(ClientError):
+    """Not what a device of the account writes while it links another, or not for this device."""
+
+    def __init__(self) -> None:
+        super().__init__("what arrived is not from an existing device of the account: show a new code")
+
+
+class TooManyDevices(ClientError):
+    """The account has all the devices that it may have."""
+
+    def __init__(self) -> None:
+        super().__init__("the account has no room for another device: remove one first")
+
+
+class NotPrimary(ClientError):
+    """Only the account's first device adds and removes others."""
+
+    def __init__(self) -> None:
+        super().__init__("only the account's first device does this")
+
+
+class InvalidDeviceName(ClientError):
+    """A device's name is empty or too long."""
+
+    def __init__(self) -> None:
+        super().__init__("a device's name has at least one character and at most 169 bytes of UTF-8")
