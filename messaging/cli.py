@@ -17,7 +17,7 @@ VERBS = {
         "messaging.verify.evidence_command",
         "ask this machine where it runs, and save the answer as a bundle",
     ),
-    "verify": ("messaging.verify.__main__", "check such a bundle, offline: hardware, firmware, code and keys"),
+    "verify": ("messaging.verify.__main__", "check such a bundle, or the receipt of an answer, offline"),
     "policy": ("messaging.verify.policy_command", "write and sign the policy that says which machines are accepted"),
 }
 

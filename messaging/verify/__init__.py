@@ -1,4 +1,4 @@
-"""Checking an enclave from the command line: ``subrosa verify``, ``subrosa policy`` and ``subrosa evidence``.
+"""Checking an enclave and its receipts from the command line: ``subrosa verify``, ``subrosa policy`` and ``subrosa evidence``.
 
-The judgement is all in ``attestation``; here are files, words and exit codes. ``verify`` and ``policy`` use no network.
+The judgement is all in ``attestation``, and of receipts in ``messaging.client.receipt_checks``; here are files, words and exit codes. ``verify`` and ``policy`` use no network.
 """

@@ -1,4 +1,4 @@
-"""``subrosa verify``: judge a bundle or an evidence document, offline."""
+"""``subrosa verify``: judge a receipt, a bundle or an evidence document, offline."""
 
 import argparse
 import json
@@ -10,9 +10,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from attestation import assess
+from attestation import Appraisal, assess
 from attestation.errors import Kind
-from messaging.verify.files import Unreadable, read_policy, read_presented, read_time
+from messaging.client.receipt_checks import ReceiptAppraisal, assess_receipt
+from messaging.client.receipts import ReceiptFile
+from messaging.verify.files import Unreadable, read_member, read_policy, read_presented, read_time
 from messaging.verify.printing import say
 from messaging.verify.report import Judged, facts, show
 
@@ -20,8 +22,12 @@ ACCEPTED, REFUSED, UNREADABLE = 0, 1, 2
 
 DESCRIPTION = """\
 Check where an enclave runs, offline: is the hardware genuine, its firmware good, its code an accepted release, and do
-its keys belong to it? FILE is a bundle (evidence, the nonce it answers, what the vendors say, and the time), or a bare
-evidence document. Every check is shown; what fails is explained."""
+its keys belong to it? FILE is a bundle (evidence, the nonce it answers, what the vendors say, and the time), a bare
+evidence document, or a receipt file. Every check is shown; what fails is explained.
+
+A receipt file is what a member keeps of one answer of the assistant: the enclave's signature under what was asked and
+answered (as digests), by which model, and with whose consent; the bundle that proves whose signature it is; and the
+statements of consent. All of it is checked. It says which members let their messages be used, and for what."""
 
 EPILOG = """\
 exit code:
@@ -30,11 +36,12 @@ exit code:
 examples:
   subrosa verify bundle.json --policy policy.toml --policy-key clinic+0bf745ee+ATmgV564…
   subrosa verify bundle.json --policy policy.toml --policy-key policy.pub --at now --json
+  subrosa verify receipt.json --policy policy.toml --policy-key policy.pub --me 9d0652a3-dcc3-4d11-975f-74d61598733f
   subrosa policy template > policy.toml       a policy to begin with, every field explained
 
 Without --policy nothing can be accepted, because no code is: the checks of the hardware are shown all the same.
 A bundle is judged at the time that stands in it, so that old evidence can be looked at again; nobody vouches for that
-time. --at now asks whether the same evidence would still be accepted today."""
+time. --at now asks whether the same evidence would still be accepted today. A receipt's own checks do not depend on it."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    options.add_argument("file", metavar="FILE", type=Path, help="a bundle, or an evidence document")
+    options.add_argument("file", metavar="FILE", type=Path, help="a receipt file, a bundle, or an evidence document")
     options.add_argument("--policy", metavar="FILE", type=Path, help="what to accept: a signed policy")
     signature = options.add_mutually_exclusive_group()
     signature.add_argument(
@@ -61,6 +68,9 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument(
         "--nonce", metavar="HEX", help="the nonce that the evidence has to answer (default: the bundle's)"
+    )
+    options.add_argument(
+        "--me", metavar="SERVICE_ID", help="of a receipt: say whether this member is named, and under which consent"
     )
     options.add_argument("--json", action="store_true", help="print the result as JSON")
     return options
@@ -80,8 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     if not say(page, "subrosa verify"):
         return UNREADABLE
-    unread = any(step.last and step.error and step.error.kind is Kind.SYNTAX for step in judged.appraisal.steps[:2])
-    return UNREADABLE if unread else REFUSED if judged.appraisal.errors else ACCEPTED
+    return UNREADABLE if _unread(judged) else REFUSED if judged.errors else ACCEPTED
 
 
 def judge(arguments: argparse.Namespace) -> Judged:
@@ -90,7 +99,10 @@ def judge(arguments: argparse.Namespace) -> Judged:
     Raises:
         Unreadable: something cannot be read.
     """
+    me = read_member(arguments.me)
     presented = read_presented(arguments.file, arguments.nonce)
+    if me is not None and presented.receipt is None:
+        raise Unreadable(f"{arguments.file} is no receipt file: only a receipt names members (--me).")
     policy = read_policy(arguments.policy, arguments.policy_key, unsigned=arguments.unsafe_unsigned_policy)
     if arguments.at is not None:
         time, origin = read_time(arguments.at), "option"
@@ -105,7 +117,20 @@ def judge(arguments: argparse.Namespace) -> Judged:
         now=time,
         collateral=presented.collateral,
     )
-    return Judged(appraisal, policy, time, origin, "file" if presented.nonce_from_file else "option")
+    nonce_from = "file" if presented.nonce_from_file else "option"
+    receipt = None if presented.receipt is None else _assess_receipt(presented.receipt, appraisal)
+    return Judged(appraisal, policy, time, origin, nonce_from, receipt, me)
+
+
+def _assess_receipt(file: ReceiptFile, appraisal: Appraisal) -> ReceiptAppraisal:
+    return assess_receipt(file, None if appraisal.errors else appraisal.claims())
+
+
+def _unread(judged: Judged) -> bool:
+    """Whether there was nothing that could be judged."""
+    steps = judged.appraisal.steps[:2]
+    unread = any(step.last and step.error and step.error.kind is Kind.SYNTAX for step in steps)
+    return unread or (judged.receipt is not None and not judged.receipt.readable)
 
 
 def _as_json(judged: Judged) -> str:

@@ -9,9 +9,13 @@ from attestation.appraisal.policy_file import PolicyKey, parse_policy, parse_pol
 from attestation.binding import NONCE
 from attestation.bundle import Bundle
 from attestation.errors import MalformedPolicy
-from attestation.limits import MAX_BUNDLE, MAX_POLICY
+from attestation.limits import MAX_POLICY
+from messaging.client.receipts import MAX_RECEIPT_FILE, ReceiptFile, looks_like_receipt_file
+from messaging.wire.errors import MalformedField
+from messaging.wire.identifiers import ServiceId
 
 _KEY_FILE = 4096  # bytes; a key is one line
+_BARE_RECEIPT = b"\xd2\x84"  # a tagged COSE_Sign1
 
 
 class Unreadable(Exception):
@@ -20,13 +24,17 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Presented:
-    """What is to be judged. ``time`` is the file's own, ``None`` if it has none; so is the nonce if ``nonce_from_file``."""
+    """What is to be judged. ``time`` is the file's own, ``None`` if it has none; so is the nonce if ``nonce_from_file``.
+
+    ``receipt`` is there if the file is a receipt's; the rest is then of the bundle in it.
+    """
 
     evidence: bytes
     nonce: bytes
     nonce_from_file: bool
     collateral: Collateral
     time: datetime | None
+    receipt: ReceiptFile | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +46,40 @@ class ChosenPolicy:
 
 
 def read_presented(path: Path, nonce: str | None) -> Presented:
-    """Read a bundle, or an evidence document together with the ``nonce`` (hex) that it has to answer.
+    """Read a receipt file, a bundle, or an evidence document together with the ``nonce`` (hex) that it has to answer.
 
     Raises:
-        Unreadable: it is neither, or ``nonce`` is missing for a document, or is not the bundle's.
+        Unreadable: it is none of them, or ``nonce`` is missing for a document, or cannot be read.
     """
-    data = read_file(path, MAX_BUNDLE)
+    data = read_file(path, MAX_RECEIPT_FILE)
     wanted = None if nonce is None else _nonce(nonce)
-    if not data.startswith(b'{"bundle":'):
-        if wanted is None:
-            raise Unreadable(
-                f"{path} is no bundle. If it is an evidence document, name the nonce that it has to answer: --nonce HEX."
-            )
-        return Presented(data, wanted, False, NO_COLLATERAL, None)
+    if looks_like_receipt_file(data):
+        receipt = _receipt_file(path, data)
+        return _of_bundle(receipt.bundle, wanted, receipt)
+    if data.startswith(b'{"bundle":'):
+        return _of_bundle(_bundle(path, data), wanted)
+    if data.startswith(_BARE_RECEIPT):
+        raise Unreadable(
+            f"{path} is a receipt alone. Who may trust it shows only its evidence: ask for the whole receipt file."
+        )
+    if wanted is None:
+        raise Unreadable(
+            f"{path} is no receipt file and no bundle. If it is an evidence document, name the nonce that it has to answer: "
+            "--nonce HEX."
+        )
+    return Presented(data, wanted, False, NO_COLLATERAL, None)
+
+
+def read_member(text: str | None) -> ServiceId | None:
+    """Who asks, if somebody does.
+
+    Raises:
+        Unreadable: it is no service id.
+    """
     try:
-        bundle = Bundle.parse(data)
-    except AttestationError as error:
-        raise Unreadable(f"{path} is a damaged bundle: {error}.") from None
-    return Presented(bundle.evidence, wanted or bundle.nonce, wanted is None, bundle.collateral, bundle.time)
+        return None if text is None else ServiceId.parse(text)
+    except MalformedField:
+        raise Unreadable("A member is named by a service id: 9d0652a3-dcc3-4d11-975f-74d61598733f.") from None
 
 
 def read_policy(path: Path | None, key: str | None, *, unsigned: bool) -> ChosenPolicy:
@@ -131,6 +155,24 @@ def read_file(path: Path, limit: int) -> bytes:
     if len(data) > limit:
         raise Unreadable(f"{path} is too large to be what it should be.")
     return data
+
+
+def _bundle(path: Path, data: bytes) -> Bundle:
+    try:
+        return Bundle.parse(data)
+    except AttestationError as error:
+        raise Unreadable(f"{path} is a damaged bundle: {error}.") from None
+
+
+def _receipt_file(path: Path, data: bytes) -> ReceiptFile:
+    try:
+        return ReceiptFile.parse(data)
+    except AttestationError as error:
+        raise Unreadable(f"{path} is a damaged receipt file: {error}.") from None
+
+
+def _of_bundle(bundle: Bundle, nonce: bytes | None, receipt: ReceiptFile | None = None) -> Presented:
+    return Presented(bundle.evidence, nonce or bundle.nonce, nonce is None, bundle.collateral, bundle.time, receipt)
 
 
 def _nonce(text: str) -> bytes:

@@ -1,4 +1,4 @@
-"""One appraisal in words, or the same in JSON."""
+"""One appraisal in words, or the same in JSON; with a receipt, that of the receipt too."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,10 +9,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from attestation import Appraisal, Claims
+from attestation import Appraisal, AttestationError, Claims
 from attestation.appraisal import Step
 from attestation.appraisal.claims import NotProved
+from messaging.client.receipt_checks import ReceiptAppraisal
+from messaging.verify import receipt_report
 from messaging.verify.files import ChosenPolicy
+from messaging.wire.identifiers import ServiceId
 
 FRESHNESS = NotProved(
     "that it is fresh",
@@ -27,7 +30,8 @@ class Judged:
     """An appraisal, under which policy and at which time.
 
     ``time_from`` is "file", "option" or "clock". ``nonce_from`` is "option" if whoever asks chose the nonce; a nonce of the
-    file's own shows that the parts belong together, and nothing about when they were made.
+    file's own shows that the parts belong together, and nothing about when they were made. ``receipt`` is there if one was shown,
+    ``me`` if a member asks what it says of them.
     """
 
     appraisal: Appraisal
@@ -35,16 +39,28 @@ class Judged:
     time: datetime
     time_from: str
     nonce_from: str
+    receipt: ReceiptAppraisal | None = None
+    me: ServiceId | None = None
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """All checks: of the evidence, then of the receipt."""
+        return (*self.appraisal.steps, *(self.receipt.steps if self.receipt else ()))
+
+    @property
+    def errors(self) -> tuple[AttestationError, ...]:
+        """Why it is refused; empty if it is accepted."""
+        return tuple(step.error for step in self.steps if step.error is not None)
 
     @property
     def claims(self) -> Claims | None:
-        """What was proved; ``None`` if the evidence is refused."""
-        return None if self.appraisal.errors else self.appraisal.claims()
+        """What was proved; ``None`` if anything is refused."""
+        return None if self.errors else self.appraisal.claims()
 
     @property
     def verdict(self) -> str:
         """``accepted`` or ``refused``."""
-        return "refused" if self.appraisal.errors else "accepted"
+        return "refused" if self.errors else "accepted"
 
 
 def facts(judged: Judged) -> dict[str, object]:
@@ -58,9 +74,10 @@ def facts(judged: Judged) -> dict[str, object]:
         "nonce_from": judged.nonce_from,
         "policy": {"name": judged.policy.policy.name, "signed_by": judged.policy.signer or None},
         "weakened_by": list(appraisal.weakenings),
-        "steps": [_step(step) for step in appraisal.steps],
+        "steps": [_step(step) for step in judged.steps],
         "claims": None if claims is None else _claims(claims),
         "not_proved": {item.name: item.text for item in _gaps(judged, claims)} if claims else {},
+        **(receipt_report.facts(judged.receipt, judged.me, proved=claims is not None) if judged.receipt else {}),
     }
 
 
@@ -70,13 +87,17 @@ def show(judged: Judged, console: Console) -> None:
     signed = f", signed by {judged.policy.signer}" if judged.policy.signer else ""
     console.print(Text(f'Policy   "{judged.policy.policy.name}"{signed}'))
     console.print(Text(f"Judged   at {judged.time.isoformat(' ', 'seconds')} ({origin})\n"))
-    for subject, steps in groupby(judged.appraisal.steps, key=lambda step: step.subject):
+    for subject, steps in groupby(judged.steps, key=lambda step: step.subject):
         console.print(Text(subject, style="bold"))
         for step in steps:
             _show_step(step, console)
     console.print()
     if judged.claims is not None:
         _show_claims(judged, judged.claims, console)
+    if judged.receipt is not None and judged.me is not None:
+        told = receipt_report.about(judged.receipt, judged.me, proved=judged.claims is not None)
+        console.print(Text(f"About {judged.me}", style="bold"))
+        console.print(_indented(Text(f"{told}\n"), 2))
     _show_verdict(judged, console)
 
 
@@ -133,7 +154,8 @@ def _indented(text: Text, columns: int = _INDENT) -> Padding:
 
 
 def _gaps(judged: Judged, claims: Claims) -> tuple[NotProved, ...]:
-    return claims.not_proved if judged.nonce_from == "option" else (FRESHNESS, *claims.not_proved)
+    of_receipt = receipt_report.gaps(judged.receipt) if judged.receipt else ()
+    return (*of_receipt, *(() if judged.nonce_from == "option" else (FRESHNESS,)), *claims.not_proved)
 
 
 def _show_claims(judged: Judged, claims: Claims, console: Console) -> None:
@@ -142,6 +164,7 @@ def _show_claims(judged: Judged, claims: Claims, console: Console) -> None:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in (
+        *(receipt_report.rows(judged.receipt) if judged.receipt else ()),
         ("release", claims.release),
         ("identity key", claims.identity_key.hex()),
         ("receipt key", claims.receipt_key.hex()),
@@ -162,14 +185,14 @@ def _show_verdict(judged: Judged, console: Console) -> None:
     appraisal = judged.appraisal
     if appraisal.weakenings:
         console.print(Text(f"WEAKENED BY  {', '.join(appraisal.weakenings)}", style="bold white on red"))
-    if not appraisal.errors:
+    if not judged.errors:
         if judged.claims is not None and judged.claims.simulated:
             text = "ACCEPTED AS A SIMULATION: nothing is proved about hardware, and its operator can read everything."
             console.print(Text(text, style="bold white on red"))
         else:
-            console.print(Text(f"ACCEPTED: all {len(appraisal.steps)} checks passed.", style="bold green"))
+            console.print(Text(f"ACCEPTED: all {len(judged.steps)} checks passed.", style="bold green"))
         return
-    failed = ", ".join(dict.fromkeys(error.check for error in appraisal.errors))
+    failed = ", ".join(dict.fromkeys(error.check for error in judged.errors))
     genuine = " The evidence itself is genuine." if appraisal.genuine else ""
-    text = f"REFUSED: {len(appraisal.errors)} of {len(appraisal.steps)} checks failed ({failed}).{genuine}"
+    text = f"REFUSED: {len(judged.errors)} of {len(judged.steps)} checks failed ({failed}).{genuine}"
     console.print(Text(text, style="bold red"))
