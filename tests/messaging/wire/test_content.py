@@ -1,84 +1,66 @@
-"""Content comes back from its padded bytes, and shows its length only in steps."""
+"""Content comes back from its padded bytes, and shows its length only in steps or buckets."""
 
-import zlib
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
+from google.protobuf.message import Message
 from hypothesis import given
-from hypothesis.strategies import (
-    binary,
-    booleans,
-    builds,
-    dictionaries,
-    integers,
-    just,
-    lists,
-    none,
-    sampled_from,
-    text,
-    uuids,
-)
 
+from messaging.wire.assistant import AssistantRequest, Rewrite
+from messaging.wire.consent import SignedConsent, member_tag
 from messaging.wire.content import (
-    AssistantAnswer,
-    AssistantRequest,
+    AnswerFrame,
+    AssistantCall,
     ConsentUpdate,
     Content,
     ConversationUpdate,
-    Coverage,
     DataMessage,
     DeliveryReceipt,
-    Evidence,
-    EvidenceRequest,
-    MessageId,
-    Refusal,
-    Replies,
-    Scope,
-    SuggestReplies,
-    Summarize,
-    Summary,
-    SummaryLine,
+    ProfileKeyUpdate,
+    Roster,
+    SenderKeyDistribution,
+    SentTranscript,
+    Told,
     Unsupported,
     decode_content,
     encode_content,
-    pad,
-    unpad,
 )
 from messaging.wire.errors import MalformedContent
-from messaging.wire.identifiers import IdentityKind, ServiceId
-from messaging.wire.limits import CONTENT_BLOCK, MASTER_KEY, MAX_CONTENT, MAX_EVIDENCE, NONCE, REQUEST_ID
+from messaging.wire.identifiers import ServiceId
+from messaging.wire.limits import (
+    ANSWER_BUCKETS,
+    CONTENT_BLOCK,
+    FRAME,
+    FRAME_DATA,
+    MASTER_KEY,
+    MAX_CONSENT,
+    MAX_CONTENT,
+    MAX_CONVERSATION_MEMBERS,
+    MAX_REQUEST,
+    MAX_TIMESTAMP,
+    MEMBER_TAG,
+    PROFILE_KEY,
+    REQUEST_BUCKETS,
+    REQUEST_ID,
+    SIGNATURE,
+)
+from messaging.wire.padding import pad
 from messaging.wire.protobuf import content_pb2 as pb
+from tests.messaging.wire.strategies import broken, contents, frames, requests, rosters
 
-service_ids = builds(ServiceId, uuids(), sampled_from(IdentityKind))
-times, counts = integers(0, 2**63), integers(0, 2**32 - 1)
-keys = binary(min_size=MASTER_KEY, max_size=MASTER_KEY)
-texts = text(max_size=20)
-message_ids = lists(builds(MessageId, service_ids, times), max_size=3).map(tuple)
-cited = lists(builds(MessageId, service_ids, times), min_size=1, max_size=3).map(tuple)
-scopes = builds(Scope, keys, message_ids, counts, dictionaries(service_ids, texts, max_size=3))
-coverages = builds(Coverage, counts, counts, counts)
-lines = lists(builds(SummaryLine, texts, texts, cited), max_size=3).map(tuple)
-requests = (
-    builds(EvidenceRequest, binary(min_size=NONCE, max_size=NONCE))
-    | builds(Summarize, scopes)
-    | builds(SuggestReplies, scopes, counts)
-)
-answers = (
-    builds(Evidence, binary(max_size=20))
-    | builds(Summary, lines, coverages, texts, binary(max_size=32))
-    | builds(Replies, lists(texts, max_size=3).map(tuple), coverages, texts, binary(max_size=32))
-    | builds(Refusal, texts)
-)
-request_ids = binary(min_size=REQUEST_ID, max_size=REQUEST_ID)
-contents = (
-    builds(DataMessage, texts, times, none() | keys)
-    | builds(DeliveryReceipt, lists(times, max_size=3).map(tuple))
-    | builds(ConversationUpdate, keys, texts, lists(service_ids, max_size=3).map(tuple))
-    | builds(ConsentUpdate, keys, service_ids, booleans(), times)
-    | builds(AssistantRequest, request_ids, requests)
-    | builds(AssistantAnswer, request_ids, answers)
-)
+KEY, ID = bytes(MASTER_KEY), bytes(REQUEST_ID)
+CANARY = "CANARY"
+
+
+def read(content: pb.Content) -> Content:
+    return decode_content(pad(content.SerializeToString()))
+
+
+def members(count: int) -> list[ServiceId]:
+    return [ServiceId(UUID(int=number)) for number in range(count)]
 
 
 @given(content=contents)
@@ -86,64 +68,237 @@ def test_decode_undoes_encode(content: Content) -> None:
     assert decode_content(encode_content(content)) == content
 
 
-@given(data=binary(max_size=300))
-def test_padding_comes_off_and_hides_the_length(data: bytes) -> None:
-    padded = pad(data)
-    assert unpad(padded) == data
-    assert (len(padded) + 1) % CONTENT_BLOCK == 0
-
-
-@given(data=binary(max_size=60) | just(bytes(79)))
-def test_other_bytes_are_content_or_malformed(data: bytes) -> None:
+@given(plaintext=broken(contents.map(encode_content)))
+def test_other_bytes_are_content_or_malformed(plaintext: bytes) -> None:
     with suppress(MalformedContent):
-        assert decode_content(data) is not None
+        assert decode_content(plaintext) is not None
 
 
-@pytest.mark.parametrize(
-    "message",
-    [
-        pb.Content(consent_update=pb.ConsentUpdate(master_key=b"short")),
-        pb.Content(assistant_request=pb.AssistantRequest(request_id=b"short")),
-        pb.Content(
-            assistant_answer=pb.AssistantAnswer(
-                request_id=bytes(REQUEST_ID),
-                summary=pb.AssistantAnswer.Summary(lines=[pb.AssistantAnswer.Line(text="x")]),
-            )
-        ),
-    ],
-    ids=["master key", "request id", "a line without citation"],
-)
-def test_a_field_without_its_shape_is_malformed(message: pb.Content) -> None:
-    with pytest.raises(MalformedContent):
-        decode_content(pad(message.SerializeToString()))
+@given(plaintext=broken(contents.map(encode_content)).map(lambda each: pad(each.rstrip(b"\x00")[:-1])))
+def test_other_bytes_that_are_padded_are_content_or_malformed(plaintext: bytes) -> None:
+    with suppress(MalformedContent):
+        assert decode_content(plaintext) is not None
 
 
 def test_content_of_a_newer_version_is_unsupported_and_nobody_sends_it() -> None:
-    assert decode_content(pad(b"")) == Unsupported()
+    newer = b"\xfa\x7f\x00"  # field 2047
+    assert decode_content(pad(b"")) == decode_content(pad(newer)) == Unsupported()
     with pytest.raises(ValueError, match="unsupported"):
         encode_content(Unsupported())
 
 
-def test_what_people_wrote_has_no_repr() -> None:
-    line = SummaryLine("CANARY", "topic", (MessageId(ServiceId(UUID(int=1)), 1),))
-    assert "CANARY" not in repr(DataMessage("CANARY", 1)) + repr(line)
-
-
-def test_evidence_of_a_machine_with_many_devices_fits_into_one_message() -> None:
-    document = b"".join(bytes(range(256)) for _ in range(MAX_EVIDENCE // 256))
-    answer = AssistantAnswer(bytes(REQUEST_ID), Evidence(document))
-    encoded = encode_content(answer)
-    assert len(encoded) < MAX_CONTENT
-    assert decode_content(encoded) == answer
-
-
 @pytest.mark.parametrize(
-    "deflated",
-    [zlib.compress(bytes(MAX_EVIDENCE + 1)), b"no zlib", zlib.compress(b"{}")[:-1], zlib.compress(b"{}") + b"!", b""],
+    "content",
+    [
+        pb.Content(data_message=pb.DataMessage(timestamp=1)),
+        pb.Content(receipt_message=pb.ReceiptMessage(type=pb.ReceiptMessage.READ, timestamp=[1])),
+        pb.Content(sync_message=pb.SyncMessage()),
+        pb.Content(sync_message=pb.SyncMessage(sent=pb.SyncMessage.Sent())),
+        pb.Content(sync_message=pb.SyncMessage(told=pb.SyncMessage.Told(author=bytes(16)))),
+    ],
+    ids=["no body", "a read receipt", "an empty sync", "nothing sent", "nothing told"],
 )
-def test_evidence_that_does_not_inflate_to_one_document_of_its_size_is_malformed(deflated: bytes) -> None:
-    content = pb.Content()
-    content.assistant_answer.request_id = bytes(REQUEST_ID)
-    content.assistant_answer.evidence.deflated = deflated
+def test_what_this_version_has_no_use_for_is_unsupported(content: pb.Content) -> None:
+    assert read(content) == Unsupported()
+
+
+# --- sizes ---
+
+
+@given(request=requests)
+def test_a_request_has_the_length_of_a_bucket(request: AssistantRequest) -> None:
+    assert len(encode_content(AssistantCall(request.encode()))) in REQUEST_BUCKETS
+
+
+@given(roster=rosters)
+def test_a_roster_looks_like_a_request(roster: Roster) -> None:
+    assert len(encode_content(roster)) in REQUEST_BUCKETS
+
+
+@given(frame=frames)
+def test_a_frame_has_the_length_of_all_frames(frame: AnswerFrame) -> None:
+    assert len(encode_content(frame)) == FRAME
+
+
+@given(content=contents.filter(lambda each: not isinstance(each, AssistantCall | Roster | AnswerFrame)))
+def test_other_content_shows_its_length_in_steps(content: Content) -> None:
+    assert (len(encode_content(content)) + 1) % CONTENT_BLOCK == 0
+
+
+def test_a_roster_of_all_members_fits_the_first_bucket() -> None:
+    tags = frozenset(member_tag(KEY, member) for member in members(MAX_CONVERSATION_MEMBERS))
+    roster = Roster(KEY, 2**32 - 1, tags)
+    encoded = encode_content(roster)
+    assert len(tags) == MAX_CONVERSATION_MEMBERS
+    assert len(encoded) == REQUEST_BUCKETS[0]
+    assert decode_content(encoded) == roster
+
+
+def test_the_largest_request_fits_the_last_bucket_and_a_larger_one_is_not_sent() -> None:
+    encoded = encode_content(AssistantCall(bytes(MAX_REQUEST)))
+    assert len(encoded) == REQUEST_BUCKETS[-1] < MAX_CONTENT
+    with pytest.raises(ValueError, match="too large"):
+        encode_content(AssistantCall(bytes(MAX_REQUEST + 1)))
+
+
+def test_the_largest_frame_fits_and_a_larger_one_is_not_sent() -> None:
+    largest = AnswerFrame(b"\xff" * REQUEST_ID, ANSWER_BUCKETS[-1] - 1, True, b"\x80" * FRAME_DATA)
+    assert decode_content(encode_content(largest)) == largest
+    for beyond in (
+        replace(largest, data=largest.data + b"!"),
+        replace(largest, index=ANSWER_BUCKETS[-1]),
+        replace(largest, request_id=bytes(FRAME)),
+    ):
+        with pytest.raises(ValueError, match="too"):
+            encode_content(beyond)
+
+
+def test_a_conversation_of_all_members_fits_into_one_message() -> None:
+    update = ConversationUpdate(KEY, "t" * 1000, tuple(members(MAX_CONVERSATION_MEMBERS)), 2**32 - 1)
+    encoded = encode_content(update)
+    assert len(encoded) < MAX_CONTENT
+    assert decode_content(encoded) == update
+
+
+# --- shapes ---
+
+
+def _message(**fields: object) -> pb.Content:
+    return pb.Content(data_message=pb.DataMessage(**{"body": "x", "timestamp": 1, **fields}))  # type: ignore[arg-type]
+
+
+def _group(key: bytes) -> pb.Content:
+    return _message(group_v2=pb.GroupContextV2(master_key=key))
+
+
+def _profile(key: bytes) -> pb.Content:
+    return pb.Content(data_message=pb.DataMessage(flags=pb.DataMessage.PROFILE_KEY_UPDATE, profile_key=key))
+
+
+def _conversation(key: bytes = KEY, member: bytes = bytes(16)) -> pb.ConversationUpdate:
+    return pb.ConversationUpdate(master_key=key, members=[member])
+
+
+def _consent(
+    key: bytes = KEY, statement: bytes = b"", signature: bytes = bytes(SIGNATURE), assistant: bytes = bytes(16)
+) -> pb.ConsentUpdate:
+    return pb.ConsentUpdate(master_key=key, statement=statement, signature=signature, assistant=assistant)
+
+
+def _told(author: bytes, update: Message) -> pb.Content:
+    told = pb.SyncMessage.Told(author=author)
+    if isinstance(update, pb.ConversationUpdate):
+        told.conversation_update.CopyFrom(update)
+    elif isinstance(update, pb.ConsentUpdate):
+        told.consent_update.CopyFrom(update)
+    return pb.Content(sync_message=pb.SyncMessage(told=told))
+
+
+def _roster(key: bytes = KEY, tags: bytes = b"") -> pb.Content:
+    return pb.Content(roster=pb.Roster(master_key=key, tags=tags))
+
+
+def _frame(request_id: bytes = ID, index: int = 0, data: bytes = b"") -> pb.Content:
+    return pb.Content(answer_frame=pb.AnswerFrame(request_id=request_id, index=index, data=data))
+
+
+SIZED: dict[str, tuple[Callable[[bytes], pb.Content], int]] = {
+    "profile key": (_profile, PROFILE_KEY),
+    "key of a message": (_group, MASTER_KEY),
+    "key of a conversation": (lambda key: pb.Content(conversation_update=_conversation(key)), MASTER_KEY),
+    "member": (lambda member: pb.Content(conversation_update=_conversation(member=member)), 16),
+    "key of a consent": (lambda key: pb.Content(consent_update=_consent(key)), MASTER_KEY),
+    "signature": (lambda signature: pb.Content(consent_update=_consent(signature=signature)), SIGNATURE),
+    "assistant": (lambda assistant: pb.Content(consent_update=_consent(assistant=assistant)), 16),
+    "key of a roster": (lambda key: _roster(key), MASTER_KEY),
+    "request id of a frame": (lambda request_id: _frame(request_id), REQUEST_ID),
+    "author of what is told": (lambda author: _told(author, _conversation()), 16),
+    "key of a told conversation": (lambda key: _told(bytes(16), _conversation(key)), MASTER_KEY),
+    "key of a told consent": (lambda key: _told(bytes(16), _consent(key)), MASTER_KEY),
+}
+
+
+@pytest.mark.parametrize("field", SIZED)
+def test_a_field_of_another_size_is_malformed(field: str) -> None:
+    make, size = SIZED[field]
+    assert read(make(bytes(size))) != Unsupported()
+    for wrong in (0, size - 1, size + 1):
+        with pytest.raises(MalformedContent):
+            read(make(bytes(wrong)))
+
+
+LIMITED: dict[str, tuple[Callable[[int], pb.Content], int]] = {
+    "timestamp": (lambda time: _message(timestamp=time), MAX_TIMESTAMP),
+    "timestamp of a receipt": (
+        lambda time: pb.Content(receipt_message=pb.ReceiptMessage(timestamp=[1, time])),
+        MAX_TIMESTAMP,
+    ),
+    "timestamp of what was sent": (
+        lambda time: pb.Content(
+            sync_message=pb.SyncMessage(sent=pb.SyncMessage.Sent(message=_message(timestamp=time).data_message))
+        ),
+        MAX_TIMESTAMP,
+    ),
+    "bytes of a statement": (lambda size: pb.Content(consent_update=_consent(statement=bytes(size))), MAX_CONSENT),
+    "members": (
+        lambda count: pb.Content(
+            conversation_update=pb.ConversationUpdate(master_key=KEY, members=[bytes(16)] * count)
+        ),
+        MAX_CONVERSATION_MEMBERS,
+    ),
+    "tags": (lambda count: _roster(tags=bytes(MEMBER_TAG * count)), MAX_CONVERSATION_MEMBERS),
+    "index of a frame": (lambda index: _frame(index=index), ANSWER_BUCKETS[-1] - 1),
+    "data of a frame": (lambda size: _frame(data=bytes(size)), FRAME_DATA),
+}
+
+
+@pytest.mark.parametrize("field", LIMITED)
+def test_a_limit_is_kept_and_not_passed(field: str) -> None:
+    make, limit = LIMITED[field]
+    assert read(make(limit)) != Unsupported()
     with pytest.raises(MalformedContent):
-        decode_content(pad(content.SerializeToString()))
+        read(make(limit + 1))
+
+
+@pytest.mark.parametrize("size", [1, MEMBER_TAG - 1, MEMBER_TAG + 1])
+def test_tags_that_are_not_whole_are_malformed(size: int) -> None:
+    with pytest.raises(MalformedContent):
+        read(_roster(tags=bytes(size)))
+
+
+def test_the_tags_of_a_roster_travel_sorted_so_that_their_order_tells_nothing() -> None:
+    tags = [member_tag(KEY, member) for member in members(10)]
+    encoded = encode_content(Roster(KEY, 1, frozenset(tags)))
+    assert b"".join(sorted(tags)) in encoded
+
+
+# --- silence ---
+
+
+def test_what_people_wrote_and_what_is_secret_has_no_repr() -> None:
+    secret, author = CANARY.encode(), ServiceId(UUID(int=1))
+    message = DataMessage(CANARY, 1, secret)
+    consent = ConsentUpdate(secret, SignedConsent(secret, secret))
+    shown: list[Content] = [
+        message,
+        SentTranscript(message),
+        ProfileKeyUpdate(secret),
+        SenderKeyDistribution(secret),
+        ConversationUpdate(secret, CANARY, ()),
+        consent,
+        Told(author, consent),
+        Roster(secret, 1, frozenset({secret})),
+        AssistantCall(AssistantRequest(ID, Rewrite(CANARY)).encode()),
+        AnswerFrame(ID, 0, True, secret),
+        DeliveryReceipt((1,)),
+    ]
+    assert CANARY not in repr(shown)
+    assert AssistantRequest(ID, Rewrite(CANARY, CANARY)).__repr__().count(CANARY) == 0
+
+
+def test_an_error_says_nothing_of_what_was_read() -> None:
+    with pytest.raises(MalformedContent) as raised:
+        read(_group(CANARY.encode()))
+    assert CANARY not in repr(raised.value)
+    assert raised.value.__cause__ is None
+    assert raised.value.__suppress_context__

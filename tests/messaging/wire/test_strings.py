@@ -2,9 +2,13 @@
 
 import pytest
 
-from messaging.wire.content import DataMessage, decode_content, encode_content, pad, unpad
+from messaging.wire.answers import AnswerPart, FrameReader
+from messaging.wire.assistant import AssistantRequest, Refusal, Result, Rewrite
+from messaging.wire.content import AnswerFrame, DataMessage, decode_content, encode_content
 from messaging.wire.errors import MalformedContent, MalformedField, MalformedFrame
 from messaging.wire.frames import Request, decode_frame, decode_provisioning_address, encode_frame
+from messaging.wire.limits import REQUEST_ID, SALT
+from messaging.wire.padding import pad, unpad
 from messaging.wire.protobuf import websocket_pb2 as pb
 from messaging.wire.strings import check_strings
 
@@ -12,9 +16,9 @@ BROKEN = b"\xff\xfe"
 
 
 def broken(data: bytes, text: str) -> bytes:
-    """``data`` with two bytes that are no UTF-8 in the place of ``text``."""
+    """``data`` with bytes that are no UTF-8 at the front of ``text``."""
     assert data.count(text.encode()) == 1
-    return data.replace(text.encode(), BROKEN)
+    return data.replace(text.encode(), BROKEN + text.encode()[len(BROKEN) :])
 
 
 @pytest.mark.parametrize("text", ["GE", "/q", "x:"])
@@ -36,3 +40,15 @@ def test_text_passes_and_the_field_is_named() -> None:
     check_strings(pb.Frame(request=pb.Request(verb="GET", headers=["a:ä"])))
     with pytest.raises(MalformedField, match="malformed verb"):
         check_strings(pb.Request.FromString(b"\x0a\x01\xff"))
+
+
+def test_in_a_request_a_result_and_an_answer() -> None:
+    request = AssistantRequest(bytes(REQUEST_ID), Rewrite("draft", "tone"))
+    result = Result(kind=Refusal("code"), salt=bytes(SALT), engine="engine")
+    with pytest.raises(MalformedField, match="malformed draft"):
+        AssistantRequest.parse(broken(request.encode(), "draft"))
+    with pytest.raises(MalformedField, match="malformed code"):
+        Result.parse(broken(result.encode(), "code"))
+    part = AnswerPart("text", result.encode()).encode()
+    with pytest.raises(MalformedField, match="malformed text"):
+        FrameReader().read(AnswerFrame(request.id, 0, True, broken(part, "text")))
