@@ -1,60 +1,88 @@
 """The enclave's life: make keys, load the engine, register, receive, answer; and forget everything at the end.
 
-Keys and state exist in this process's memory only: the client store is an in-memory database under a random key.
+Keys and state exist in this process's memory only: the client store is an in-memory database under a random key. An enclave that is
+told to stop drains first: it takes no new work, says so to the relay's directory and to whoever asks, and finishes what it accepted.
 """
 
 import asyncio
-import resource
 import secrets
 import sys
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ai_enclave.assistant import Assistant
+from ai_enclave.collateral import StapledCollateral
+from ai_enclave.desk import Counter, Desk
 from ai_enclave.engine import EmbeddedEngine
+from ai_enclave.hardening import harden, quiet_crashes
+from ai_enclave.limits import DRAIN_SECONDS, FORGET_SECONDS, MAX_CONCURRENT
+from ai_enclave.proving import Prover
+from ai_enclave.receipts import ReceiptIssuer
 from ai_enclave.release import measure_release, release_name
-from ai_enclave.tee import TeeSettings
-from attestation import KeySection
+from ai_enclave.tee import TeeKind, TeeSettings
+from attestation import Collateral, KeySection
 from attestation.binding import NONCE
 from attestation.collecting import Attester
+from attestation.encoding import encode
 from messaging.client import ClientError, Device, IdentityChanged, Received, Relay, Store
-from messaging.client.sending import OVERHEAD
-from messaging.wire.content import AssistantAnswer, Evidence, encode_content
-from messaging.wire.limits import MAX_CONTENT, REQUEST_ID
+from messaging.wire.answers import frames_for
+from messaging.wire.assistant import Evidence, Result
+from messaging.wire.content import AssistantCall, ProfileKeyUpdate
+from messaging.wire.identifiers import ServiceId
+from messaging.wire.limits import SALT
 from signal_protocol.operations import SignalCrypto
-
-MAX_CONCURRENT = 64  # messages being worked on; the next ones wait in the device's inbox
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnclaveSettings:
-    """What an enclave is told at start; nothing in it is about a user."""
+    """What an enclave is told at start; nothing in it is about a user. ``collateral`` is a folder for vendors' documents."""
 
     relay_url: str
     name: str
     token: str = field(repr=False)
     ca_file: Path | None = None
     tee: TeeSettings
+    collateral: Path | None = None
 
 
-async def run_enclave(settings: EnclaveSettings, ready: Callable[[str], None], stop: asyncio.Event) -> None:
-    """Serve until ``stop`` is set; ``ready`` gets the assistant's service id once it can be asked.
+@dataclass(slots=True)
+class Stopping:
+    """How an enclave is told to end: ``drain`` finishes what was accepted, ``now`` does not."""
+
+    drain: asyncio.Event = field(default_factory=asyncio.Event)
+    now: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+def _milliseconds_now() -> int:
+    return time.time_ns() // 1_000_000
+
+
+async def run_enclave(settings: EnclaveSettings, ready: Callable[[str], None], stopping: Stopping) -> None:
+    """Serve until told to stop; ``ready`` gets the assistant's service id once it can be asked.
 
     Raises:
         ClientError: the relay cannot be reached, or refuses the assistant.
         EngineError: the weights are missing or are not the pinned ones.
         CollectionError: the hardware does not vouch for this enclave.
+        NotHardened: on this machine memory could reach a disk.
     """
-    _no_core_dumps()
+    quiet_crashes(asyncio.get_running_loop())
+    for fault in harden(strict=settings.tee.kind is not TeeKind.SIMULATED):
+        print(f"subrosa enclave: {fault}", file=sys.stderr)  # noqa: T201
     engine = await asyncio.to_thread(EmbeddedEngine.load)
     attester = settings.tee.attester(measure_release(engine.weights_digest))
-    await asyncio.to_thread(_prove_once, attester)
+    collateral = StapledCollateral(settings.collateral, partial(datetime.now, UTC))
+    trial = await asyncio.to_thread(_prove_once, attester)
+    await collateral.refresh(trial)
+    check_size(trial, _encoded(collateral.current))
     receipt_key = Ed25519PrivateKey.generate()  # attested beside the identity key; both end with this process
     async with AsyncExitStack() as stack:
         crypto = await stack.enter_async_context(SignalCrypto.start())
@@ -62,62 +90,141 @@ async def run_enclave(settings: EnclaveSettings, ready: Callable[[str], None], s
         relay = await stack.enter_async_context(Relay(settings.relay_url, ca_file=settings.ca_file))
         device = await Device.register_assistant(store, relay, crypto, name=settings.name, token=settings.token)
         keys = KeySection(device.identity_key, receipt_key.public_key().public_bytes_raw(), release_name())
-        attest = partial(attester.attest, keys=keys)
-        assistant = Assistant(engine, attest, partial(datetime.now, UTC))
+        prover = Prover(partial(attester.attest, keys=keys), lambda: _encoded(collateral.current))
+        issuer = ReceiptIssuer(receipt_key, release_name(), _milliseconds_now)
+        assistant = Assistant(engine, prover, issuer, Counter(Desk()))
         await stack.enter_async_context(device)
         await device.ready()
         ready(str(device.service_id))
-        await _serve(device, assistant, stop)
+        await _serve(settings.name, device, assistant, collateral, trial, stopping)
 
 
-async def _serve(device: Device, assistant: Assistant, stop: asyncio.Event) -> None:
+async def _serve(
+    name: str,
+    device: Device,
+    assistant: Assistant,
+    collateral: StapledCollateral,
+    trial: bytes,
+    stopping: Stopping,
+) -> None:
     """Answer until told to stop; messages of one sender are taken in the order in which they arrived."""
     async with asyncio.TaskGroup() as tasks:
-        receiving = tasks.create_task(_receive(device, assistant))
-        await stop.wait()
-        receiving.cancel()
+        background = [
+            tasks.create_task(_receive(device, assistant)),
+            tasks.create_task(_look_after(device, assistant)),
+            tasks.create_task(collateral.keep_fresh(trial)),
+        ]
+        await _told_to_stop(name, device, assistant, stopping)
+        for task in background:
+            task.cancel()
+
+
+async def _told_to_stop(name: str, device: Device, assistant: Assistant, stopping: Stopping) -> None:
+    await _first(stopping.drain.wait(), stopping.now.wait())
+    if stopping.now.is_set():
+        return
+    assistant.drain()
+    await _first(_drain(name, device, assistant), stopping.now.wait())
+
+
+async def _drain(name: str, device: Device, assistant: Assistant) -> None:
+    """Tell the directory, so that clients move before they ask; then finish. Nothing of it may keep the end from coming."""
+    try:
+        async with asyncio.timeout(DRAIN_SECONDS):
+            await device.set_accepting(name, accepting=False)
+            await assistant.drained()
+    except (ClientError, TimeoutError) as error:
+        _say("draining was cut short", error)
+
+
+async def _first(*waits: Coroutine[Any, Any, object]) -> None:
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _receive(device: Device, assistant: Assistant) -> None:
     free = asyncio.Semaphore(MAX_CONCURRENT)
     async with asyncio.TaskGroup() as answers:
         async for received in device.received():
-            await free.acquire()
-            # Started in order, and what changes the memory does so before its first await: order is kept.
-            task = answers.create_task(_answer(device, assistant, received))
-            task.add_done_callback(lambda _: free.release())
+            sender = received.sender.service_id
+            if isinstance(received.content, AssistantCall):
+                await free.acquire()
+                task = answers.create_task(_answer(device, assistant, received, received.content.request))
+                task.add_done_callback(lambda _: free.release())
+                continue
+            if isinstance(received.content, ProfileKeyUpdate):
+                await device.learn_profile_key(sender, received.content.profile_key)
+            identity_key = await device.trusted_identity(sender)
+            if identity_key is not None:
+                assistant.note(sender, identity_key, received.content)
+            await device.done(received)
 
 
-async def _answer(device: Device, assistant: Assistant, received: Received) -> None:
+async def _answer(device: Device, assistant: Assistant, received: Received, request: bytes) -> None:
     requester = received.sender.service_id
-    answer = await assistant.receive(requester, received.content)
     try:
-        if answer is not None:
-            await device.send(requester, answer)
+        async with aclosing(assistant.answer(requester, request)) as frames:
+            async for frame in frames:
+                await device.send(requester, frame)
     except IdentityChanged as changed:
-        # Who asked is gone; the next request under the new key gets its own answer.
-        await device.trust(requester, changed.identity_key)
+        await _start_over(device, assistant, requester, changed.identity_key)
     except ClientError as error:
-        # Only its type: the requester asks again, the service goes on.
-        print(f"subrosa enclave: an answer was not delivered ({type(error).__name__})", file=sys.stderr)  # noqa: T201
+        _say("an answer was not delivered", error)  # the requester asks again, the service goes on
     await device.done(received)
 
 
+async def _look_after(device: Device, assistant: Assistant) -> None:
+    """Drop what is too old; take in who has new keys, as somebody whom we do not know."""
+    while True:
+        await asyncio.sleep(1)
+        for problem in device.problems():
+            if isinstance(problem, IdentityChanged):
+                await _start_over(device, assistant, problem.service_id, problem.identity_key)
+        if int(time.monotonic()) % FORGET_SECONDS == 0:
+            assistant.forget_old()
+
+
+async def _start_over(device: Device, assistant: Assistant, account: ServiceId, identity_key: bytes) -> None:
+    """An account with a new identity key may be somebody else: nothing from before is theirs."""
+    assistant.forget_account(account)
+    await device.forget_sender_keys(account)
+    await device.trust(account, identity_key)
+
+
 class EvidenceTooLarge(ClientError):
-    """What this machine's hardware says does not fit into one message: no client could ever verify it."""
+    """What this machine's hardware says does not fit into one answer: no client could ever verify it."""
 
     def __init__(self) -> None:
-        super().__init__("the evidence of this machine is too large for one message: it has too many devices")
+        super().__init__("the evidence of this machine is too large for one answer: it has too many devices")
 
 
-def _prove_once(attester: Attester) -> None:
+def _prove_once(attester: Attester) -> bytes:
     """An enclave that cannot prove where it runs does not start: nobody hears of it. The keys here are nobody's."""
-    keys = KeySection(b"\x05" + bytes(32), bytes(32), "trial at the start")
-    document = attester.attest(secrets.token_bytes(NONCE), keys)
-    if len(encode_content(AssistantAnswer(bytes(REQUEST_ID), Evidence(document)))) + OVERHEAD > MAX_CONTENT:
-        raise EvidenceTooLarge
+    return attester.attest(secrets.token_bytes(NONCE), KeySection(b"\x05" + bytes(32), bytes(32), "trial at the start"))
 
 
-def _no_core_dumps() -> None:
-    """A core file would hold keys and messages."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+def check_size(document: bytes, collateral: bytes) -> None:
+    """Check that evidence fits into one answer.
+
+    Raises:
+        EvidenceTooLarge: it does not.
+    """
+    result = Result(kind=Evidence(document, collateral), salt=bytes(SALT))
+    try:
+        frames_for(0, len(result.encode()))
+    except ValueError:
+        raise EvidenceTooLarge from None
+
+
+def _encoded(collateral: Collateral) -> bytes:
+    return encode(collateral.members())
+
+
+def _say(what: str, error: Exception) -> None:
+    """Only the type of an error: its words may hold more."""
+    print(f"subrosa enclave: {what} ({type(error).__name__})", file=sys.stderr)  # noqa: T201

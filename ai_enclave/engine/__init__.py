@@ -5,13 +5,13 @@ Importing it is cheap: torch is loaded with ``EmbeddedEngine``, when it is first
 
 from typing import TYPE_CHECKING
 
-from ai_enclave.engine.interface import Engine
+from ai_enclave.engine.interface import Engine, Writer
 from ai_enclave.engine.weights import EngineError
 
 if TYPE_CHECKING:
     from ai_enclave.engine.embedded import EmbeddedEngine
 
-__all__ = ["EmbeddedEngine", "Engine", "EngineError"]
+__all__ = ["EmbeddedEngine", "Engine", "EngineError", "Writer"]
 
 
 def __getattr__(name: str) -> object:

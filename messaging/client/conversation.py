@@ -1,81 +1,165 @@
-"""A conversation as one member knows it: who is in it, and whose messages the assistant may have. No I/O.
+"""A conversation as one member knows it: who is in it, and what each author lets the assistant do. No I/O.
 
-Consent is each author's own and counts from its timestamp on: an earlier message is not shared by a later consent.
-Where it is enforced is not here: an author who has not opted in never encrypts a message to the assistant.
+Consent is each author's own and counts from its timestamp on: an earlier message is not shared by a later consent. Where it
+is enforced is not here: an author who has not opted in never encrypts a message to the assistant.
 """
 
+import hashlib
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Self
+from uuid import UUID
 
-from messaging.wire.content import ConsentUpdate, ConversationUpdate, MessageId, Scope
-from messaging.wire.identifiers import ServiceId
-from messaging.wire.limits import MASTER_KEY
+from messaging.wire.assistant import ConsentReference, Scope
+from messaging.wire.consent import Consent, ConsentScope, SignedConsent, conversation_id, member_tag
+from messaging.wire.content import ConversationUpdate, Roster
+from messaging.wire.identifiers import DeviceAddress, MessageId, ServiceId
+from messaging.wire.limits import MASTER_KEY, MAX_AUTHORS, MAX_SCOPE
+
+MAX_STATEMENTS = 16  # of one author that are remembered: messages written under older ones are not shared any more
+_DISTRIBUTION = b"subrosa distribution v1\x00"
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One statement of consent: read, and as it was signed."""
+
+    consent: Consent
+    signed: SignedConsent = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """One conversation. ``key`` (32 random bytes) names it; only its members, and the assistant they add, know it."""
+    """One conversation. ``key`` (32 random bytes) names it; only its members, and the assistants they add, know it.
+
+    ``statements`` holds what each author said about the assistant, the latest last.
+    """
 
     key: bytes = field(repr=False)
     title: str = field(repr=False)
     members: tuple[ServiceId, ...]
-    consents: Mapping[tuple[ServiceId, ServiceId], ConsentUpdate] = field(
+    revision: int = 0
+    statements: Mapping[ServiceId, tuple[Statement, ...]] = field(
         default_factory=lambda: MappingProxyType({}), repr=False
     )
 
     @classmethod
     def create(cls, title: str, members: Iterable[ServiceId]) -> Self:
         """A new conversation with a fresh key."""
-        return cls(secrets.token_bytes(MASTER_KEY), title, tuple(members))
+        return cls(secrets.token_bytes(MASTER_KEY), title, tuple(dict.fromkeys(members)))
 
     @classmethod
     def from_update(cls, update: ConversationUpdate) -> Self:
         """The conversation that a member told us of."""
-        return cls(update.conversation, update.title, update.members)
+        return cls(update.conversation, update.title, tuple(dict.fromkeys(update.members)), update.revision)
+
+    @property
+    def id(self) -> bytes:
+        """32 bytes that name the conversation without giving its key away."""
+        return conversation_id(self.key)
 
     def as_update(self) -> ConversationUpdate:
         """What tells another member of it."""
-        return ConversationUpdate(self.key, self.title, self.members)
+        return ConversationUpdate(self.key, self.title, self.members, self.revision)
+
+    def roster(self) -> Roster:
+        """What tells the assistant who the members are, without naming them."""
+        return Roster(self.key, self.revision, frozenset(member_tag(self.key, member) for member in self.members))
 
     def others(self, than: ServiceId) -> tuple[ServiceId, ...]:
         """All members but ``than``: whom ``than`` writes to."""
         return tuple(member for member in self.members if member != than)
 
-    def with_consent(self, author: ServiceId, update: ConsentUpdate) -> Self:
-        """Note what ``author`` decided; of several decisions the one with the latest timestamp stands.
+    def distribution_id(self, sender: DeviceAddress) -> UUID:
+        """What names the sender key of one device in this conversation."""
+        return UUID(bytes=hashlib.sha256(_DISTRIBUTION + self.key + str(sender).encode()).digest()[:16], version=4)
+
+    # --- members ---
+
+    def with_members(self, members: Iterable[ServiceId]) -> Self:
+        """The same conversation with other members, one revision on."""
+        return replace(self, members=tuple(dict.fromkeys(members)), revision=self.revision + 1)
+
+    def with_update(self, author: ServiceId, update: ConversationUpdate) -> Self:
+        """Note what a member says about the conversation; the greatest revision stands.
 
         Raises:
-            ValueError: another conversation, or not a member: nobody else can decide for an author.
+            ValueError: another conversation, or not a member.
         """
         if update.conversation != self.key or author not in self.members:
-            raise ValueError("consent of a stranger, or for another conversation")
-        known = self.consents.get((author, update.assistant))
-        if known is not None and known.timestamp >= update.timestamp:
+            raise ValueError("an update by a stranger, or of another conversation")
+        if update.revision <= self.revision:
             return self
-        return replace(self, consents=MappingProxyType({**self.consents, (author, update.assistant): update}))
+        members = tuple(dict.fromkeys(update.members))
+        return replace(self, title=update.title, members=members, revision=update.revision)
 
-    def opted_in(self, assistant: ServiceId) -> frozenset[ServiceId]:
-        """The authors who let ``assistant`` have their messages now."""
-        return frozenset(
-            author for (author, to), consent in self.consents.items() if to == assistant and consent.opted_in
-        )
+    # --- consent ---
 
-    def is_shared(self, message: MessageId, assistant: ServiceId) -> bool:
-        """Whether the author of ``message`` had opted in when writing it, and still is."""
-        consent = self.consents.get((message.author, assistant))
-        return consent is not None and consent.opted_in and message.timestamp >= consent.timestamp
+    def with_statement(self, author: ServiceId, statement: Statement) -> Self:
+        """Note what ``author`` decided; of several statements the one with the latest timestamp stands.
 
-    def scope(self, messages: Iterable[MessageId], assistant: ServiceId, names: Mapping[ServiceId, str]) -> Scope:
-        """What to ask ``assistant`` about: of messages that are not shared with it, it learns only the number."""
-        seen = tuple(messages)
-        shared = tuple(message for message in seen if self.is_shared(message, assistant))
-        known = self.opted_in(assistant)
+        The signature was verified before.
+
+        Raises:
+            ValueError: about another conversation, or not a member's: nobody else can decide for an author.
+        """
+        if statement.consent.conversation_id != self.id or author not in self.members:
+            raise ValueError("consent of a stranger, or for another conversation")
+        known = self.statements.get(author, ())
+        if known and known[-1].consent.timestamp >= statement.consent.timestamp:
+            return self
+        mine = (*known, statement)[-MAX_STATEMENTS:]
+        return replace(self, statements=MappingProxyType({**self.statements, author: mine}))
+
+    def statement_of(self, author: ServiceId) -> Statement | None:
+        """The latest statement of ``author``."""
+        known = self.statements.get(author)
+        return known[-1] if known else None
+
+    def find_statement(self, reference: ConsentReference) -> Statement | None:
+        """The statement that an answer refers to."""
+        known = self.statements.get(reference.author, ())
+        return next((each for each in known if each.signed.digest() == reference.digest), None)
+
+    def has_opted_in(self, author: ServiceId, now: int) -> bool:
+        """Whether ``author`` lets the assistant have their messages at ``now`` (milliseconds since 1970)."""
+        latest = self.statement_of(author)
+        return author in self.members and latest is not None and latest.consent.in_force(now)
+
+    def opted_in(self, now: int) -> frozenset[ServiceId]:
+        """The authors who let the assistant have their messages now."""
+        return frozenset(author for author in self.members if self.has_opted_in(author, now))
+
+    def is_shared(self, message: MessageId, scope: ConsentScope, now: int) -> bool:
+        """Whether ``message`` was written under a consent for ``scope`` that still holds, and the latest one allows it too."""
+        latest = self.statement_of(message.author)
+        if latest is None or not latest.consent.in_force(now) or scope not in latest.consent.scopes:
+            return False
+        written = [
+            each.consent for each in self.statements[message.author] if each.consent.timestamp <= message.timestamp
+        ]
+        return bool(written) and written[-1].covers(message.timestamp, scope) and written[-1].in_force(now)
+
+    def scope(
+        self, messages: Iterable[MessageId], purpose: ConsentScope, names: Mapping[ServiceId, str], now: int
+    ) -> Scope:
+        """What to ask the assistant about: of messages that are not shared with it, it learns only the number.
+
+        Of more than ``MAX_SCOPE`` messages the latest are asked about, of at most ``MAX_AUTHORS`` authors.
+        """
+        seen = sorted(dict.fromkeys(messages), key=lambda message: (message.timestamp, message.author))
+        shared = [message for message in seen if self.is_shared(message, purpose, now)]
+        asked = shared[-MAX_SCOPE:]
+        authors = list(dict.fromkeys(message.author for message in reversed(asked)))[:MAX_AUTHORS]
+        asked = [message for message in asked if message.author in authors]
+        known = [author for author in names if self.has_opted_in(author, now)]
+        named = [*authors, *(author for author in known if author not in authors)][:MAX_AUTHORS]
         return Scope(
             conversation=self.key,
-            messages=shared,
+            messages=tuple(asked),
             not_opted_in=len(seen) - len(shared),
-            names={author: name for author, name in names.items() if author in known},
+            not_asked=len(shared) - len(asked),
+            names={author: names[author] for author in named if author in names},
         )
