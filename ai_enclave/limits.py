@@ -11,3 +11,6 @@ MAX_NAME = 64  # characters of a display name; the rest is cut
 MAX_REPLIES = 5  # suggestions in one answer
 MAX_PENDING = 32  # requests waiting for the engine; one more is answered "busy"
 MAX_PROVING = 16  # requests for evidence waiting for the hardware; one more is answered "busy"
+COLLATERAL_REFRESH = timedelta(hours=3)  # between two looks at the vendors for what is stapled to evidence
+COLLATERAL_SECONDS = 90.0  # for all that one look asks for
+COLLATERAL_FIRST_RETRY = 60.0  # seconds after a look that failed; doubled each time, at most COLLATERAL_REFRESH

@@ -31,7 +31,7 @@ from attestation.collecting import (
     TsmCollector,
 )
 from attestation.fetching import CachedTransport, FetchError, gather
-from messaging.verify.transport import http_transport
+from messaging.client.vendors import http_transport
 
 DESCRIPTION = """\
 Ask this machine where it runs, and save the answer as a bundle for subrosa verify. The keys in it are made for this

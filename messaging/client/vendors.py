@@ -1,4 +1,4 @@
-"""The HTTP client under ``attestation.fetching``: aiohttp, no redirects, no cookies, bounded bodies."""
+"""How vendors of hardware are reached: the HTTP client under ``attestation.fetching``. No redirects, no cookies, bounded bodies."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
