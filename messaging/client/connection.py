@@ -8,7 +8,7 @@ import asyncio
 import itertools
 import random
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -77,13 +77,45 @@ class Relay:
         Raises:
             RelayUnreachable: no answer.
         """
+        answer = await self.request(verb, path, body, headers=headers)
+        return answer.status, answer.body or b""
+
+    async def request(
+        self, verb: str, path: str, body: bytes | None = None, *, headers: Mapping[str, str] | None = None
+    ) -> Response:
+        """As :meth:`call`, with the headers of the answer."""
         sent = {"Content-Type": "application/json", **(headers or {})}
         try:
             async with self.session.request(
                 verb, self.url + path, data=body, headers=sent, allow_redirects=False
             ) as answer:
-                return answer.status, await answer.content.read(MAX_BODY)
+                received = {name.lower(): value for name, value in answer.headers.items()}
+                return Response(0, answer.status, "", received, await answer.content.read(MAX_BODY))
         except UNREACHABLE:
+            raise RelayUnreachable from None
+
+    async def provisioning_requests(self) -> AsyncGenerator[Request, None]:
+        """What the relay asks of a device that waits to be linked, each answered; ends when the relay stops waiting.
+
+        Raises:
+            RelayUnreachable: the connection broke, or none came about.
+            RelayRefused: the relay does not let this network address wait now.
+        """
+        url = self.url.replace("http", "ws", 1) + "/v1/websocket/provisioning/"
+        try:
+            async with self.session.ws_connect(url, heartbeat=HEARTBEAT, max_msg_size=MAX_FRAME) as socket:
+                async for message in socket:
+                    if message.type is not WSMsgType.BINARY:
+                        raise RelayUnreachable
+                    frame = decode_frame(message.data)
+                    if isinstance(frame, Request):
+                        await socket.send_bytes(encode_frame(Response(frame.id, 200, "OK")))
+                        yield frame
+                if socket.close_code != aiohttp.WSCloseCode.OK:
+                    raise RelayUnreachable
+        except aiohttp.WSServerHandshakeError as error:
+            raise RelayRefused(error.status) from None
+        except (*UNREACHABLE, MalformedFrame):
             raise RelayUnreachable from None
 
     async def server_info(self) -> ServerInfo:

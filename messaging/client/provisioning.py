@@ -85,9 +85,9 @@ class ProvisionMessage:
     aci: ServiceId
     identity: Identity
     provisioning_code: str = field(repr=False)
+    profile_key: bytes = field(repr=False)
     pni: PhoneNumberIdentity | None = None
     number: str | None = field(default=None, repr=False)
-    profile_key: bytes | None = field(default=None, repr=False)
 
     def encode(self) -> bytes:
         """As protobuf."""
@@ -129,14 +129,13 @@ class ProvisionMessage:
         except (DecodeError, MalformedField, InvalidKey, ValueError):
             raise MalformedProvisioning from None
         number = message.number or None
-        profile_key = message.profile_key or None
         if (
             not 1 <= len(message.provisioning_code) <= MAX_CODE
             or (number is not None and not is_e164(number))
-            or (profile_key is not None and len(profile_key) != PROFILE_KEY)
+            or len(message.profile_key) != PROFILE_KEY
         ):
             raise MalformedProvisioning
-        return cls(ServiceId(aci), identity, message.provisioning_code, pni, number, profile_key)
+        return cls(ServiceId(aci), identity, message.provisioning_code, message.profile_key, pni, number)
 
 
 def _uuid(binary: bytes, text: str) -> UUID:
@@ -238,8 +237,8 @@ def _point(public_key: bytes) -> X25519PublicKey:
 # --- the name of a device ---
 
 
-def encrypt_name(name: str, identity_key: bytes) -> bytes:
-    """A device's name, for the account's own devices.
+def check_name(name: str) -> bytes:
+    """The bytes of a device's name.
 
     Raises:
         InvalidDeviceName: empty, or more than ``MAX_NAME`` bytes.
@@ -247,6 +246,16 @@ def encrypt_name(name: str, identity_key: bytes) -> bytes:
     plaintext = name.encode(errors="replace")
     if not 1 <= len(plaintext) <= MAX_NAME:
         raise InvalidDeviceName
+    return plaintext
+
+
+def encrypt_name(name: str, identity_key: bytes) -> bytes:
+    """A device's name, for the account's own devices.
+
+    Raises:
+        InvalidDeviceName: as :func:`check_name`.
+    """
+    plaintext = check_name(name)
     ephemeral = X25519PrivateKey.generate()
     secret = _agree(ephemeral, identity_key)
     synthetic_iv = _mac(_mac(secret, b"auth"), plaintext)[:_SYNTHETIC_IV]

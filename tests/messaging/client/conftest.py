@@ -1,5 +1,6 @@
 """Devices of the SDK against a real relay with real libsignal."""
 
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -8,10 +9,12 @@ import pytest
 
 from messaging.client import Device, Relay, Store
 from signal_protocol.operations import SignalCrypto
+from tests.members import link_device
 from tests.relays import Relays, StartedRelay
 
 KEY = b"\x11" * 32
 Register = Callable[[str], Awaitable[Device]]
+Link = Callable[[Device], Awaitable[Device]]
 
 
 @pytest.fixture(scope="session")
@@ -52,3 +55,19 @@ async def register(
             return device
 
         yield registered
+
+
+@pytest.fixture
+async def link(client_relay: Relay, crypto: SignalCrypto, tmp_path: Path) -> AsyncIterator[Link]:
+    """Links another device to the account of this one, in a store of its own, and connects it."""
+    numbers = itertools.count(2)
+    async with AsyncExitStack() as stack:
+
+        async def linked(device: Device) -> Device:
+            store = await stack.enter_async_context(Store.open(tmp_path / f"linked {next(numbers)}.db", KEY))
+            other = await link_device(device, store, client_relay, crypto, deadline=5)
+            await stack.enter_async_context(other)
+            await other.ready()
+            return other
+
+        yield linked
