@@ -6,6 +6,7 @@ its slots. Within the process notices go directly, so that without Redis only so
 """
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
@@ -102,6 +103,7 @@ class RedisWakeups:
         self._unpublished: asyncio.Queue[tuple[int, Notice]] = asyncio.Queue(_MAX_UNPUBLISHED)
         self._changes: set[int] = set()  # mailboxes to whose listeners one has come, or from whom one has gone
         self._changed = asyncio.Event()
+        self._asks_again_at = 0.0  # who is connected: anybody may cause that question, and Redis may be away
 
     def announce(self, mailbox_id: int, notice: Notice) -> None:
         """Tell this process now, the others soon; if Redis is away for long, not at all.
@@ -134,6 +136,8 @@ class RedisWakeups:
         A process that has ended has none. While Redis is away all count as connected: better one that is not there is asked in
         vain than one that is there not at all.
         """
+        if time.monotonic() < self._asks_again_at:
+            return set(mailbox_ids)
         here = await self._local.connected(mailbox_ids)
         elsewhere = {self._channels.of(each): each for each in mailbox_ids if each not in here}
         try:
@@ -141,6 +145,7 @@ class RedisWakeups:
                 subscribers = await self._count_subscribers(list(elsewhere))
         except FAILURES as error:
             get_logger().warning("presence_unknown", error=type(error).__name__)
+            self._asks_again_at = time.monotonic() + _RETRY_SECONDS
             return set(mailbox_ids)
         return here | {elsewhere[channel] for channel, count in subscribers if count}
 
