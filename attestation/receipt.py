@@ -260,18 +260,18 @@ def consent_set_digest(entries: Iterable[tuple[bytes, bytes]]) -> bytes:
     """One digest for the consents that an answer rests on.
 
     Args:
-        entries: for each author the binary service id, and the SHA-256 of the signed statement; in any order.
+        entries: for each statement the author's binary service id, and the SHA-256 of the signed statement; in any order. An
+            author whose messages were written under several statements has several.
 
     Returns:
-        SHA-256 over a label and, in the byte order of the authors: the author's length in one byte, the author, the digest.
+        SHA-256 over a label and, in the byte order of authors and digests: the author's length in one byte, the author, the digest.
 
     Raises:
-        ValueError: an author stands there twice or is not 1 to 255 bytes, or a digest is not 32.
+        ValueError: a statement stands there twice, an author is not 1 to 255 bytes, or a digest is not 32.
     """
     ordered = sorted(entries)
-    authors = [author for author, _ in ordered]
-    if len(set(authors)) != len(authors):
-        raise ValueError("an author has one consent in a set")
+    if len(set(ordered)) != len(ordered):
+        raise ValueError("a statement stands in a set once")
     if not all(0 < len(author) <= 255 and len(digest) == DIGEST for author, digest in ordered):
         raise ValueError("a consent set holds service ids and digests of 32 bytes")
     parts = (len(author).to_bytes(1, "big") + author + digest for author, digest in ordered)

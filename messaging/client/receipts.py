@@ -17,7 +17,7 @@ from messaging.wire.answers import MAX_ANSWER
 from messaging.wire.consent import SignedConsent
 from messaging.wire.errors import MalformedField
 from messaging.wire.identifiers import ServiceId
-from messaging.wire.limits import EC_PUBLIC_KEY, MAX_AUTHORS, MAX_CONTENT, SIGNATURE
+from messaging.wire.limits import EC_PUBLIC_KEY, MAX_CONSENTS, MAX_CONTENT, SIGNATURE
 
 VERSION = 1
 MAX_STATEMENT = 1024  # bytes of one statement of consent; one has about 70
@@ -60,6 +60,11 @@ class ShownConsent:
         return shown
 
     @property
+    def name(self) -> tuple[bytes, bytes]:
+        """What stands for it in a consent set: the author's binary service id, and the digest of the signed statement."""
+        return self.author.to_bytes(), self.signed.digest()
+
+    @property
     def fits(self) -> bool:
         """Whether its parts have lengths that can be written."""
         lengths = len(self.identity_key) == EC_PUBLIC_KEY and len(self.signed.signature) == SIGNATURE
@@ -70,8 +75,8 @@ class ShownConsent:
 class ReceiptFile:
     """One answer's receipt, with all that is needed to check it offline.
 
-    ``signed`` is the receipt as it came, ``request`` and ``answer`` the exact bytes whose digests it names. ``consents`` have one
-    statement of each author, and stand in the byte order of their authors however they were given.
+    ``signed`` is the receipt as it came, ``request`` and ``answer`` the exact bytes whose digests it names. ``consents`` are the
+    statements that the answer rests on, in the byte order of their authors and digests however they were given.
     """
 
     bundle: Bundle
@@ -81,10 +86,10 @@ class ReceiptFile:
     answer: bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        ordered = tuple(sorted(self.consents, key=lambda shown: shown.author.to_bytes()))
+        ordered = tuple(sorted(self.consents, key=lambda shown: shown.name))
         object.__setattr__(self, "consents", ordered)  # one set has one order, and so one file
-        if len({shown.author for shown in ordered}) != len(ordered) or len(ordered) > MAX_AUTHORS:
-            raise ValueError("an author has one consent in a receipt file, and there are not too many")
+        if len({shown.name for shown in ordered}) != len(ordered) or len(ordered) > MAX_CONSENTS:
+            raise ValueError("a consent stands in a receipt file once, and there are not too many")
         if not all(shown.fits for shown in ordered):
             raise ValueError("a consent has a part of the wrong length")
         parts = ((self.signed, MAX_RECEIPT), (self.request or b"", MAX_CONTENT), (self.answer or b"", MAX_ANSWER))
@@ -93,11 +98,11 @@ class ReceiptFile:
 
     def consent_set_digest(self) -> bytes:
         """What the receipt has to name, if these are the consents that the answer rests on."""
-        return consent_set_digest((shown.author.to_bytes(), shown.signed.digest()) for shown in self.consents)
+        return consent_set_digest(shown.name for shown in self.consents)
 
-    def consent_of(self, author: ServiceId) -> ShownConsent | None:
-        """The statement of ``author``, if one is here."""
-        return next((shown for shown in self.consents if shown.author == author), None)
+    def consents_of(self, author: ServiceId) -> tuple[ShownConsent, ...]:
+        """The statements of ``author``: several where their messages were written under several."""
+        return tuple(shown for shown in self.consents if shown.author == author)
 
     def without_content(self) -> "ReceiptFile":
         """The same without request and answer, to show a member what was done with their consent: those are the requester's."""
@@ -145,7 +150,7 @@ class ReceiptFile:
         return cls(
             bundle=Bundle.parse(encode(as_object(members.get("bundle"))) + _END),
             signed=from_base64(members.get("signed")),
-            consents=tuple(ShownConsent.read(item) for item in as_list(members.get("consents"), limit=MAX_AUTHORS)),
+            consents=tuple(ShownConsent.read(item) for item in as_list(members.get("consents"), limit=MAX_CONSENTS)),
             request=from_base64(members["request"]) if "request" in members else None,
             answer=from_base64(members["answer"]) if "answer" in members else None,
         )

@@ -84,19 +84,20 @@ def about(appraisal: ReceiptAppraisal, member: ServiceId, *, proved: bool) -> st
     """What the receipt says of one member."""
     if not proved:
         return "The receipt is refused, so that it says nothing of this member."
-    shown = appraisal.file.consent_of(member)
-    if shown is None:
+    shown = appraisal.file.consents_of(member)
+    if not shown:
         return "Not named: none of this member's messages were to be used for the answer."
-    return f"Named: this member's messages could be used for the answer, under this consent: {_words(shown)}"
+    consents = "; ".join(map(_words, shown))
+    return f"Named: this member's messages could be used for the answer, under this consent: {consents}"
 
 
 def facts(appraisal: ReceiptAppraisal, member: ServiceId | None, *, proved: bool) -> dict[str, object]:
     """What ``--json`` tells of a receipt; ``None`` where it is refused. Bytes are hexadecimal, times RFC 3339."""
     told: dict[str, object] = {"receipt": _facts(appraisal.receipt(), appraisal.file) if proved else None}
     if member is not None:
-        shown = appraisal.file.consent_of(member)
-        about_me = {"named": shown is not None, "consent": None if shown is None else _consent_facts(shown)}
-        told["me"] = {"service_id": str(member), **(about_me if proved else {"named": None, "consent": None})}
+        shown = appraisal.file.consents_of(member)
+        about_me = {"named": bool(shown), "consents": [_consent_facts(each) for each in shown]}
+        told["me"] = {"service_id": str(member), **(about_me if proved else {"named": None, "consents": []})}
     return told
 
 

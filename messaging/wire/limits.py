@@ -43,6 +43,7 @@ FRAME_DATA = FRAME - 79  # of an answer in one frame; the rest is its frame's ow
 ANSWER_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128)  # frames: an answer is filled up to one of these numbers
 MAX_SCOPE = 500  # messages that one request may name
 MAX_AUTHORS = 250  # authors that one request may name
+MAX_CONSENTS = MAX_SCOPE + 1  # statements that one answer may rest on: one for each message, and the requester's own
 MAX_MEMBER_NAME = 64  # characters of what a requester calls somebody; the rest is cut
 MAX_DRAFT = 8 * 1024  # bytes of UTF-8 of a draft to rewrite
 MAX_TONE = 64  # characters

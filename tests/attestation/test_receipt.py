@@ -501,7 +501,6 @@ def test_different_sets_have_different_digests(one: dict[bytes, bytes], other: d
 @pytest.mark.parametrize(
     "consents",
     [
-        [(b"a", bytes(32)), (b"a", bytes(31) + b"\x01")],
         [(b"a", bytes(32)), (b"a", bytes(32))],
         [(b"", bytes(32))],
         [(bytes(256), bytes(32))],
@@ -509,7 +508,7 @@ def test_different_sets_have_different_digests(one: dict[bytes, bytes], other: d
         [(b"a", bytes(33))],
     ],
 )
-def test_a_set_has_one_statement_of_each_author(consents: list[tuple[bytes, bytes]]) -> None:
-    with pytest.raises(ValueError, match="consent"):
+def test_a_set_has_a_statement_once_and_of_somebody(consents: list[tuple[bytes, bytes]]) -> None:
+    with pytest.raises(ValueError, match=r"consent|statement"):
         consent_set_digest(consents)
     assert consent_set_digest([(bytes(255), bytes(32))])

@@ -24,7 +24,7 @@ from messaging.client.receipts import (
 from messaging.wire.answers import MAX_ANSWER
 from messaging.wire.consent import SignedConsent
 from messaging.wire.identifiers import ServiceId
-from messaging.wire.limits import MAX_AUTHORS, MAX_CONTENT
+from messaging.wire.limits import MAX_CONSENTS, MAX_CONTENT
 from tests.messaging.client.receipt_files import ALICE, ANSWER, BOB, BUNDLE, REQUEST, accepted_file
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "receipts"
@@ -126,7 +126,7 @@ CONSENTS = json.loads(DATA)["consents"]
         with_member("consents", CONSENTS[::-1]),
         with_member("consents", [*CONSENTS, CONSENTS[1]]),
         with_member("consents", [1]),
-        with_member("consents", CONSENTS * MAX_AUTHORS),
+        with_member("consents", CONSENTS * MAX_CONSENTS),
         with_consent(author="alice"),
         with_consent(author=str(ALICE.service_id).upper()),
         with_consent(identity_key=base64.b64encode(bytes(32)).decode()),
@@ -180,8 +180,8 @@ def test_a_bundle_is_no_receipt_file() -> None:
 
 
 def test_says_whose_consent_is_in_it() -> None:
-    assert FILE.consent_of(BOB.service_id) == FILE.consents[1]
-    assert replace(FILE, consents=()).consent_of(BOB.service_id) is None
+    assert FILE.consents_of(BOB.service_id) == (FILE.consents[1],)
+    assert replace(FILE, consents=()).consents_of(BOB.service_id) == ()
 
 
 def test_what_could_not_be_read_again_is_not_made() -> None:
@@ -200,8 +200,8 @@ def test_what_could_not_be_read_again_is_not_made() -> None:
     ):
         with pytest.raises(ValueError, match="wrong length"):
             replace(FILE, consents=(consent,))
-    for consents in ((alice, alice), (alice,) * (MAX_AUTHORS + 1)):
-        with pytest.raises(ValueError, match="one consent"):
+    for consents in ((alice, alice), tuple(ALICE.consent() for _ in range(MAX_CONSENTS + 1))):
+        with pytest.raises(ValueError, match="once, and"):
             replace(FILE, consents=consents)
 
 
