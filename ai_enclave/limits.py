@@ -5,12 +5,24 @@ from datetime import timedelta
 MAX_MESSAGES = 500  # kept in one conversation; the oldest go first
 MAX_AGE = timedelta(hours=24)  # since the enclave received a message
 MAX_CONVERSATIONS = 1000  # the one that was silent longest goes first
+MAX_CONVERSATIONS_OF_AUTHOR = 100  # in which one author has opted in; their oldest goes first
 MAX_BYTES = 64 * 1024 * 1024  # UTF-8 of all texts; conversations that were silent longest go first
-MAX_SCOPE = 2000  # messages that one request may name
-MAX_NAME = 64  # characters of a display name; the rest is cut
+MAX_BYTES_OF_AUTHOR = 4 * 1024 * 1024  # UTF-8 of one author's texts; their oldest go first
+FORGET_SECONDS = 30  # between two looks for what is too old; requests look for themselves
 MAX_REPLIES = 5  # suggestions in one answer
 MAX_PENDING = 32  # requests waiting for the engine; one more is answered "busy"
 MAX_PROVING = 16  # requests for evidence waiting for the hardware; one more is answered "busy"
+MAX_ISSUED = 8  # evidence documents of one account that a request may rely on; the oldest go first
+MAX_ACCOUNTS = 10_000  # accounts whose evidence is remembered; the one that asked longest ago goes first
+ANSWER_GRID = 0.05  # seconds: an answer leaves at a multiple of this after its request came
+STREAM_PACE = 0.25  # seconds between frames of a stream, whether there is new text or not
+MAX_CONCURRENT = 64  # messages being worked on; the next ones wait in the inbox
+DRAIN_SECONDS = 20.0  # for finishing what was accepted before the end
+MAX_QUEUED_PER_USER = 2  # requests of one user waiting for the engine, beside the one in service
+REQUESTS_PER_HOUR = 120  # of one user, in the long run; each refills after 30 s
+REQUESTS_BURST = 20  # of one user at once, after a rest
+FIRST_SERVICE_SECONDS = 1.0  # what one request is taken to need before any was measured
+MIN_RETRY_SECONDS = 1.0  # nobody is told to come back sooner
 COLLATERAL_REFRESH = timedelta(hours=3)  # between two looks at the vendors for what is stapled to evidence
 COLLATERAL_SECONDS = 90.0  # for all that one look asks for
 COLLATERAL_FIRST_RETRY = 60.0  # seconds after a look that failed; doubled each time, at most COLLATERAL_REFRESH
