@@ -221,12 +221,10 @@ class Assistant:
 
     def _forget(self, sender: ServiceId, key: bytes | None, *, whole: bool) -> _Answered:
         """Forgetting asks for nothing but, of what others wrote, for membership: it gives nobody anything."""
-        own = None if key is None else self._memory.own_consent(sender, key)
-        consents = () if own is None else (own,)
         if whole and key is not None:
             self._memory.check_requester(sender, key, None, self._now())
-            return _Answered(Forgotten(self._memory.forget_whole(key)), consents, key, self._engine)
-        return _Answered(Forgotten(self._memory.forget(sender, key)), consents, key, self._engine)
+            return _Answered(Forgotten(self._memory.forget_whole(key)), (), key, self._engine)
+        return _Answered(Forgotten(self._memory.forget(sender, key)), (), key, self._engine)
 
     def _status(self, sender: ServiceId, key: bytes | None) -> Status:
         now, own, opted_in = self._now(), 0, frozenset[ServiceId]()

@@ -84,6 +84,10 @@ class Assistants:
             known.assistant.set_policy(policy)
             known.left_until, known.reason = 0.0, None
 
+    def get(self, service_id: ServiceId) -> Assistant:
+        """One of them, verified or not."""
+        return self._get(service_id).assistant
+
     def look_again(self) -> None:
         """The directory has probably changed."""
         self._listed_until = 0.0
@@ -143,11 +147,21 @@ class Assistants:
         if self.monotonic() >= self._listed_until:
             try:
                 listed = (await self.directory())[:MAX_ASSISTANTS]
-                self._listed = tuple(ServiceId.parse(each.service_id) for each in listed if each.online and each.accepting)
+                self._listed = tuple(
+                    ServiceId.parse(each.service_id) for each in listed if each.online and each.accepting
+                )
             except (ClientError, MalformedField):
                 pass
             self._listed_until = self.monotonic() + DIRECTORY_AGE
         return self._listed
+
+    def _forget_strangers(self) -> None:
+        """A relay that lists ever new assistants fills no memory."""
+        self._known = {
+            service_id: known
+            for service_id, known in self._known.items()
+            if service_id in self._listed or known.assistant.claims is not None
+        }
 
     def _get(self, service_id: ServiceId) -> _Known:
         known = self._known.get(service_id)

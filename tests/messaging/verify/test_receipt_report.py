@@ -169,7 +169,7 @@ def test_a_refused_consent_is_explained_and_nothing_counts_as_proved(desk: Desk)
     assert out.endswith("REFUSED: 1 of 30 checks failed (consent in force).")
     code, told = desk.told(file, "--me", ALICE.service_id)
     assert (code, told["verdict"], told["claims"], told["receipt"]) == (1, "refused", None, None)
-    assert told["me"] == {"service_id": str(ALICE.service_id), "named": None, "consent": None}
+    assert told["me"] == {"service_id": str(ALICE.service_id), "named": None, "consents": []}
     (step,) = [step for step in told["steps"] if not step["passed"]]
     assert (step["check"], step["kind"]) == ("consent in force", "policy")
 
@@ -204,9 +204,9 @@ def test_a_member_hears_whether_they_are_named_and_under_which_consent(desk: Des
     assert "to summaries, since 2026-05-31T23:00:00.000+00:00, until 2026-06-01T00:10:00.001+00:00" in out
     assert f"About {MALLORY.service_id} Not named: " in desk.verify(file, "--me", MALLORY.service_id)[1]
     me = desk.told(file, "--me", BOB.service_id)[1]["me"]
-    assert (me["named"], me["consent"]["identity_key"]) == (True, BOB.keys.public.hex())
+    assert (me["named"], me["consents"][0]["identity_key"]) == (True, BOB.keys.public.hex())
     me = desk.told(file, "--me", str(MALLORY.service_id).upper())[1]["me"]
-    assert me == {"service_id": str(MALLORY.service_id), "named": False, "consent": None}
+    assert me == {"service_id": str(MALLORY.service_id), "named": False, "consents": []}
 
 
 def test_an_answer_that_rests_on_nobody_says_so(desk: Desk) -> None:
