@@ -16,16 +16,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """Messages in the order in which they were sent, and what to call their authors."""
+    """Messages in the order in which they were sent, and what the requester calls people, authors or not."""
 
     messages: tuple[Message, ...]
     names: Mapping[str, str] = field(repr=False)
-
-    def name_of(self, author: str) -> str:
-        """What to call an author."""
-        return self.names.get(author, "Someone")
-
-    def addressee(self, author: str) -> str | None:
-        """Whom ``author`` means by "you": known only between two people."""
-        others = {message.author for message in self.messages} - {author}
-        return self.name_of(others.pop()) if len(others) == 1 else None

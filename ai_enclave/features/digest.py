@@ -1,33 +1,23 @@
 """A digest: the lines that matter, in the order in which they were said, each with the messages it rests on."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ai_enclave.engine import Engine
+from ai_enclave.features.actions import actions
 from ai_enclave.features.conversation import Thread
-from ai_enclave.features.render import render
-from ai_enclave.features.score import Scored, choose, salience
+from ai_enclave.features.limits import (
+    BASE_WORDS,
+    LEAST_LINES,
+    LEAST_LINES_FROM,
+    MAX_CANDIDATES,
+    MOST_LINES,
+    SHARE_OF_WORDS,
+)
+from ai_enclave.features.lines import Line, LineKind, line_of, told
+from ai_enclave.features.people import People
+from ai_enclave.features.questions import questions
+from ai_enclave.features.score import Scored, choose, in_turns, salience
 from ai_enclave.features.sentences import Unit, units_of
-
-MOST_LINES = 8
-LEAST_LINES = 3  # of ten messages or more
-BASE_WORDS, SHARE = 8, 0.15  # the budget: so many words, and this share of the thread's
-MAX_CANDIDATES = 12 * MOST_LINES  # only the most salient units get vectors: the others would not be chosen
-SUMMARY, QUESTION_TO_YOU = "summary", "question_to_you"
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line of a digest. ``cites`` are ids of messages; without one it cannot be made."""
-
-    text: str = field(repr=False)
-    kind: str
-    cites: tuple[str, ...]
-    speaker: str
-    score: float
-
-    def __post_init__(self) -> None:
-        if not self.cites:
-            raise ValueError("a line must cite the messages it rests on")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,50 +29,48 @@ class Digest:
 
 
 class Digester:
-    """Makes digests with an engine. Deterministic: the same thread gives the same digest."""
+    """Makes digests with an engine. Deterministic: the same thread gives the same digest.
+
+    In all of its methods ``viewer`` is the author id of the requester, who need not have written.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def digest(self, thread: Thread, *, viewer: str) -> Digest:
-        """The digest of ``thread`` for ``viewer`` (an author id): nobody is told what they wrote themselves as news, unless it is all."""
-        units = units_of(thread)
+    def digest(self, thread: Thread, viewer: str) -> Digest:
+        """The digest of ``thread`` for ``viewer``."""
+        people = People(thread, viewer)
+        units = units_of(thread, people.compared_names)
         messages = len(thread.messages)
         scores = {id(unit): salience(unit, messages) for unit in units}
-        best = sorted(units, key=lambda unit: (-scores[id(unit)], unit.place))[:MAX_CANDIDATES]
-        ranked = [unit for unit in best if _rendered(unit, thread)]
+        best = sorted(
+            (unit for unit in units if scores[id(unit)] > 0), key=lambda unit: (-scores[id(unit)], unit.place)
+        )
+        ranked = [unit for unit in in_turns(best, MAX_CANDIDATES) if told(unit, people)]
         vectors = self._engine.encode([unit.text for unit in ranked])
-        candidates = [Scored(unit, scores[id(unit)], vector) for unit, vector in zip(ranked, vectors, strict=True)]
         total = sum(len(unit.words) for unit in units)
         chosen = choose(
-            candidates,
-            words=BASE_WORDS + round(SHARE * total),
-            least=LEAST_LINES if messages >= 10 else 1,
+            [Scored(unit, scores[id(unit)], vector) for unit, vector in zip(ranked, vectors, strict=True)],
+            words=BASE_WORDS + round(SHARE_OF_WORDS * total),
+            least=LEAST_LINES if messages >= LEAST_LINES_FROM else 1,
             most=MOST_LINES,
         )
         chosen.sort(key=lambda scored: (scored.unit.place, scored.unit.text))
-        return Digest(tuple(_line(scored, thread, viewer) for scored in chosen), messages)
+        lines = (line_of(scored.unit, people, _kind(scored.unit, people), scored.score) for scored in chosen)
+        return Digest(tuple(lines), messages)
+
+    def questions(self, thread: Thread, viewer: str) -> tuple[Line, ...]:
+        """Questions that ``viewer`` has not answered, the newest last; by rules alone."""
+        return questions(thread, viewer)
+
+    def actions(self, thread: Thread, viewer: str) -> tuple[Line, ...]:
+        """What is asked of ``viewer``, promised, decided and dated, in the order of the thread; by rules alone."""
+        return actions(thread, viewer)
 
 
-def _rendered(unit: Unit, thread: Thread) -> str:
-    author = unit.message.author
-    return render(unit.text, thread.name_of(author), thread.addressee(author))
-
-
-def _line(scored: Scored, thread: Thread, viewer: str) -> Line:
-    unit = scored.unit
-    return Line(
-        text=_rendered(unit, thread),
-        kind=QUESTION_TO_YOU if _asks(unit, thread, viewer) else SUMMARY,
-        cites=(unit.message.id,),
-        speaker=unit.message.author,
-        score=scored.score,
-    )
-
-
-def _asks(unit: Unit, thread: Thread, viewer: str) -> bool:
-    """Whether a unit is a question that the viewer has to answer: asked by name, or between two people."""
-    if not unit.text.endswith("?") or unit.message.author == viewer:
-        return False
-    authors = {message.author for message in thread.messages}
-    return len(authors | {viewer}) == 2 or thread.name_of(viewer).lower() in unit.words
+def _kind(unit: Unit, people: People) -> LineKind:
+    """A question that the viewer has to answer, a mention of the viewer, or simply a line."""
+    called = people.viewer in people.called_in(unit)
+    if unit.asks and (called or (len(people.everybody) == 2 and people.is_to_viewer(unit))):
+        return LineKind.QUESTION_TO_YOU
+    return LineKind.MENTION if called else LineKind.SUMMARY

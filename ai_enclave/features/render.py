@@ -1,12 +1,23 @@
-"""One unit as a line of a summary, in the third person where the rules are sure, else as "Name: what was said".
+"""One unit as a line of a summary, in the third person where the rules are sure, else as a quotation: Name: "what was said".
 
-"I need trees" by Jonas is "Jonas needs trees". Only words of the message, names and the words of these rules appear. Where a
-rule does not know a verb it does not guess. English only: other languages are quoted as they are.
+"I need trees" by Jonas is "Jonas needs trees". Only words of the message, names and the words of these rules appear, and every line
+begins with its speaker: whatever a message says, it is that person who says it. What the rules do not surely know they quote: a verb,
+"you" in a group, what is said of another person, or marks that could begin another's words. English only: other languages are quoted.
 """
 
 import re
+from itertools import pairwise
+
+from ai_enclave.features.text import word_set
 
 ASKS_IF, ASKS = "asks if", "asks:"
+# All words that a line can hold and its message does not, but for names and the "s" of a verb.
+RULE_WORDS = word_set(
+    "asks if they them their theirs themselves they're they'll they've they'd is was were are has will would does doesn't hasn't isn't"
+    " goes"
+)
+
+APOSTROPHE = "'"
 
 _LEAD = re.compile(
     r"^(?:(?:hi|hey|hello|ok|okay|well|so|yeah|yes|yep|no|oh|haha|lol|great|perfect|thanks|thank you|good|sure|cool|please"
@@ -19,169 +30,121 @@ _MODALS = ["can", "could", "will", "would", "should", "must", "may", "might", "c
 _SAME = dict.fromkeys([*_MODALS, "cannot", "had", "was", "did", "didn't", "wasn't"])
 _IRREGULAR = {"am": "is", "have": "has", "do": "does", "don't": "doesn't", "haven't": "hasn't", "go": "goes"}
 _CONTRACTED = {"i'm": "is", "i'll": "will", "i've": "has", "i'd": "would"}
-_ADVERBS = frozenset(
-    [
-        "also",
-        "just",
-        "really",
-        "still",
-        "already",
-        "never",
-        "always",
-        "only",
-        "probably",
-        "usually",
-        "often",
-        "finally",
-        "then",
-    ]
+_ADVERBS = word_set("also just really still already never always only probably usually often finally then")
+_PRESENT = word_set(
+    "need want think hope like love know bring take make come see work feel believe guess suggest prefer agree "
+    "remember wait live eat drive bake cook start leave send write call read plan try look get give ask mean help "
+    "stay keep use wish vote propose promise"
 )
-_PRESENT = frozenset(
-    [
-        "need",
-        "want",
-        "think",
-        "hope",
-        "like",
-        "love",
-        "know",
-        "bring",
-        "take",
-        "make",
-        "come",
-        "see",
-        "work",
-        "feel",
-        "believe",
-        "guess",
-        "suggest",
-        "prefer",
-        "agree",
-        "remember",
-        "wait",
-        "live",
-        "eat",
-        "drive",
-        "bake",
-        "cook",
-        "start",
-        "leave",
-        "send",
-        "write",
-        "call",
-        "read",
-        "plan",
-        "try",
-        "look",
-        "get",
-        "give",
-        "ask",
-        "mean",
-        "help",
-        "stay",
-        "keep",
-        "use",
-        "wish",
-        "vote",
-        "propose",
-        "promise",
-    ]
-)
-_PAST = frozenset(
-    [
-        "went",
-        "got",
-        "took",
-        "said",
-        "told",
-        "made",
-        "came",
-        "saw",
-        "sent",
-        "paid",
-        "found",
-        "bought",
-        "thought",
-        "left",
-        "wrote",
-        "gave",
-        "heard",
-        "felt",
-        "kept",
-        "met",
-        "forgot",
-        "brought",
-        "put",
-        "set",
-        "lost",
-        "spoke",
-        "knew",
-        "did",
-        "had",
-        "was",
-        "read",
-        "cut",
-        "ate",
-        "drove",
-        "won",
-    ]
+_PAST = word_set(
+    "went got took said told made came saw sent paid found bought thought left wrote gave heard felt kept met "
+    "forgot brought put set lost spoke knew did had was read cut ate drove won"
 )
 _PRONOUNS = {"i": "they", "me": "them", "my": "their", "mine": "theirs", "myself": "themselves"}
 _LATER = {"i'm": "they're", "i'll": "they'll", "i've": "they've", "i'd": "they'd"}
-_AUXILIARIES = frozenset(
-    [
-        "do",
-        "does",
-        "did",
-        "can",
-        "could",
-        "will",
-        "would",
-        "should",
-        "shall",
-        "is",
-        "are",
-        "was",
-        "were",
-        "have",
-        "has",
-        "had",
-        "may",
-        "must",
-    ]
-)
+_AUXILIARIES = word_set("do does did can could will would should shall is are was were have has had may must")
 _TOKEN = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|\s+|.", re.DOTALL)
+_DOUBLE_QUOTES = re.compile(
+    "[\"“”„‟«»＂❝❞〝〞〟″‶‴‷⁗ʺˮ˝˶״″﹁﹂『』「」]|''+|’’+|‘‘+"
+)  # TR39: what looks like two apostrophes, and CJK's
+_UNSURE = re.compile(r"[\[\]{}<>‹›|—–;\\`*_#/@\"“”„‟«»]|:(?!\d)|(?<!\d):| - |\.\.|…|[?!.]\s|[?!]\w")
+_PLACEHOLDER = re.compile(r"[<‹\[(][^<‹\[(]{0,40}[>›\])]")  # a photo that came as text
+_NOT_VERBS = word_set("and or not both all guys two three folks people lot girls boys")
+_OWN_VOICE = word_set("please we we're we'll we've we'd us our ours ourselves let's lets")
+_BETWEEN = word_set("and or to for with in on at about from by tomorrow today tonight later too if")
+_SUBORDINATE = word_set(
+    "that if when because since think thinks hope hopes know knows guess guesses believe believes heard how where why until once sure"
+    " said"
+)
+_BARE = word_set("let make help see watch want to")  # after these a verb has no ending
+_OF_YOU = {
+    "are": "is", "aren't": "isn't", "were": "was", "weren't": "wasn't", "have": "has", "haven't": "hasn't", "do": "does",
+    "don't": "doesn't",
+}  # fmt: skip
+_YOU = {"you're": "is", "you'll": "will", "you've": "has"}
+_AFTER_I = {"was": "were", "wasn't": "weren't", "am": "are"}
+_AFTER_WOULD = _PRESENT | word_set("be have rather go do")
+_JOINS = word_set("and or but then")
+_NO_VERB_FOLLOWS = word_set(
+    "a an the my your our his her their no some any two three four i you he she it we they that not to"
+)
 
 
-def render(text: str, speaker: str, addressee: str | None = None) -> str:
-    """``text`` by ``speaker``; ``addressee`` is whom "you" means, if that is known. Empty if nothing is left to say."""
+def render(
+    text: str,
+    speaker: str,
+    addressee: str | None = None,
+    *,
+    names: frozenset[str] = frozenset(),
+    verbatim: bool = False,
+) -> str:
+    """``text`` by ``speaker`` as one line; empty if nothing is left to say.
+
+    Args:
+        text: visible and harmless, as a ``Unit`` has it.
+        speaker: a display name.
+        addressee: whom "you" means, if that is known.
+        names: words by which other people are called, in lower case: what is said of them is quoted.
+        verbatim: quote in any case.
+    """
     said = " ".join(_EMOJI.sub(" ", text).split())
     said = (_LEAD.sub("", said) or said).strip()
-    if not any(character.isalnum() for character in said):
+    if not any(character.isalnum() for character in said) or _PLACEHOLDER.fullmatch(said):
         return ""
-    if said.endswith("?"):
-        return _question(said, speaker, addressee)
-    return _first_person(said, speaker, addressee) or f"{speaker}: {_capital(said)}"
+    asks = said.endswith("?")
+    if not verbatim and _is_plain(said, names):
+        told = _question(said, speaker, addressee) if asks else _first_person(said, speaker, addressee)
+        if told is not None:
+            return told
+    return f"{speaker} {ASKS} {_quoted(said)}" if asks else f"{speaker}: {_quoted(said)}"
 
 
-def _question(said: str, speaker: str, addressee: str | None) -> str:
-    """Yes-or-no questions to "you", between two people, become "asks if"; every other keeps its words and their order."""
+def _quoted(said: str) -> str:
+    """In quotes that nothing inside can end."""
+    return f'"{_capital(_DOUBLE_QUOTES.sub(APOSTROPHE, said))}"'
+
+
+def _is_plain(said: str, names: frozenset[str]) -> bool:
+    """Whether it is one sentence, without marks that could begin another's words, that says nothing of another person.
+
+    What asks for something, or says "we", would be ours to say without quotes.
+
+    A name at the end, or before a word that only joins, is no subject: "I will help you, Priya."
+    """
+    if _UNSURE.search(said.rstrip("?!. ")):
+        return False
+    tokens = _tokens(said)
+    if any(_low(token) in _OWN_VOICE for token in tokens):
+        return False
+    for place, token in enumerate(tokens):
+        following = _low(tokens[place + 2]) if place + 2 < len(tokens) and tokens[place + 1].isspace() else ""
+        if _low(token).removesuffix("'s") in names and following[:1].isalnum() and following not in _BETWEEN:
+            return False
+    return True
+
+
+def _question(said: str, speaker: str, addressee: str | None) -> str | None:
+    """A yes-or-no question to "you", between two people, becomes "asks if"; ``None`` where the rules are not sure."""
     tokens = _tokens(said.rstrip("? "))
-    if len(tokens) >= 5 and addressee is not None and _low(tokens[0]) in _AUXILIARIES and _low(tokens[2]) == "you":
-        verb = _asked_verb(_low(tokens[0]), _low(tokens[4]))
-        if verb is not None:
-            rest = _replace(tokens[5:], addressee)
-            return f"{speaker} {ASKS_IF} {addressee} {verb}{rest}."
-    return f'{speaker} {ASKS} "{_capital(said)}"'
+    if len(tokens) < 5 or addressee is None or _low(tokens[0]) not in _AUXILIARIES or _low(tokens[2]) != "you":
+        return None
+    place = _verb_place(tokens, 4)
+    auxiliary, verb = _low(tokens[0]), _low(tokens[place])
+    asked = None if verb in _NOT_VERBS else _asked_verb(auxiliary, verb, "".join(tokens[4:place]))
+    if asked is None or (auxiliary == "do" and _joins_a_verb(tokens[place + 1 :])):
+        return None
+    rest = _retell(tokens[place + 1 :], addressee, verb)
+    return None if rest is None else f"{speaker} {ASKS_IF} {addressee} {asked}{rest}."
 
 
-def _asked_verb(auxiliary: str, verb: str) -> str | None:
+def _asked_verb(auxiliary: str, verb: str, adverbs: str) -> str | None:
     if auxiliary == "do":
-        return _agree(verb)
+        agreed = _agree(verb)
+        return None if agreed is None else adverbs + agreed
     if auxiliary in ("can", "could", "will", "would", "should", "must", "may"):
-        return f"{auxiliary} {verb}"
+        return f"{auxiliary} {adverbs}{verb}"
     if auxiliary in ("are", "were", "have"):
-        return f"{ {'are': 'is', 'were': 'was', 'have': 'has'}[auxiliary] } {verb}"
+        return f"{ {'are': 'is', 'were': 'was', 'have': 'has'}[auxiliary] } {adverbs}{verb}"
     return None
 
 
@@ -190,16 +153,24 @@ def _first_person(said: str, speaker: str, addressee: str | None) -> str | None:
     tokens = _tokens(said)
     first = _low(tokens[0])
     if first in _CONTRACTED:
-        return _sentence(f"{speaker} {_CONTRACTED[first]}", tokens[1:], addressee)
+        if first == "i'd" and not (len(tokens) > 2 and _low(tokens[2]) in _AFTER_WOULD):
+            return None  # it may stand for "had"
+        return _sentence(f"{speaker} {_CONTRACTED[first]}", tokens[1:], addressee, _CONTRACTED[first])
     if first != "i" or len(tokens) < 3:
         return None
-    place = 2
+    place = _verb_place(tokens, 2)
+    verb = _low(tokens[place])
+    agreed = _agree(verb)
+    if agreed is None or (agreed != verb and _joins_a_verb(tokens[place + 1 :])):
+        return None
+    return _sentence(f"{speaker}{''.join(tokens[1:place])}{agreed}", tokens[place + 1 :], addressee, verb)
+
+
+def _verb_place(tokens: list[str], place: int) -> int:
+    """Where the verb stands, after adverbs."""
     while place + 2 < len(tokens) and _low(tokens[place]) in _ADVERBS:
         place += 2
-    verb = _agree(_low(tokens[place]))
-    if verb is None:
-        return None
-    return _sentence(f"{speaker}{''.join(tokens[1:place])}{verb}", tokens[place + 1 :], addressee)
+    return place
 
 
 def _agree(verb: str) -> str | None:
@@ -215,30 +186,64 @@ def _agree(verb: str) -> str | None:
     return verb + ("es" if verb.endswith(("s", "sh", "ch", "x", "o")) else "s")
 
 
-def _sentence(start: str, rest: list[str], addressee: str | None) -> str:
-    sentence = start + _replace(rest, addressee)
+def with_ending(verb: str) -> str:
+    """The form that these rules give a word if it is a verb that they know, else the word."""
+    return _agree(verb) or verb
+
+
+def _joins_a_verb(rest: list[str]) -> bool:
+    """Whether a second verb may follow that would have to agree, too: "and want". What begins with "the" or "my" is none."""
+    words = [_low(token) for token in rest if token[0].isalnum()]
+    return any(word in _JOINS and following not in _NO_VERB_FOLLOWS for word, following in pairwise(words))
+
+
+def _sentence(start: str, rest: list[str], addressee: str | None, verb: str) -> str | None:
+    told = _retell(rest, addressee, verb)
+    if told is None:
+        return None
+    sentence = start + told
     return sentence if sentence.endswith((".", "!", "…")) else sentence + "."
 
 
-def _replace(tokens: list[str], addressee: str | None) -> str:
-    """The rest of a sentence: I and my are now they and their; you is the addressee, if known."""
-    return "".join(_third(token, addressee) for token in tokens)
+def _retell(tokens: list[str], addressee: str | None, verb: str) -> str | None:
+    """The rest of a sentence after ``verb``: I and my are now they and their; you is the addressee, if known.
+
+    ``None`` where a verb is not sure.
+    """
+    words = [(place, _low(token)) for place, token in enumerate(tokens) if token[0].isalnum()]
+    told = list(tokens)
+    for number, (place, word) in enumerate(words):
+        before = words[number - 1][1] if number else verb
+        following = words[number + 1] if number + 1 < len(words) else (0, "")
+        if word in _PRONOUNS:
+            told[place] = _PRONOUNS[word]
+        elif word in _LATER:
+            told[place] = _LATER[word]
+        elif word in _AFTER_I and before == "i":
+            told[place] = _AFTER_I[word]
+        elif addressee is not None and word.startswith("you"):
+            retold = _of_you(word, addressee, before, following[1])
+            if retold is None:
+                return None
+            told[place] = retold[0]
+            if retold[1]:
+                told[following[0]] = retold[1]
+    return "".join(told)
 
 
-def _third(token: str, addressee: str | None) -> str:
-    low = _low(token)
-    if low in _PRONOUNS:
-        return _PRONOUNS[low]
-    if low in _LATER:
-        return _LATER[low]
-    if low == "am":
-        return "are"
-    if addressee is not None:
-        if low == "you":
-            return addressee
-        if low == "your":
-            return f"{addressee}'s"
-    return token
+def _of_you(word: str, addressee: str, before: str, following: str) -> tuple[str, str] | None:
+    """What stands for "you" and, if it changes, for the verb after it; ``None`` if that is not sure."""
+    if word in _YOU:
+        return f"{addressee} {_YOU[word]}", ""
+    if word in ("your", "yours"):
+        return f"{addressee}'s", ""
+    if word != "you":
+        return (word, "") if word in ("young", "younger", "youngest", "youth") else None
+    if following not in _OF_YOU and following not in _PRESENT:
+        return addressee, ""
+    if before in _SUBORDINATE:
+        return addressee, _OF_YOU.get(following) or _agree(following) or following
+    return (addressee, "") if before in _BARE and following not in ("are", "were") else None
 
 
 def _tokens(text: str) -> list[str]:

@@ -2,6 +2,10 @@
 
 An intent is chosen by rules and by how near the message is to situations in which people answer so. The suggestions differ in
 intent, so that one of them fits whatever the viewer wants to say. Nothing is sent by itself.
+
+A reply is read by the others as an answer to whatever was said last, not only to the message it was made for. So there is no reply at
+all while one of those messages asks for money, secrets or consent, or speaks to a machine: falling back to an older, harmless message
+would let its author choose the question to which a "yes" is then read. The price is that anybody can silence suggestions.
 """
 
 import re
@@ -12,18 +16,19 @@ import numpy as np
 
 from ai_enclave.engine import Engine
 from ai_enclave.features.conversation import Message, Thread
-from ai_enclave.features.guard import asks_for_secrets, is_instruction, visible
-from ai_enclave.features.sentences import words_of
+from ai_enclave.features.guard import Mark, is_answered, marks_of
+from ai_enclave.features.limits import LOOK_BACK, LOOK_BACK_AT_THE_AUTHOR, MAX_READ, OWN_REPLIES, OWN_REPLY_WORDS
+from ai_enclave.features.people import People
+from ai_enclave.features.text import visible, words_of
 
-OWN_REPLY_WORDS = 8  # a longer message of the viewer's is not offered again
-OWN_REPLIES = 50  # looked at, the latest
-LOOK_BACK = 6  # messages before the end in which an unanswered question is looked for
 RULE = 0.5  # what a matching rule adds to the nearness of a situation
 OWN_BONUS = 0.05
+MAX_RULED = 1000  # characters of a message that the rules for intents look at
 
+# The only words of another person that a suggestion can hold: a time of day or a day, in one of these forms.
 _TIME = re.compile(
-    r"\b(\d{1,2}[:.]\d{2}(?: ?[ap]m)?|\d{1,2} ?[ap]m|noon|midnight|tonight|tomorrow"
-    r"|(?:mon|tues|wednes|thurs|fri|satur|sun)day)\b",
+    r"(?<![\w:./-])((?:[01]?\d|2[0-3]):[0-5]\d(?: ?[ap]m)?|(?:1[0-2]|[1-9]) ?[ap]m|noon|midnight|tonight|tomorrow"
+    r"|(?:mon|tues|wednes|thurs|fri|satur|sun)day)(?![\w:/-]|\.\d)",
     re.IGNORECASE,
 )
 _YES_NO = re.compile(
@@ -60,6 +65,17 @@ class _Intent:
     reply: str
     reply_with_time: str = ""
 
+
+_NUMBER_WORD = re.compile(
+    r"\b(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|null|eins|zwei|drei|vier|un|deux|trois|quatre|uno|dos|tres|cuatro)\b",
+    re.IGNORECASE,
+)
+_PRIVATE = re.compile(
+    r"\b(?:street|road|avenue|lane|apartment|floor|door|stra(?:ss|ß)e|weg|platz|rue|calle|avenida|password|passcode|code|pin|key|address"
+    r"|passwort|kennwort|mot de passe|contraseña|clave)\b|(?:straße|strasse)\b",
+    re.IGNORECASE,
+)
+_PLAIN_REPLY = re.compile(r"[^\W\d_]{1,20}(?:[ ,.!'’-]{1,3}[^\W\d_]{1,20})*[ .!]{0,3}[^\w.@/:\\]{0,4}")
 
 _INTENTS = (
     _Intent(
@@ -120,20 +136,18 @@ class Suggester:
         vectors = iter(engine.encode(situations))
         self._situations = [np.stack([next(vectors) for _ in intent.situations]) for intent in _INTENTS]
 
-    def suggest(self, thread: Thread, *, viewer: str, count: int = 3) -> tuple[Suggestion, ...]:
-        """Up to ``count`` replies to what others said last; none to what the guard does not want answered."""
-        target = _target(thread, viewer)
+    def suggest(self, thread: Thread, viewer: str, count: int = 3) -> tuple[Suggestion, ...]:
+        """Up to ``count`` replies for ``viewer`` to what others said last; none to what the guard does not want answered."""
+        target = _target(People(thread, viewer))
         if target is None or count < 1:
             return ()
+        text = visible(target.text[:MAX_RULED])
         own = _own_replies(thread, viewer)
-        vectors = self._engine.encode([visible(target.text), *(before.text for before, _ in own)])
-        candidates = [*self._from_intents(target, vectors[0]), *_from_bank(own, vectors[0] @ vectors[1:].T)]
+        vectors = self._engine.encode([text, *(visible(before.text[:MAX_RULED]) for before, _ in own)])
+        candidates = [*self._from_intents(text, vectors[0]), *_from_bank(own, vectors[0] @ vectors[1:].T)]
         return _different(candidates, count)
 
-    def _from_intents(
-        self, target: Message, vector: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]"
-    ) -> list[Suggestion]:
-        text = visible(target.text)
+    def _from_intents(self, text: str, vector: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]") -> list[Suggestion]:
         time = _TIME.search(text)
         found = []
         for intent, situations in zip(_INTENTS, self._situations, strict=True):
@@ -143,35 +157,56 @@ class Suggester:
         return found
 
 
-def _target(thread: Thread, viewer: str) -> Message | None:
-    """What to answer: a late question to the viewer or to all, else the last thing that somebody else said."""
-    others = [message for message in thread.messages if message.author != viewer and words_of(message.text)]
-    if not others:
-        return None
-    last_own = max((place for place, message in enumerate(thread.messages) if message.author == viewer), default=-1)
-    unanswered = [message for message in thread.messages[last_own + 1 :][-LOOK_BACK:] if message in others]
-    name = thread.name_of(viewer).lower()
-    others_names = {thread.name_of(message.author).lower() for message in others}
-    for_viewer = [message for message in unanswered if "?" in message.text and name in words_of(message.text)]
-    for_all = [
-        message for message in unanswered if "?" in message.text and not others_names & set(words_of(message.text))
+def _target(people: People) -> Message | None:
+    """What to answer: a late question to the viewer or to all, else the latest of the last messages that asks nothing.
+
+    ``None`` if the reply would also be read as an answer to what must not be answered.
+    """
+    messages, viewer = people.thread.messages, people.viewer
+    last_own = max((place for place, message in enumerate(messages) if message.author == viewer), default=-1)
+    unanswered = [
+        message for message in messages[last_own + 1 :] if message.author != viewer and words_of(message.text)
     ]
-    target = (for_viewer or for_all or [message for message in others if "?" not in message.text] or others)[-1]
-    return None if is_instruction(target.text) or asks_for_secrets(target.text) else target
+    others = [message for message in messages[:last_own] if message.author != viewer and words_of(message.text)]
+    recent = unanswered[-LOOK_BACK:] or others[-LOOK_BACK:]
+    if not recent:
+        return None
+    name = set(words_of(people.names.get(viewer, ""))[:1]) if viewer else set()
+    asking = [message for message in recent if "?" in message.text and message in unanswered]
+    for_viewer = [message for message in asking if name & set(words_of(message.text))]
+    for_all = [message for message in asking if not people.name_words & set(words_of(message.text))]
+    target = (for_viewer or for_all or [message for message in recent if "?" not in message.text] or recent)[-1]
+    of_author = [message for message in unanswered if message.author == target.author][-LOOK_BACK_AT_THE_AUTHOR:]
+    return target if all(_may_be_answered(message) for message in (*recent, *of_author)) else None
+
+
+def _may_be_answered(message: Message) -> bool:
+    """Whether the guard has read all of it and has nothing against an answer."""
+    return len(message.text) <= MAX_READ and is_answered(visible(message.text))
 
 
 def _own_replies(thread: Thread, viewer: str) -> list[tuple[Message, Message]]:
-    """What the viewer answered before, briefly: pairs of a message and the reply to it."""
+    """What the viewer answered before, briefly: pairs of a message and the reply to it, the latest."""
     pairs = [
         (before, reply)
         for before, reply in zip(thread.messages, thread.messages[1:], strict=False)
-        if reply.author == viewer != before.author
-        and 0 < len(words_of(reply.text)) <= OWN_REPLY_WORDS
-        and "?" not in reply.text
-        and not any(character.isdigit() for character in reply.text)
-        and not asks_for_secrets(before.text)
-    ]
-    return pairs[-OWN_REPLIES:]
+        if reply.author == viewer != before.author and _may_come_again(reply.text)
+    ][-OWN_REPLIES:]
+    return [pair for pair in pairs if _may_be_answered(pair[0])]
+
+
+def _may_come_again(reply: str) -> bool:
+    """Whether a reply is a few plain words: no digit, address, link or code, also none that is spelled out."""
+    text = " ".join(reply[:MAX_RULED].split())
+    return (
+        len(reply) <= MAX_RULED
+        and 0 < len(words_of(text)) <= OWN_REPLY_WORDS
+        and _PLAIN_REPLY.fullmatch(text) is not None
+        and len(_NUMBER_WORD.findall(text)) < 2
+        and not _PRIVATE.search(text)
+        and not any(word.isupper() and len(word) > 3 for word in text.split())
+        and marks_of(text) <= {Mark.QUOTES_ANOTHER}
+    )
 
 
 def _from_bank(own: Sequence[tuple[Message, Message]], nearness: Sequence[float]) -> list[Suggestion]:

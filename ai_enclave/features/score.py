@@ -1,4 +1,4 @@
-"""Which units matter: hand-set features, and a choice that spares repetition and lets everybody be heard.
+"""Which units matter: hand-set features, and a choice that spares repetition and lets nobody take a digest over.
 
 No centrality: in chats the sentence nearest the centre is small talk. The weights were set once, by hand, from what people ask
 of a summary: decisions, plans, times, asks and promises.
@@ -7,130 +7,29 @@ of a summary: decisions, plans, times, asks and promises.
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ai_enclave.engine.interface import Vectors
+from ai_enclave.features.guard import WEIGHTS
+from ai_enclave.features.limits import MAX_UNIT_WORDS, MOST_LINES_OF_A_MESSAGE
 from ai_enclave.features.sentences import Unit
+from ai_enclave.features.text import word_set
 
 MIN_CONTENT_WORDS = 3  # a unit with fewer is small talk
 REPETITION = 0.6  # how much being like a chosen line costs
-UNHEARD = 0.35  # a sender who is not heard yet comes first with a unit of this share of the best score
+WORTH_A_LINE = math.log1p(
+    MIN_CONTENT_WORDS
+)  # what an unmarked unit that is not small talk reaches: its sender has something to say
 
-_STOP = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "and",
-        "or",
-        "but",
-        "if",
-        "so",
-        "then",
-        "i",
-        "me",
-        "my",
-        "you",
-        "your",
-        "he",
-        "she",
-        "it",
-        "we",
-        "they",
-        "them",
-        "his",
-        "her",
-        "its",
-        "our",
-        "us",
-        "is",
-        "are",
-        "was",
-        "were",
-        "be",
-        "been",
-        "am",
-        "do",
-        "does",
-        "did",
-        "have",
-        "has",
-        "had",
-        "will",
-        "would",
-        "can",
-        "could",
-        "should",
-        "shall",
-        "may",
-        "might",
-        "must",
-        "to",
-        "of",
-        "in",
-        "on",
-        "at",
-        "for",
-        "with",
-        "from",
-        "by",
-        "as",
-        "that",
-        "this",
-        "these",
-        "those",
-        "there",
-        "here",
-        "what",
-        "which",
-        "who",
-        "when",
-        "where",
-        "why",
-        "how",
-        "not",
-        "no",
-        "yes",
-        "ok",
-        "okay",
-        "yeah",
-        "yep",
-        "lol",
-        "haha",
-        "hi",
-        "hey",
-        "hello",
-        "thanks",
-        "thank",
-        "please",
-        "just",
-        "also",
-        "too",
-        "very",
-        "really",
-        "well",
-        "oh",
-        "mm",
-        "hmm",
-        "hm",
-        "mhm",
-        "uh",
-        "um",
-        "great",
-        "good",
-        "nice",
-        "cool",
-        "sure",
-        "perfect",
-        "fine",
-        "right",
-        "all",
-        "any",
-        "some",
-    ]
+STOP_WORDS = word_set(
+    "a an the and or but if so then i me my you your he she it we they them his her its our us is are was were be "
+    "been am do does did have has had will would can could should shall may might must to of in on at for with "
+    "from by as that this these those there here what which who when where why how not no yes ok okay yeah yep "
+    "lol haha hi hey hello thanks thank please just also too very really well oh mm hmm hm mhm uh um great good "
+    "nice cool sure perfect fine right all any some"
 )
 _DECISION = re.compile(
     r"\b(?:decid\w+|agreed?|confirm\w*|final|settled|booked|paid|cancel\w*|moved|postponed|deadline|instead|changed?|ready"
@@ -155,7 +54,7 @@ class Scored:
 
 def content_words(unit: Unit) -> list[str]:
     """The words that carry meaning."""
-    return [word for word in unit.words if word not in _STOP]
+    return [word for word in unit.words if word not in STOP_WORDS]
 
 
 def salience(unit: Unit, messages: int) -> float:
@@ -168,35 +67,62 @@ def salience(unit: Unit, messages: int) -> float:
     score += 0.6 * bool(_PROMISE.search(unit.text))
     score += 0.4 * bool(_ASK.search(unit.text))
     score += 0.5 * min(len(_FACT.findall(unit.text)), 2)
-    score += 0.3 * unit.text.endswith("?")
+    score += 0.3 * unit.asks
     score += 0.3 * unit.place / max(messages - 1, 1)  # the later word stands
-    return score * (0.3 if unit.suspicious else 1.0)
+    return score * math.prod(WEIGHTS[mark] for mark in unit.marks)
+
+
+def in_turns(units: Iterable[Unit], most: int) -> list[Unit]:
+    """The first ``most`` of ``units``, best first, where every sender has one before any has two, and so on."""
+    taken: Counter[str] = Counter()
+    turns = []
+    for order, unit in enumerate(units):
+        taken[unit.message.author] += 1
+        turns.append((taken[unit.message.author], order, unit))
+    return [unit for _, _, unit in sorted(turns, key=lambda turn: turn[:2])[:most]]
 
 
 def choose(candidates: Sequence[Scored], *, words: int, least: int, most: int) -> list[Scored]:
     """Pick until ``words`` are spent, at least ``least`` and at most ``most`` units, best first.
 
-    A unit loses by what it repeats of those chosen (maximal marginal relevance, Carbonell and Goldstein 1998), and nobody is
-    heard twice while somebody else with something to say has not been heard.
+    A unit loses by what it repeats of those chosen (maximal marginal relevance, Carbonell and Goldstein 1998). Nobody is heard twice
+    while somebody else with something to say has not been heard. Nobody gets more than half of the lines (rounded up), nor more than
+    half of the words by more than one line, unless they alone have something to say. No message gets more than two lines. What is
+    marked so that it is worth no line fills a digest up to ``least``, no further.
     """
     left = [candidate for candidate in candidates if candidate.score > 0]
+    alone = len({candidate.unit.message.author for candidate in left if candidate.score >= WORTH_A_LINE}) <= 1
     chosen: list[Scored] = []
-    heard: Counter[str] = Counter()
     spent = 0
-    while left and len(chosen) < most and (spent < words or len(chosen) < least):
-        best = max(_next_in_turn(left, heard), key=lambda candidate: _marginal(candidate, chosen))
-        left.remove(best)
+    while len(chosen) < most and (spent < words or len(chosen) < least):
+        fitting = [candidate for candidate in left if _fits(candidate.unit, chosen, alone)]
+        turn = _next_in_turn(fitting, chosen, fill=len(chosen) < least)
+        if not turn:
+            break
+        best = max(turn, key=lambda candidate: _marginal(candidate, chosen))
+        left = [candidate for candidate in left if candidate is not best]
         chosen.append(best)
-        heard[best.unit.message.author] += 1
         spent += len(best.unit.words)
     return chosen
 
 
-def _next_in_turn(left: Sequence[Scored], heard: Counter[str]) -> list[Scored]:
+def _fits(unit: Unit, chosen: Sequence[Scored], alone: bool) -> bool:
+    """Whether its message and its sender may have one more line."""
+    if sum(other.unit.message.id == unit.message.id for other in chosen) >= MOST_LINES_OF_A_MESSAGE:
+        return False
+    own = [len(other.unit.words) for other in chosen if other.unit.message.author == unit.message.author]
+    if alone or not own:
+        return True
+    own_words = sum(own) + len(unit.words)
+    all_words = sum(len(other.unit.words) for other in chosen) + len(unit.words)
+    return 2 * (len(own) + 1) <= len(chosen) + 2 and own_words <= max(MAX_UNIT_WORDS, all_words / 2)
+
+
+def _next_in_turn(left: Sequence[Scored], chosen: Sequence[Scored], *, fill: bool) -> list[Scored]:
     """Those whose turn it is: the least heard among the senders who have something worth a line."""
-    worth = UNHEARD * max(candidate.score for candidate in left)
-    worthy = [candidate for candidate in left if candidate.score >= worth]
-    fewest = min(heard[candidate.unit.message.author] for candidate in worthy)
+    worthy = [candidate for candidate in left if candidate.score >= WORTH_A_LINE] or (list(left) if fill else [])
+    heard = Counter(candidate.unit.message.author for candidate in chosen)
+    fewest = min((heard[candidate.unit.message.author] for candidate in worthy), default=0)
     return [candidate for candidate in worthy if heard[candidate.unit.message.author] == fewest]
 
 

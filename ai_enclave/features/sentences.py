@@ -1,54 +1,115 @@
-"""Messages cut into sentences, which can each stand as one line: a message may say several things."""
+"""Messages cut into sentences, which can each stand as one line: a message may say several things.
+
+What is read is bounded, and what one sender repeats counts once.
+"""
 
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ai_enclave.features.conversation import Message, Thread
-from ai_enclave.features.guard import is_instruction, visible
+from ai_enclave.features.guard import Mark, is_instruction, marks_of
+from ai_enclave.features.limits import (
+    LEAST_READ,
+    MAX_READ,
+    MAX_READ_IN_ALL,
+    MAX_UNIT_CHARACTERS,
+    MAX_UNIT_WORDS,
+    MAX_UNITS,
+    MAX_UNITS_OF_A_MESSAGE,
+    MAX_WORD_CHARACTERS,
+)
+from ai_enclave.features.text import harmless, visible, words_of
 
-MAX_WORDS = 32  # of one unit; the rest is cut, and shown to be
+CUT = "…"
 
-_SENTENCE_END = re.compile(r"(?<=[.!?…。！？])\s+|\n+")
-_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+_SENTENCE_END = re.compile(r"(?<=[.!?…。！？؟])\s+|\n+")
+_ASKS = re.compile(r"[?？؟][^\w?？؟]{0,8}$")
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One candidate for a line. ``place`` is its message's position in the thread."""
+    """One candidate for a line: visible, harmless text. ``place`` is its message's position in the thread."""
 
     message: Message
     place: int
     text: str = field(repr=False)
-    suspicious: bool
+    words: tuple[str, ...] = field(repr=False)  # in lower case
+    marks: frozenset[Mark]
 
     @property
-    def words(self) -> list[str]:
-        """Its words in lower case."""
-        return words_of(self.text)
+    def asks(self) -> bool:
+        """Whether it ends as a question."""
+        return is_question(self.text)
 
 
-def units_of(thread: Thread) -> list[Unit]:
-    """All units of a thread, in order."""
-    return [
-        Unit(message, place, text, is_instruction(message.text))
-        for place, message in enumerate(thread.messages)
-        for text in _texts(visible(message.text))
-    ]
+def is_question(text: str) -> bool:
+    """Whether ``text`` ends with a question mark, perhaps in a quotation or before an emoji."""
+    return _ASKS.search(text) is not None
 
 
-def words_of(text: str) -> list[str]:
-    """The words of ``text`` in lower case; numbers count as words, emoji do not."""
-    return [word.lower().replace("’", "'") for word in _WORD.findall(text)]
+def read_share(messages: int) -> int:
+    """How many characters of each message are read in a thread of so many messages."""
+    return max(LEAST_READ, min(MAX_READ, MAX_READ_IN_ALL // max(messages, 1)))
+
+
+def units_of(thread: Thread, names: Collection[str] = ()) -> list[Unit]:
+    """The units of a thread, in order; of what one sender says in the same words more than once, the last.
+
+    ``names`` are those of the people in the conversation, as ``latin`` gives them.
+    """
+    share = read_share(len(thread.messages))
+    found: dict[tuple[str, tuple[str, ...]], Unit] = {}
+    for place, message in enumerate(thread.messages):
+        for unit in _units(message, place, share, names):
+            key = (message.author, unit.words)
+            found.pop(key, None)  # and so to the end: the later word stands
+            found[key] = unit
+    return _in_equal_shares(list(found.values()))
+
+
+def _units(message: Message, place: int, share: int, names: Collection[str]) -> Iterator[Unit]:
+    text = visible(message.text[:share]) + (f" {CUT}" if len(message.text) > share else "")
+    whole = {Mark.INSTRUCTION} if is_instruction(text) else set()
+    count = 0
+    for piece in _texts(text):
+        words = tuple(words_of(piece))
+        if words:
+            yield Unit(message, place, piece, words, marks_of(piece, names) | whole)
+            count += 1
+        if count == MAX_UNITS_OF_A_MESSAGE:
+            return
 
 
 def _texts(text: str) -> Iterator[str]:
     for part in _SENTENCE_END.split(text):
-        flat = " ".join(part.split())
-        if words_of(flat):
-            yield _cut(flat)
+        yield from _pieces(harmless(part).split(" "))
 
 
-def _cut(text: str) -> str:
-    words = text.split(" ")
-    return text if len(words) <= MAX_WORDS else " ".join(words[:MAX_WORDS]) + " …"
+def _pieces(words: Sequence[str]) -> Iterator[str]:
+    """A sentence, or if it is too long, pieces of it that show where they were cut."""
+    piece: list[str] = []
+    size, cut = 0, ""
+    for word in words:
+        shown = word if len(word) <= MAX_WORD_CHARACTERS else CUT
+        if piece and (len(piece) == MAX_UNIT_WORDS or size + len(shown) > MAX_UNIT_CHARACTERS):
+            yield f"{cut}{' '.join(piece)} {CUT}"
+            piece, size, cut = [], 0, f"{CUT} "
+        piece.append(shown)
+        size += len(shown) + 1
+    yield cut + " ".join(piece)
+
+
+def _in_equal_shares(units: list[Unit]) -> list[Unit]:
+    """At most ``MAX_UNITS``: the latest of every sender."""
+    if len(units) <= MAX_UNITS:
+        return units
+    share = max(1, MAX_UNITS // len({unit.message.author for unit in units}))
+    taken: Counter[str] = Counter()
+    kept = []
+    for unit in reversed(units):
+        taken[unit.message.author] += 1
+        if taken[unit.message.author] <= share:
+            kept.append(unit)
+    return kept[:MAX_UNITS][::-1]

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ai_enclave.engine import EmbeddedEngine
-from ai_enclave.features import Digester, Line, Message, Thread
-from ai_enclave.features.digest import MOST_LINES, QUESTION_TO_YOU
+from ai_enclave.features import Digester, Line, LineKind, Message, Thread
+from ai_enclave.features.limits import MOST_LINES
 from messaging.demo import chat_file
 
 SAMPLES = Path(chat_file.__file__).parent / "chats"
@@ -32,7 +32,7 @@ def sample(name: str) -> Thread:
 
 def test_a_line_without_a_citation_cannot_be_made() -> None:
     with pytest.raises(ValueError, match="must cite"):
-        Line("text", "summary", (), "ann", 1.0)
+        Line("text", LineKind.SUMMARY, (), "ann", 1.0)
 
 
 @pytest.mark.parametrize("name", ["weekend.jsonl", "clinic.txt", "newsroom.txt"])
@@ -61,7 +61,7 @@ def test_small_talk_never_makes_a_line(digester: Digester) -> None:
 def test_nothing_and_one_message_are_no_trouble(digester: Digester) -> None:
     assert digester.digest(Thread((), {}), viewer="ann").lines == ()
     lines = digester.digest(a_thread(("ann", "The meeting moved to Friday at noon.")), viewer="bob").lines
-    assert [line.text for line in lines] == ["Ann: The meeting moved to Friday at noon."]
+    assert [line.text for line in lines] == ['Ann: "The meeting moved to Friday at noon."']
 
 
 def test_a_question_by_name_is_marked_as_one_to_the_viewer(digester: Digester) -> None:
@@ -72,7 +72,7 @@ def test_a_question_by_name_is_marked_as_one_to_the_viewer(digester: Digester) -
     ]
     thread = a_thread(*said)
     kinds = {line.cites[0]: line.kind for line in digester.digest(thread, viewer="bob").lines}
-    assert kinds["m1"] == QUESTION_TO_YOU
+    assert kinds["m1"] == LineKind.QUESTION_TO_YOU
     assert {line.kind for line in digester.digest(thread, viewer="cem").lines} == {"summary"}
 
 
@@ -106,7 +106,7 @@ def test_hidden_characters_do_not_reach_a_line(digester: Digester) -> None:
     lines = digester.digest(
         a_thread(("ann", "The \u202emeeting\u200b moved\u2066 to Friday at noon.")), viewer="bob"
     ).lines
-    assert [line.text for line in lines] == ["Ann: The meeting moved to Friday at noon."]
+    assert [line.text for line in lines] == ['Ann: "The meeting moved to Friday at noon."']
 
 
 def test_two_thousand_messages_are_digested_in_bounded_time(digester: Digester) -> None:
