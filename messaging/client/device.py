@@ -15,11 +15,12 @@ from typing import Self
 from messaging.client.account import Account, register_as_assistant, register_with_number
 from messaging.client.connection import ChatConnection, ConnectionLost, Relay
 from messaging.client.errors import ClientError, IdentityChanged, RelayRefused, RelayUnreachable, TrustRootChanged
+from messaging.client.linking import LinkedDevice, add_device, link_device, list_devices, remove_device
 from messaging.client.prekeys import top_up_prekeys
 from messaging.client.sending import Sender
 from messaging.client.stores import Store, StoreTransaction
 from messaging.wire.assistants import AssistantState
-from messaging.wire.content import Content, decode_content
+from messaging.wire.content import Content, SentTranscript, Told, decode_content
 from messaging.wire.envelope import Envelope, EnvelopeType, decode_envelope
 from messaging.wire.errors import MalformedContent, MalformedField
 from messaging.wire.frames import Request
@@ -87,7 +88,7 @@ class Device:
             crypto, store, account.local, trust_roots=[account.trust_root], now=now
         )
         self._connection = ChatConnection(relay, account.authorization, self._on_request)
-        self._sender = Sender(store, self._sessions, self._connection, deadline=deadline, now=now)
+        self._sender = Sender(store, self._sessions, self._connection, account.address, deadline=deadline, now=now)
         self._tasks: list[asyncio.Task[None]] = []
         self._ready = asyncio.Event()
         self._changed = asyncio.Condition()
@@ -142,6 +143,34 @@ class Device:
         return cls(store, relay, crypto, account, deadline=deadline, now=now)
 
     @classmethod
+    async def link(
+        cls,
+        store: Store,
+        relay: Relay,
+        crypto: SignalCrypto,
+        *,
+        show: Callable[[str], Awaitable[None]],
+        name: str,
+        deadline: float = DEADLINE,
+        now: Callable[[], int] = milliseconds_now,
+    ) -> Self:
+        """Become another device of an existing account; ``show`` gets the link that its first device must scan, and returns.
+
+        Whoever reads the link can make this device one of *their* account, so show it to its user alone. Only the account's
+        own devices read ``name``.
+
+        Raises:
+            InvalidDeviceName: empty, or too long.
+            LinkExpired: nobody answered in 90 seconds, or what they sent is too old.
+            MalformedProvisioning: what was sent is not from an existing device, or not for this one.
+            TooManyDevices: the account has no room for it.
+            RegistrationRefused: the relay did not take it for another reason.
+            RelayUnreachable, RelayRefused: no answer, or none that can be used.
+        """
+        account = await link_device(store, relay, crypto, show=show, name=name, now=now())
+        return cls(store, relay, crypto, account, deadline=deadline, now=now)
+
+    @classmethod
     async def open(
         cls,
         store: Store,
@@ -164,6 +193,8 @@ class Device:
         return cls(store, relay, crypto, account, deadline=deadline, now=now)
 
     async def __aenter__(self) -> Self:
+        # Of the own account no other key is ever trusted, so that the relay cannot add a device to it.
+        await self._sessions.trust_identity(str(self.service_id), self.identity_key)
         self._tasks = [asyncio.create_task(self._stay_connected()), asyncio.create_task(self._keep_up())]
         return self
 
@@ -206,6 +237,51 @@ class Device:
             SignalError: libsignal's worker cannot be used.
         """
         await self._sender.send(to, content)
+
+    async def send_to_own_devices(self, content: Content) -> None:
+        """Deliver ``content`` to every other device of the own account; does nothing if there is none.
+
+        Raises:
+            As :meth:`send`. ``IdentityChanged``: the relay shows a device that does not have the account's identity key.
+        """
+        await self._sender.send(self.service_id, content)
+
+    # --- the account's devices ---
+
+    async def add_device(self, url: str) -> int:
+        """Make the device that shows the link ``url`` one of this account's; returns its id once it has registered.
+
+        It gets the account's identity keys and profile key. So take a link only from a screen that the user holds in hand.
+
+        Raises:
+            MalformedLink: not the link of a new device.
+            LinkExpired: the new device does not wait there any more.
+            TooManyDevices: the account has no room for it.
+            NotPrimary: only the account's first device does this.
+            NotLinked: it has not registered within a minute.
+            RelayRefused, RelayUnreachable: the relay did not take part.
+            CredentialsRevoked: this device is not registered any more.
+        """
+        return await add_device(self._relay, self._account, url)
+
+    async def devices(self) -> tuple[LinkedDevice, ...]:
+        """The account's devices, this one included, by id.
+
+        Raises:
+            RelayRefused, RelayUnreachable, CredentialsRevoked: the relay did not say.
+        """
+        return await list_devices(self._relay, self._account)
+
+    async def remove_device(self, device_id: int) -> None:
+        """Take a device off the account, with what waits for it. The first device removes any other, others only themselves.
+
+        Raises:
+            NotPrimary: another device's, and this is not the first one.
+            RelayRefused: the first device, which nobody removes.
+            RelayUnreachable: no answer; it may be done or not, and may be said again.
+            CredentialsRevoked: this device is not registered any more.
+        """
+        await remove_device(self._relay, self._account, device_id)
 
     # --- an assistant says whether it can be asked ---
 
@@ -281,7 +357,13 @@ class Device:
         return await self._sessions.trusted_identity(str(service_id))
 
     async def trust(self, service_id: ServiceId, identity_key: bytes) -> None:
-        """Trust a new identity key, after comparing safety numbers or appraising it; takes in what was held back."""
+        """Trust a new identity key, after comparing safety numbers or appraising it; takes in what was held back.
+
+        Raises:
+            ValueError: the own account, whose identity key is never another one.
+        """
+        if service_id == self.service_id and identity_key != self.identity_key:
+            raise ValueError("the own account has the identity key that it has")
         await self._sessions.trust_identity(str(service_id), identity_key)
         held, self._held = self._held, []
         for request, envelope, sender in held:
@@ -340,6 +422,9 @@ class Device:
             return 200
         except UntrustedIdentity as error:
             sender = DeviceAddress(ServiceId.parse(error.address.service_id), error.address.device_id)
+            if sender.service_id == self.service_id:  # nobody can decide to trust it
+                self._problem(Undecryptable(sender, "UntrustedIdentity"))
+                return 200
             self._problem(IdentityChanged(sender.service_id, error.identity_key))
             if len(self._held) < MAX_HELD:
                 self._held.append((request, envelope, sender))
@@ -383,11 +468,17 @@ class Device:
         try:
             content = decode_content(plaintext)
         except MalformedContent:
-            self._problem(Undecryptable(address, "MalformedContent"))
-            async with self._store.transaction() as transaction:
-                transaction.remove(INBOX, number)
+            await self._refuse(number, address, "MalformedContent")
+            return None
+        if isinstance(content, SentTranscript | Told) and address.service_id != self.service_id:
+            await self._refuse(number, address, "NotFromOwnAccount")  # nobody else speaks for this account
             return None
         return Received(number, address, content, int(server_timestamp), sealed == b"1")
+
+    async def _refuse(self, number: int, sender: DeviceAddress, reason: str) -> None:
+        self._problem(Undecryptable(sender, reason))
+        async with self._store.transaction() as transaction:
+            transaction.remove(INBOX, number)
 
     def _problem(self, problem: Problem) -> None:
         self._problems = [*self._problems, problem][-MAX_PROBLEMS:]
