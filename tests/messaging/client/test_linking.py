@@ -72,17 +72,14 @@ async def leave(relay: Relay, account: Account, link: DeviceLink, envelope: byte
     assert status == 204
 
 
-@asynccontextmanager
-async def told(
-    relay: Relay, account: Account, message: ProvisionMessage
-) -> AsyncIterator[Callable[[str], Awaitable[None]]]:
-    """What shows a link and has this message left there."""
+def sending(relay: Relay, account: Account, message: ProvisionMessage) -> Callable[[str], Awaitable[None]]:
+    """What shows a link to somebody who sends this message there."""
 
     async def show(url: str) -> None:
         link = DeviceLink.parse(url)
         await leave(relay, account, link, encrypt_provision(message, link.public_key))
 
-    yield show
+    return show
 
 
 @asynccontextmanager
@@ -157,9 +154,8 @@ async def test_an_account_has_at_most_so_many_devices(
     assert [(await link(phone)).address.device_id for _ in range(MAX_DEVICES - 1)] == [2, 3, 4, 5, 6]
     with pytest.raises(TooManyDevices):
         await phone.add_device(NEW.url)
-    async with told(client_relay, account, before) as show:
-        with pytest.raises(TooManyDevices):
-            await Device.link(store, client_relay, crypto, show=show, name="one too many")
+    with pytest.raises(TooManyDevices):
+        await Device.link(store, client_relay, crypto, show=sending(client_relay, account, before), name="one too many")
     await phone.remove_device(4)
     assert (await link(phone)).address.device_id == 4
 
@@ -285,9 +281,8 @@ async def test_nothing_is_kept_of_an_account_that_the_relay_did_not_give(
         (replace(message, pni=None), RegistrationRefused),
         (other_key, RegistrationRefused),
     ):
-        async with told(client_relay, account, wrong) as show:
-            with pytest.raises(expected):
-                await Device.link(store, client_relay, crypto, show=show, name="laptop")
+        with pytest.raises(expected):
+            await Device.link(store, client_relay, crypto, show=sending(client_relay, account, wrong), name="laptop")
         assert not await has_account(store)
 
 
@@ -296,9 +291,8 @@ async def test_a_code_for_another_account_links_no_device_to_it(
 ) -> None:
     ann, bob = await account_of(await register(ANN)), await account_of(await register(BOB))
     mixed = replace(await message_of(client_relay, ann), aci=bob.service_id)
-    async with told(client_relay, ann, mixed) as show:
-        with pytest.raises(MalformedProvisioning):
-            await Device.link(store, client_relay, crypto, show=show, name="laptop")
+    with pytest.raises(MalformedProvisioning):
+        await Device.link(store, client_relay, crypto, show=sending(client_relay, ann, mixed), name="laptop")
     assert not await has_account(store)
 
 
