@@ -288,16 +288,22 @@ class SessionService(Generic[Transaction]):
 
         return await self._alone(remote, attempt)
 
-    async def decrypt_sealed(self, message: bytes, then: Then[Transaction, Received] | None = None) -> Received:
+    async def decrypt_sealed(
+        self, message: bytes, then: Then[Transaction, Received] | None = None, *, at: int | None = None
+    ) -> Received:
         """Open a sealed message, check who vouches for its sender, and decrypt it: pairwise or from a group.
 
+        Args:
+            at: when the relay took the message, which is when its certificate must have been valid; now, if not given.
+
         Raises:
-            UntrustedCertificate: the certificate is not valid now, or its key is not the key of the message's sender.
+            UntrustedCertificate: the certificate was not valid then, or its key is not the key of the message's sender.
             SelfSend: this device sent it.
             InvalidMessage: as in :meth:`decrypt`, and for content that is not encrypted.
             As :meth:`decrypt` and :meth:`group_decrypt` otherwise.
         """
-        unsealed = await self._crypto.unseal(message, local=self._local, trust_roots=self._trust_roots, now=self._now())
+        valid_at = self._now() if at is None else at
+        unsealed = await self._crypto.unseal(message, local=self._local, trust_roots=self._trust_roots, now=valid_at)
 
         def received(plaintext: bytes) -> Received:
             return Received(unsealed.sender, unsealed.kind, unsealed.content_hint, unsealed.group_id, plaintext)

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from aiohttp import encode_basic_auth
 
+from messaging.client.access import access_key_of
 from messaging.client.connection import Relay
 from messaging.client.errors import InvalidNumber, NotRegistered, RegistrationRefused
 from messaging.client.stores import Store, StoreTransaction
@@ -26,7 +27,7 @@ from messaging.wire.errors import WireError
 from messaging.wire.identifiers import PRIMARY_DEVICE, DeviceAddress, IdentityKind, ServiceId
 from messaging.wire.json import Entity, decode_base64, encode_base64
 from messaging.wire.keys import KyberPreKey, SignedPreKey
-from messaging.wire.limits import ACCESS_KEY
+from messaging.wire.limits import PROFILE_KEY
 from signal_protocol.operations import SignalCrypto
 from signal_protocol.types import (
     MAX_REGISTRATION_ID,
@@ -62,7 +63,7 @@ class Account:
     password: str = field(repr=False)
     identity: Identity
     registration_id: int
-    access_key: bytes = field(repr=False)
+    profile_key: bytes = field(repr=False)
     trust_root: bytes
     device_id: int = PRIMARY_DEVICE
     number: str | None = field(default=None, repr=False)
@@ -79,6 +80,11 @@ class Account:
         return DeviceAddress(self.service_id, self.device_id)
 
     @property
+    def access_key(self) -> bytes:
+        """What others show to send to this account sealed; they derive it from the profile key."""
+        return access_key_of(self.profile_key)
+
+    @property
     def authorization(self) -> str:
         """What the relay wants to see."""
         return encode_basic_auth(str(self.address), self.password)
@@ -91,7 +97,7 @@ class Account:
             "public_key": encode_base64(self.identity.public_key),
             "private_key": encode_base64(self.identity.private_key),
             "registration_id": self.registration_id,
-            "access_key": encode_base64(self.access_key),
+            "profile_key": encode_base64(self.profile_key),
             "trust_root": encode_base64(self.trust_root),
             "device_id": self.device_id,
             "number": self.number,
@@ -114,20 +120,25 @@ class Account:
         if record is None:
             raise NotRegistered
         members = json.loads(record)
+        made_now = encode_base64(secrets.token_bytes(PROFILE_KEY))  # of an account from before there were profile keys
         pni = None
         if "pni" in members:
             pni = PhoneNumberIdentity(ServiceId.parse(members["pni"]), _identity(members, "pni_"))
-        return cls(
+        account = cls(
             ServiceId.parse(members["service_id"]),
             members["password"],
             _identity(members),
             members["registration_id"],
-            decode_base64(members["access_key"]),
+            decode_base64(members.get("profile_key", made_now)),
             decode_base64(members["trust_root"]),
             members.get("device_id", PRIMARY_DEVICE),
             members.get("number"),
             pni,
         )
+        if "profile_key" not in members:
+            async with store.transaction() as transaction:
+                account.save(transaction)
+        return account
 
 
 def _identity(members: Mapping[str, str], prefix: str = "") -> Identity:
@@ -180,7 +191,7 @@ async def register_with_number(
     if not verified.verified:
         raise RegistrationRefused(403)
     aci, pni = await NewKeys.make(crypto, now), await NewKeys.make(crypto, now)
-    request = _request(aci, access_key := secrets.token_bytes(ACCESS_KEY), session_id=session.id, pni=pni)
+    request = _request(aci, profile_key := secrets.token_bytes(PROFILE_KEY), session_id=session.id, pni=pni)
     password = secrets.token_urlsafe(24)
     answer = await _call(
         relay,
@@ -195,7 +206,7 @@ async def register_with_number(
         password,
         aci.identity,
         aci.registration_id,
-        access_key,
+        profile_key,
         trust_root,
         number=number,
         pni=phone_number_identity(answer.pni, pni.identity),
@@ -219,7 +230,7 @@ async def register_as_assistant(
     """
     trust_root = (await relay.server_info()).trust_root
     aci = await NewKeys.make(crypto, now)
-    request = _request(aci, access_key := secrets.token_bytes(ACCESS_KEY))
+    request = _request(aci, profile_key := secrets.token_bytes(PROFILE_KEY), unrestricted=True)
     password = secrets.token_urlsafe(24)
     answer = await _call(
         relay,
@@ -230,18 +241,24 @@ async def register_as_assistant(
         authorization=encode_basic_auth(name, password),
         headers={"X-Assistant-Token": token},
     )
-    account = Account(ServiceId(answer.uuid), password, aci.identity, aci.registration_id, access_key, trust_root)
+    account = Account(ServiceId(answer.uuid), password, aci.identity, aci.registration_id, profile_key, trust_root)
     return await keep_account(store, account, aci)
 
 
 def _request(
-    aci: NewKeys, access_key: bytes, *, session_id: str | None = None, pni: NewKeys | None = None
+    aci: NewKeys,
+    profile_key: bytes,
+    *,
+    session_id: str | None = None,
+    pni: NewKeys | None = None,
+    unrestricted: bool = False,
 ) -> RegistrationRequest:
     attributes = AccountAttributes(
         fetches_messages=True,
         registration_id=aci.registration_id,
         pni_registration_id=None if pni is None else pni.registration_id,
-        unidentified_access_key=access_key,
+        unidentified_access_key=access_key_of(profile_key),
+        unrestricted_unidentified_access=unrestricted,
     )
     return RegistrationRequest(
         session_id=session_id,

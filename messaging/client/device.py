@@ -6,21 +6,34 @@ stored before. So a crash at any line loses nothing and shows nothing twice.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
+from uuid import UUID
 
+from messaging.client.access import AccessKeys, learn
 from messaging.client.account import Account, register_as_assistant, register_with_number
+from messaging.client.certificates import Certificates
 from messaging.client.connection import ChatConnection, ConnectionLost, Relay
+from messaging.client.distributions import Distributions
 from messaging.client.errors import ClientError, IdentityChanged, RelayRefused, RelayUnreachable, TrustRootChanged
+from messaging.client.groups import GroupSender
 from messaging.client.linking import LinkedDevice, add_device, link_device, list_devices, remove_device
 from messaging.client.prekeys import top_up_prekeys
+from messaging.client.requests import Requests
 from messaging.client.sending import Sender
 from messaging.client.stores import Store, StoreTransaction
 from messaging.wire.assistants import AssistantState
-from messaging.wire.content import Content, SentTranscript, Told, decode_content
+from messaging.wire.content import (
+    Content,
+    ProfileKeyUpdate,
+    SenderKeyDistribution,
+    SentTranscript,
+    Told,
+    decode_content,
+)
 from messaging.wire.envelope import Envelope, EnvelopeType, decode_envelope
 from messaging.wire.errors import MalformedContent, MalformedField
 from messaging.wire.frames import Request
@@ -28,6 +41,7 @@ from messaging.wire.identifiers import DeviceAddress, ServiceId
 from signal_protocol import types as signal_types
 from signal_protocol.errors import DuplicateMessage, ProtocolError, SignalError, UntrustedIdentity
 from signal_protocol.operations import SignalCrypto
+from signal_protocol.public.keys import sign
 from signal_protocol.sessions import SessionService
 from signal_protocol.types import Decrypted, MessageKind, SafetyNumber
 
@@ -88,7 +102,23 @@ class Device:
             crypto, store, account.local, trust_roots=[account.trust_root], now=now
         )
         self._connection = ChatConnection(relay, account.authorization, self._on_request)
-        self._sender = Sender(store, self._sessions, self._connection, account.address, deadline=deadline, now=now)
+        self._access = AccessKeys(store)
+        requests = Requests(relay, self._connection, deadline)
+        certificates = Certificates(account, requests, now)
+        self._sender = Sender(
+            store, self._sessions, requests, account.address, access=self._access, certificates=certificates, now=now
+        )
+        self._groups = GroupSender(
+            store,
+            self._sessions,
+            requests,
+            self._sender,
+            account.service_id,
+            access=self._access,
+            certificates=certificates,
+            now=now,
+        )
+        self._distributions = Distributions(store, self._sessions)
         self._tasks: list[asyncio.Task[None]] = []
         self._ready = asyncio.Event()
         self._changed = asyncio.Condition()
@@ -246,6 +276,46 @@ class Device:
         """
         await self._sender.send(self.service_id, content)
 
+    async def send_to_group(
+        self, distribution_id: UUID, to: Collection[ServiceId], content: Content
+    ) -> Mapping[ServiceId, ClientError]:
+        """Deliver ``content`` to every device of every account in ``to``, encrypted once; returns whom it does not reach.
+
+        ``distribution_id`` names this account's sender key for the group; sends under one id keep their order. Whoever may
+        have that key and is not in ``to`` any more is shut out by a new one before anything is encrypted. The relay gets
+        one request that does not say who sends; accounts whose access is not known get the content pairwise. The own
+        account gets nothing.
+
+        Returns:
+            ``IdentityChanged``, ``UnknownRecipient`` and ``RelayRefused`` by account: it was not sent to these.
+            ``RelayUnreachable``: it stays in the outbox for these and goes out later.
+
+        Raises:
+            ContentTooLarge, RelayRefused: it was sent to nobody.
+            RelayUnreachable: no answer in time; all of it stays in the outbox and goes out later.
+            CredentialsRevoked, Displaced, SignalError: as :meth:`send`.
+        """
+        return await self._groups.send(distribution_id, to, content)
+
+    # --- sealed sending ---
+
+    @property
+    def profile_key(self) -> bytes:
+        """The account's profile key, 32 bytes: who is sent it, as a ``ProfileKeyUpdate``, can send to it sealed."""
+        return self._account.profile_key
+
+    async def learn_profile_key(self, service_id: ServiceId, profile_key: bytes) -> None:
+        """Send to this account sealed from now on. A ``ProfileKeyUpdate`` that arrives does this by itself.
+
+        Raises:
+            ValueError: not 32 bytes.
+        """
+        await self._access.learn(service_id, profile_key)
+
+    async def mark_unrestricted(self, service_id: ServiceId) -> None:
+        """Send to this account sealed from now on: anybody may, as to an assistant."""
+        await self._access.mark_unrestricted(service_id)
+
     # --- the account's devices ---
 
     async def add_device(self, url: str) -> int:
@@ -376,6 +446,20 @@ class Device:
         """What two people compare to know that nobody sits between them."""
         return await self._sessions.safety_number(str(with_))
 
+    def sign(self, message: bytes) -> bytes:
+        """The account's signature over ``message``: XEdDSA by its identity key, 64 bytes."""
+        return sign(self._account.identity.private_key, message)
+
+    async def forget_sender_keys(self, service_id: ServiceId) -> None:
+        """Delete every sender key that this account's devices gave: what they write to groups cannot be read any more.
+
+        Raises:
+            ValueError: the own account, whose keys are for sending.
+        """
+        if service_id == self.service_id:
+            raise ValueError("one's own sender keys are not forgotten")
+        await self._distributions.forget(service_id)
+
     # --- inside ---
 
     async def _stay_connected(self) -> None:
@@ -394,6 +478,7 @@ class Device:
         while True:
             with suppress(ConnectionLost, ClientError, SignalError):
                 await self._sender.resend()
+                await self._groups.resend()
                 await top_up_prekeys(self._store, self._crypto, self._account, self._connection, self._now())
             await asyncio.sleep(60)
 
@@ -417,7 +502,9 @@ class Device:
         if envelope.type is EnvelopeType.SERVER_DELIVERY_RECEIPT:
             return 200  # the relay's word only; a receipt that proves something comes encrypted, from the receiver
         try:
+            await self._take_over_sender_keys()  # whatever was left when the worker or this process ended
             await self._decrypt(envelope)
+            await self._take_over_sender_keys()  # before this is acknowledged, and before what follows
         except DuplicateMessage:
             return 200
         except UntrustedIdentity as error:
@@ -443,24 +530,48 @@ class Device:
         if envelope.type is EnvelopeType.UNIDENTIFIED_SENDER:
 
             async def keep_sealed(transaction: StoreTransaction, result: signal_types.Received) -> None:
-                self._keep(transaction, envelope, str(result.sender), result.plaintext)
+                pairwise = result.kind is not MessageKind.SENDER_KEY
+                sender = DeviceAddress.parse(str(result.sender))
+                self._keep(transaction, envelope, sender, result.plaintext, pairwise=pairwise)
 
-            await self._sessions.decrypt_sealed(envelope.content, keep_sealed)
+            # By the relay's clock, as the certificate: it was good when the message was sent, however long we were away.
+            await self._sessions.decrypt_sealed(envelope.content, keep_sealed, at=envelope.server_timestamp)
             return
         kind, source = _KINDS.get(envelope.type), envelope.source
         if kind is None or source is None:
             raise MalformedField("type")
 
         async def keep(transaction: StoreTransaction, result: Decrypted) -> None:
-            self._keep(transaction, envelope, str(source), result.plaintext)
+            self._keep(transaction, envelope, source, result.plaintext, pairwise=True)
 
         remote = signal_types.Address(str(source.service_id), source.device_id)
         await self._sessions.decrypt(remote, kind, envelope.content, keep)
 
-    def _keep(self, transaction: StoreTransaction, envelope: Envelope, sender: str, plaintext: bytes) -> None:
-        sealed = envelope.type is EnvelopeType.UNIDENTIFIED_SENDER
-        header = f"{sender}\n{envelope.server_timestamp}\n{int(sealed)}\n".encode()
-        transaction.append(INBOX, header + plaintext)
+    def _keep(
+        self,
+        transaction: StoreTransaction,
+        envelope: Envelope,
+        sender: DeviceAddress,
+        plaintext: bytes,
+        *,
+        pairwise: bool,
+    ) -> None:
+        """Write down what an envelope held: keys where they belong, all else into the inbox."""
+        match _decoded(plaintext):
+            case ProfileKeyUpdate(profile_key):
+                learn(transaction, sender.service_id, profile_key)
+            case SenderKeyDistribution(message) if pairwise:
+                self._distributions.keep(transaction, sender, message)
+            case SenderKeyDistribution():
+                self._problem(Undecryptable(sender, "NotPairwise"))  # nothing says whose key it is
+            case _:
+                sealed = envelope.type is EnvelopeType.UNIDENTIFIED_SENDER
+                header = f"{sender}\n{envelope.server_timestamp}\n{int(sealed)}\n".encode()
+                transaction.append(INBOX, header + plaintext)
+
+    async def _take_over_sender_keys(self) -> None:
+        for sender in await self._distributions.take_over():
+            self._problem(Undecryptable(sender, "MalformedSenderKey"))
 
     async def _read(self, number: int, entry: bytes) -> Received | None:
         sender, server_timestamp, sealed, plaintext = entry.split(b"\n", 3)
@@ -495,3 +606,11 @@ class Device:
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
+
+
+def _decoded(plaintext: bytes) -> Content | None:
+    """``None`` if it cannot be read, which is told when the application would get it."""
+    try:
+        return decode_content(plaintext)
+    except MalformedContent:
+        return None

@@ -1,21 +1,28 @@
 """Sending: one content to every device of one recipient, exactly the devices that the relay knows.
 
+If the access to the recipient is known, the ciphertexts are sealed and sent without credentials, so that the relay does not learn
+who sends. If the relay refuses that access, the same ciphertexts go the authenticated way.
+
 A send is written to the outbox before anything is encrypted, each ciphertext in the transaction of its ratchet step, and all of
 it is removed after the relay's 200. What the outbox holds is repeated as it is: an answer that was lost, or a crash, never
-leads to a second encryption of what was already encrypted.
+leads to a second encryption of what was already encrypted. One case is left: a sealed ciphertext that waited until its sender
+certificate expired, a day, is made anew, since nobody would read it.
 """
 
 import asyncio
+import hashlib
 import json
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Self
+from uuid import UUID
 from weakref import WeakValueDictionary
 
-from messaging.client.connection import ChatConnection, ConnectionLost
+from messaging.client import holders
+from messaging.client.access import AccessKeys
+from messaging.client.certificates import Certificate, Certificates, is_fresh
 from messaging.client.errors import (
     ContentTooLarge,
     IdentityChanged,
@@ -23,18 +30,36 @@ from messaging.client.errors import (
     RelayUnreachable,
     UnknownRecipient,
 )
+from messaging.client.holders import Distribution, Holder, Installation
+from messaging.client.requests import Requests
 from messaging.client.stores import Store, StoreTransaction
+from messaging.wire.accounts import DeviceInfoList
 from messaging.wire.content import Content, encode_content
 from messaging.wire.envelope import EnvelopeType
 from messaging.wire.frames import Response
-from messaging.wire.identifiers import ServiceId
+from messaging.wire.identifiers import DeviceAddress, ServiceId
 from messaging.wire.json import decode_base64, encode_base64
 from messaging.wire.keys import PreKeyResponse, PreKeyResponseItem, prekeys_path
 from messaging.wire.limits import MAX_CONTENT
-from messaging.wire.messages import IncomingMessage, IncomingMessageList, MismatchedDevices, StaleDevices
+from messaging.wire.messages import (
+    ACCESS_KEY_HEADER,
+    IDEMPOTENCY_HEADER,
+    IncomingMessage,
+    IncomingMessageList,
+    MismatchedDevices,
+    StaleDevices,
+)
 from signal_protocol.errors import NoSession, UntrustedIdentity
 from signal_protocol.sessions import SessionService
-from signal_protocol.types import Address, Encrypted, MessageKind, PrekeyBundle, PublicPrekey, SignedPublicPrekey
+from signal_protocol.types import (
+    Address,
+    Encrypted,
+    MessageKind,
+    PrekeyBundle,
+    PublicPrekey,
+    Sealed,
+    SignedPublicPrekey,
+)
 
 OUTBOX = "outbox"
 MAX_ATTEMPTS = 5  # at the right set of devices, for one send
@@ -46,31 +71,44 @@ _ENVELOPES = {MessageKind.WHISPER: EnvelopeType.CIPHERTEXT, MessageKind.PREKEY: 
 
 @dataclass(frozen=True, slots=True)
 class _Ciphertext:
-    """One content, encrypted for one device."""
+    """One content, encrypted for one device; if sealed, ``expires`` is when its sender certificate does."""
 
     type: int
     registration_id: int
     content: str = field(repr=False)  # base64
+    expires: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One send in the outbox: its plaintext until all is done, and the ciphertexts so far, by device."""
+    """One send in the outbox: its plaintext until all is done, and the ciphertexts so far, by device.
+
+    ``distribution`` says which sender key the plaintext distributes, if it does.
+    """
 
     recipient: ServiceId
     timestamp: int
     plaintext: bytes = field(repr=False)
     ciphertexts: dict[int, _Ciphertext] = field(default_factory=dict, repr=False)
+    distribution: Distribution | None = None
+
+    @property
+    def sealed(self) -> bool:
+        """Whether every ciphertext hides its sender."""
+        return all(sent.expires is not None for sent in self.ciphertexts.values())
 
     def encode(self) -> bytes:
         """For the outbox."""
+        key = self.distribution
         members = {
             "recipient": str(self.recipient),
             "timestamp": self.timestamp,
             "plaintext": encode_base64(self.plaintext),
             "ciphertexts": {
-                device: [sent.type, sent.registration_id, sent.content] for device, sent in self.ciphertexts.items()
+                device: [sent.type, sent.registration_id, sent.content, sent.expires]
+                for device, sent in self.ciphertexts.items()
             },
+            "distribution": None if key is None else [str(key.distribution_id), key.generation],
         }
         return json.dumps(members).encode()
 
@@ -80,7 +118,9 @@ class Outgoing:
         members = json.loads(data)
         ciphertexts = {int(device): _Ciphertext(*parts) for device, parts in members["ciphertexts"].items()}
         plaintext = decode_base64(members["plaintext"])
-        return cls(ServiceId.parse(members["recipient"]), members["timestamp"], plaintext, ciphertexts)
+        key = members.get("distribution")
+        distribution = None if key is None else Distribution(UUID(key[0]), key[1])
+        return cls(ServiceId.parse(members["recipient"]), members["timestamp"], plaintext, ciphertexts, distribution)
 
     def body(self) -> bytes:
         """The request that sends it."""
@@ -103,29 +143,62 @@ class Sender:
         self,
         store: Store,
         sessions: SessionService[StoreTransaction],
-        connection: ChatConnection,
+        requests: Requests,
+        own: DeviceAddress,
         *,
-        deadline: float,
+        access: AccessKeys,
+        certificates: Certificates,
         now: Callable[[], int],
     ) -> None:
         self._store = store
         self._sessions = sessions
-        self._connection = connection
-        self._deadline = deadline
+        self._requests = requests
+        self._own = own
+        self._access = access
+        self._certificates = certificates
         self._now = now
         self._locks: WeakValueDictionary[ServiceId, asyncio.Lock] = WeakValueDictionary()
 
     async def send(self, to: ServiceId, content: Content) -> None:
         """Deliver ``content`` to every device of ``to``; returns after the relay's 200. See ``Device.send``."""
-        plaintext = encode_content(content)
-        if len(plaintext) + OVERHEAD > MAX_CONTENT:
-            raise ContentTooLarge
-        outgoing = Outgoing(to, self._now(), plaintext)
-        async with self._lock(to):
+        await self.take(Outgoing(to, self._now(), plaintext_of(content)))
+
+    async def take(self, outgoing: Outgoing) -> None:
+        """As :meth:`send`."""
+        async with self._lock(outgoing.recipient):
             async with self._store.transaction() as transaction:
-                number = transaction.append(OUTBOX, outgoing.encode())
-            await self._deliver_earlier(to, number)
+                number = queue(transaction, outgoing)
+            await self._deliver_earlier(outgoing.recipient, number)
             await self._deliver(number)
+
+    async def deliver(self, recipient: ServiceId, number: int) -> None:
+        """Deliver what was queued for ``recipient`` under this number, and before it what has waited. Raises as a send."""
+        async with self._lock(recipient):
+            await self._deliver_earlier(recipient, number)
+            await self._deliver(number)
+
+    async def installations(self, service_id: ServiceId) -> dict[DeviceAddress, Installation]:
+        """The devices that a send to an account would go to, as they are known; begins sessions if there are none.
+
+        Raises:
+            IdentityChanged, UnknownRecipient, RelayUnreachable, RelayRefused: as for a send.
+        """
+        async with self._lock(service_id):
+            known = await self._registration_ids(service_id)
+            if not known:
+                await self._start_sessions(service_id, None)
+                known = await self._registration_ids(service_id)
+            key = await self._sessions.trusted_identity(str(service_id)) or b""
+        return {DeviceAddress(service_id, device): Installation(number, key) for device, number in known.items()}
+
+    async def renew(self, service_id: ServiceId, *, gone: Collection[int], renewed: Collection[int]) -> None:
+        """After the relay said so: end the sessions with devices that are gone, begin new ones with those that are new.
+
+        Raises:
+            IdentityChanged, UnknownRecipient, RelayUnreachable, RelayRefused: as for a send.
+        """
+        async with self._lock(service_id):
+            await self._renew(service_id, gone=gone, renewed=renewed)
 
     async def resend(self) -> None:
         """Send what the outbox holds from before. What cannot be delivered any more is dropped."""
@@ -140,7 +213,7 @@ class Sender:
             IdentityChanged, UnknownRecipient, RelayUnreachable, RelayRefused: as for a send.
         """
         async with self._lock(service_id):
-            if not await self._usable_devices(service_id):
+            if service_id != self._own.service_id and not await self._usable_devices(service_id):
                 await self._start_sessions(service_id, None)
         key = await self._sessions.trusted_identity(str(service_id))
         if key is None:
@@ -149,14 +222,15 @@ class Sender:
 
     async def _deliver_earlier(self, recipient: ServiceId, number: int) -> None:
         """What has waited for this recipient since before ``number``, in order; drops what cannot be delivered."""
-        for earlier, outgoing in await self._waiting():
+        for earlier, outgoing in await self._waiting(recipient):
             if outgoing.recipient == recipient and earlier < number:
                 with suppress(IdentityChanged, UnknownRecipient, RelayRefused, ContentTooLarge):
                     await self._deliver(earlier)
 
-    async def _waiting(self) -> list[tuple[int, Outgoing]]:
+    async def _waiting(self, recipient: ServiceId | None = None) -> list[tuple[int, Outgoing]]:
+        family = None if recipient is None else (str(recipient),)
         async with self._store.transaction() as transaction:
-            entries = transaction.entries(OUTBOX, limit=MAX_WAITING)
+            entries = transaction.entries(OUTBOX, limit=MAX_WAITING, family=family)
         return [(number, Outgoing.decode(entry)) for number, entry in entries]
 
     async def _deliver(self, number: int) -> None:
@@ -166,8 +240,12 @@ class Sender:
             return  # an earlier attempt went through
         try:
             devices = set(outgoing.ciphertexts) or set(await self._devices(outgoing.recipient))
+            outgoing = self._without_expired(outgoing)
             response = Response(0, 500)
             for _ in range(MAX_ATTEMPTS):
+                if not devices and outgoing.recipient == self._own.service_id:
+                    await self._remove(number)  # there is no other device, or none any more
+                    return
                 for device in sorted(devices - set(outgoing.ciphertexts)):
                     outgoing = await self._encrypt(number, outgoing, device)
                 response = await self._put(outgoing)
@@ -185,29 +263,70 @@ class Sender:
         except Exception:
             await self._remove(number)
             raise
-        await self._remove(number)
+        await self._accepted(number, outgoing)
 
     async def _encrypt(self, number: int, outgoing: Outgoing, device: int) -> Outgoing:
         """One ratchet step; the ciphertext is in the outbox when the step is in the store."""
         changed = outgoing
+        certificate = await self._certificate_for(outgoing.recipient)
 
-        async def keep(transaction: StoreTransaction, result: Encrypted) -> None:
+        async def keep(transaction: StoreTransaction, result: Encrypted | Sealed) -> None:
             nonlocal changed
-            sent = _Ciphertext(_ENVELOPES[result.kind], result.remote_registration_id, encode_base64(result.ciphertext))
+            sent = _sent(result, certificate)
             changed = replace(outgoing, ciphertexts={**outgoing.ciphertexts, device: sent})
             transaction.replace(OUTBOX, number, changed.encode())
+            if outgoing.distribution is not None:
+                [holder] = await _holders(transaction, outgoing.recipient, {device: sent})
+                holders.offer(transaction, outgoing.distribution, holder)
 
-        remote = Address(str(outgoing.recipient), device)
+        async def encrypt() -> None:
+            remote = Address(str(outgoing.recipient), device)
+            if certificate is None:
+                await self._sessions.encrypt(remote, outgoing.plaintext, keep)
+            else:
+                await self._sessions.encrypt_sealed(remote, outgoing.plaintext, certificate.data, keep)
+
         try:
-            await self._sessions.encrypt(remote, outgoing.plaintext, keep)
+            await encrypt()
         except NoSession:
             await self._start_sessions(outgoing.recipient, device)
-            await self._sessions.encrypt(remote, outgoing.plaintext, keep)
+            await encrypt()
         return changed
+
+    async def _certificate_for(self, recipient: ServiceId) -> Certificate | None:
+        """What to seal with; ``None`` if a send to this recipient cannot be sealed."""
+        return None if await self._access_to(recipient) is None else await self._certificates.current()
+
+    async def _access_to(self, recipient: ServiceId) -> bytes | None:
+        # To one's own account the relay must know who sends: it is the one device that gets nothing.
+        return None if recipient == self._own.service_id else await self._access.find(recipient)
+
+    def _without_expired(self, outgoing: Outgoing) -> Outgoing:
+        now = self._now()
+        kept = {
+            device: sent
+            for device, sent in outgoing.ciphertexts.items()
+            if sent.expires is None or is_fresh(sent.expires, now)
+        }
+        return replace(outgoing, ciphertexts=kept)
 
     async def _put(self, outgoing: Outgoing) -> Response:
         """Repeat the very same request until there is an answer: the recipient's ratchet knows what it has seen."""
-        return await self._request("PUT", f"/v1/messages/{outgoing.recipient}", outgoing.body())
+        path, body = f"/v1/messages/{outgoing.recipient}", outgoing.body()
+        access_key = await self._access_to(outgoing.recipient)
+        if access_key is not None and outgoing.sealed:
+            response = await self._requests.unidentified("PUT", path, body, unidentified_headers(access_key, body))
+            if response.status != 401:
+                return response
+            await self._access.forget(outgoing.recipient, access_key)
+        return await self._request("PUT", path, body)
+
+    async def _accepted(self, number: int, outgoing: Outgoing) -> None:
+        async with self._store.transaction() as transaction:
+            transaction.remove(OUTBOX, number)
+            if outgoing.distribution is not None:
+                found = await _holders(transaction, outgoing.recipient, outgoing.ciphertexts)
+                holders.confirm(transaction, outgoing.distribution, outgoing.recipient, found)
 
     async def _correct(self, number: int, outgoing: Outgoing, devices: set[int], response: Response) -> set[int]:
         """After 409 or 410: forget ciphertexts for devices that are gone or new; returns the right set of devices."""
@@ -224,22 +343,46 @@ class Sender:
                 raise ContentTooLarge
             case status:
                 raise RelayRefused(status)
-        for device in gone | renewed:
-            await self._sessions.archive(Address(str(outgoing.recipient), device))
         kept = {device: sent for device, sent in outgoing.ciphertexts.items() if device not in gone | renewed}
         async with self._store.transaction() as transaction:
             transaction.replace(OUTBOX, number, replace(outgoing, ciphertexts=kept).encode())
-        for device in sorted(renewed):
-            await self._start_sessions(outgoing.recipient, device)
+        await self._renew(outgoing.recipient, gone=gone, renewed=renewed)
         return (devices - gone) | renewed
 
+    async def _renew(self, recipient: ServiceId, *, gone: Collection[int], renewed: Collection[int]) -> None:
+        for device in {*gone, *renewed}:
+            await self._sessions.archive(Address(str(recipient), device))
+        for device in sorted(renewed):
+            await self._start_sessions(recipient, device)
+
     async def _devices(self, recipient: ServiceId) -> list[int]:
-        return await self._usable_devices(recipient) or await self._start_sessions(recipient, None)
+        if known := await self._usable_devices(recipient):
+            return known
+        if recipient == self._own.service_id:
+            return await self._other_own_devices()
+        return await self._start_sessions(recipient, None)
+
+    async def _other_own_devices(self) -> list[int]:
+        """By name only: all bundles of the own account would take prekeys of this very device."""
+        response = await self._request("GET", "/v1/devices")
+        if response.status != 200:
+            raise RelayRefused(response.status)
+        devices = DeviceInfoList.from_json(response.body or b"").devices
+        return [device.id for device in devices if device.id != self._own.device_id]
 
     async def _usable_devices(self, recipient: ServiceId) -> list[int]:
+        return list(await self._registration_ids(recipient))
+
+    async def _registration_ids(self, recipient: ServiceId) -> dict[int, int]:
+        """Of the devices that there are sessions with to encrypt in."""
         async with self._store.transaction() as transaction:
             addresses = await transaction.session_devices(str(recipient))
-        return [address.device_id for address in addresses if await self._sessions.has_session(address)]
+        found: dict[int, int] = {}
+        for address in addresses:
+            info = await self._sessions.session_info(address)
+            if info is not None and info.usable and info.remote_registration_id is not None:
+                found[address.device_id] = info.remote_registration_id
+        return found
 
     async def _start_sessions(self, recipient: ServiceId, device: int | None) -> list[int]:
         """Fetch the bundles of one device or of all, and begin sessions; returns the devices."""
@@ -250,24 +393,14 @@ class Sender:
             raise RelayRefused(response.status)
         answer = PreKeyResponse.from_json(response.body or b"")
         for item in answer.devices:
-            await self._sessions.start_session(Address(str(recipient), item.device_id), _bundle(answer, item))
+            try:
+                await self._sessions.start_session(Address(str(recipient), item.device_id), _bundle(answer, item))
+            except UntrustedIdentity as error:
+                raise IdentityChanged(recipient, error.identity_key) from None
         return [item.device_id for item in answer.devices]
 
     async def _request(self, verb: str, path: str, body: bytes | None = None) -> Response:
-        """Ask, and ask again after a lost connection or when told to wait, until the deadline."""
-        ends = time.monotonic() + self._deadline
-        while (left := ends - time.monotonic()) > 0:
-            try:
-                response = await self._connection.request(verb, path, body, deadline=left)
-            except ConnectionLost:
-                continue
-            if response.status != 429:
-                return response
-            wait = float(response.headers.get("retry-after", "1"))
-            if wait >= ends - time.monotonic():
-                raise RelayRefused(429)
-            await asyncio.sleep(wait)
-        raise RelayUnreachable
+        return await self._requests.authenticated(verb, path, body)
 
     async def _entry(self, number: int) -> Outgoing | None:
         async with self._store.transaction() as transaction:
@@ -280,6 +413,55 @@ class Sender:
 
     def _lock(self, recipient: ServiceId) -> asyncio.Lock:
         return self._locks.setdefault(recipient, asyncio.Lock())
+
+
+def plaintext_of(content: Content) -> bytes:
+    """What to encrypt.
+
+    Raises:
+        ContentTooLarge: it does not fit an envelope.
+    """
+    plaintext = encode_content(content)
+    if len(plaintext) + OVERHEAD > MAX_CONTENT:
+        raise ContentTooLarge
+    return plaintext
+
+
+def queue(transaction: StoreTransaction, outgoing: Outgoing) -> int:
+    """Write it to the outbox; returns its number there."""
+    if outgoing.distribution is not None:
+        holders.promise(transaction, outgoing.distribution, outgoing.recipient)
+    return transaction.append(OUTBOX, outgoing.encode(), family=(str(outgoing.recipient),))
+
+
+def unidentified_headers(access_key: bytes, body: bytes) -> dict[str, str]:
+    """Of a send without credentials. Nobody but the relay can know the idempotency key: it is made from the ciphertext.
+
+    With it a send that was stored is answered as stored even if access or devices have changed since.
+    """
+    return {
+        ACCESS_KEY_HEADER: encode_base64(access_key),
+        IDEMPOTENCY_HEADER: hashlib.sha256(body).hexdigest(),
+    }
+
+
+def _sent(result: Encrypted | Sealed, certificate: Certificate | None) -> _Ciphertext:
+    if isinstance(result, Encrypted):
+        return _Ciphertext(_ENVELOPES[result.kind], result.remote_registration_id, encode_base64(result.ciphertext))
+    expires = 0 if certificate is None else certificate.expires
+    kind = EnvelopeType.UNIDENTIFIED_SENDER
+    return _Ciphertext(kind, result.remote_registration_id, encode_base64(result.message), expires)
+
+
+async def _holders(
+    transaction: StoreTransaction, recipient: ServiceId, ciphertexts: Mapping[int, _Ciphertext]
+) -> list[Holder]:
+    """The devices that a distribution message was encrypted for."""
+    key = await transaction.load_identity(str(recipient)) or b""
+    return [
+        Holder(DeviceAddress(recipient, device), Installation(sent.registration_id, key))
+        for device, sent in ciphertexts.items()
+    ]
 
 
 def _bundle(answer: PreKeyResponse, item: PreKeyResponseItem) -> PrekeyBundle:

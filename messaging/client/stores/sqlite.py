@@ -8,7 +8,7 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID
 
@@ -17,7 +17,7 @@ from messaging.client.stores.sealing import Sealer
 from signal_protocol.storage import StoredKyberPrekey, StoredRecord
 from signal_protocol.types import Address, KyberUse
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 IN_MEMORY = ":memory:"
 
 _SCHEMA = """
@@ -36,6 +36,15 @@ CREATE TABLE queues (
     sealed BLOB NOT NULL
 );
 """
+_UPGRADES = {  # by the version that they lead to
+    # Sender keys belong to families from now on. Nothing used those from before.
+    2: """
+DELETE FROM records WHERE kind = 'sender key';
+ALTER TABLE queues ADD COLUMN family BLOB;
+CREATE INDEX queues_by_kind ON queues (kind, id);
+CREATE INDEX queues_by_family ON queues (kind, family, id) WHERE family IS NOT NULL;
+""",
+}
 
 
 class StoreTransaction:
@@ -52,22 +61,36 @@ class StoreTransaction:
         stored = self._load(kind, self._sealer.name(kind, *name))
         return None if stored is None else stored.record
 
-    def put(self, kind: str, *name: str, record: bytes) -> None:
-        """Write a record, replacing another."""
+    def put(self, kind: str, *name: str, record: bytes, family: tuple[str, ...] | None = None) -> None:
+        """Write a record, replacing another. The first write decides which ``family`` it belongs to."""
         named = self._sealer.name(kind, *name)
         stored = self._load(kind, named)
-        self._save(kind, named, record, expected=None if stored is None else stored.version)
+        expected = None if stored is None else stored.version
+        self._save(kind, named, record, expected=expected, family=self._family(kind, family))
 
     def delete(self, kind: str, *name: str) -> bool:
         """Delete a record; say whether it was there."""
         named = self._sealer.name(kind, *name)
         return self._db.execute("DELETE FROM records WHERE kind = ? AND name = ?", (kind, named)).rowcount > 0
 
+    def family(self, kind: str, *family: str) -> list[bytes]:
+        """The records of a family, in no order."""
+        rows = self._db.execute(
+            "SELECT name, version, sealed FROM records WHERE kind = ? AND family = ?",
+            (kind, self._family(kind, family)),
+        )
+        return [self._sealer.open(sealed, kind, name, version) for name, version, sealed in rows]
+
+    def delete_family(self, kind: str, *family: str) -> None:
+        """Delete all records of a family."""
+        self._db.execute("DELETE FROM records WHERE kind = ? AND family = ?", (kind, self._family(kind, family)))
+
     # --- queues, in order ---
 
-    def append(self, kind: str, entry: bytes) -> int:
+    def append(self, kind: str, entry: bytes, *, family: tuple[str, ...] | None = None) -> int:
         """Add an entry at the end of a queue; returns its number."""
-        cursor = self._db.execute("INSERT INTO queues (kind, sealed) VALUES (?, x'')", (kind,))
+        named = self._family(kind, family)
+        cursor = self._db.execute("INSERT INTO queues (kind, family, sealed) VALUES (?, ?, x'')", (kind, named))
         number = cursor.lastrowid or 0
         self.replace(kind, number, entry)
         return number
@@ -77,16 +100,24 @@ class StoreTransaction:
         sealed = self._sealer.seal(entry, kind, b"", number)
         self._db.execute("UPDATE queues SET sealed = ? WHERE id = ? AND kind = ?", (sealed, number, kind))
 
-    def entries(self, kind: str, *, after: int = 0, limit: int = 100) -> list[tuple[int, bytes]]:
-        """The entries of a queue behind the number ``after``, in order."""
-        rows = self._db.execute(
-            "SELECT id, sealed FROM queues WHERE kind = ? AND id > ? ORDER BY id LIMIT ?", (kind, after, limit)
-        )
+    def entries(
+        self, kind: str, *, after: int = 0, limit: int = 100, family: tuple[str, ...] | None = None
+    ) -> list[tuple[int, bytes]]:
+        """The entries of a queue, or of one family in it, behind the number ``after``, in order."""
+        if family is None:
+            rows = self._db.execute(
+                "SELECT id, sealed FROM queues WHERE kind = ? AND id > ? ORDER BY id LIMIT ?", (kind, after, limit)
+            )
+        else:
+            rows = self._db.execute(
+                "SELECT id, sealed FROM queues WHERE kind = ? AND family = ? AND id > ? ORDER BY id LIMIT ?",
+                (kind, self._family(kind, family), after, limit),
+            )
         return [(number, self._sealer.open(sealed, kind, b"", number)) for number, sealed in rows]
 
-    def remove(self, kind: str, number: int) -> None:
-        """Take an entry out of a queue."""
-        self._db.execute("DELETE FROM queues WHERE id = ? AND kind = ?", (number, kind))
+    def remove(self, kind: str, number: int) -> bool:
+        """Take an entry out of a queue; say whether it was there."""
+        return self._db.execute("DELETE FROM queues WHERE id = ? AND kind = ?", (number, kind)).rowcount > 0
 
     # --- signal_protocol.storage.ProtocolTransaction ---
 
@@ -96,17 +127,12 @@ class StoreTransaction:
 
     async def save_session(self, remote: Address, record: bytes, *, expected: int | None) -> bool:
         name = self._sealer.name("session", str(remote))
-        family = self._sealer.name("session of", remote.service_id)
+        family = self._family("session", (remote.service_id,))
         # The device travels inside, since names cannot be read back.
         return self._save("session", name, bytes([remote.device_id]) + record, expected=expected, family=family)
 
     async def session_devices(self, service_id: str) -> list[Address]:
-        family = self._sealer.name("session of", service_id)
-        rows = self._db.execute(
-            "SELECT name, version, sealed FROM records WHERE kind = 'session' AND family = ?", (family,)
-        )
-        opened = (self._sealer.open(sealed, "session", name, version) for name, version, sealed in rows)
-        return sorted(Address(service_id, record[0]) for record in opened)
+        return sorted(Address(service_id, record[0]) for record in self.family("session", service_id))
 
     async def load_identity(self, service_id: str) -> bytes | None:
         return self.get("identity", service_id)
@@ -150,7 +176,15 @@ class StoreTransaction:
         self, sender: Address, distribution_id: UUID, record: bytes, *, expected: int | None
     ) -> bool:
         name = self._sealer.name("sender key", str(sender), str(distribution_id))
-        return self._save("sender key", name, record, expected=expected)
+        family = self._family("sender key", (sender.service_id,))
+        return self._save("sender key", name, record, expected=expected, family=family)
+
+    def delete_sender_keys(self, service_id: str) -> None:
+        """Delete the sender keys of all devices of an account: nothing that they wrote to a group can be read any more."""
+        self.delete_family("sender key", service_id)
+
+    def _family(self, kind: str, family: tuple[str, ...] | None) -> bytes | None:
+        return None if family is None else self._sealer.name(f"{kind} of", *family)
 
     def _load(self, kind: str, name: bytes) -> StoredRecord | None:
         row = self._db.execute(
@@ -222,21 +256,33 @@ class Store:
                 await _to_its_end(lambda: self._db.execute("COMMIT"))
 
     async def _check(self) -> None:
-        """Make the schema, or prove with a sealed mark that the key is right."""
+        """Make the schema, or prove with a sealed mark that the key is right; bring an older one up to date."""
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA_VERSION:
             raise CorruptStore
         async with self.transaction() as transaction:
             if version == 0:
-                for statement in _SCHEMA.split(";\n"):
-                    self._db.execute(statement)
-                self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-                transaction.put("mark", record=json.dumps({"schema": SCHEMA_VERSION}).encode())
+                self._run(_SCHEMA)
+                version = 1
+            elif not _is_marked(transaction):
+                raise WrongKey
+            if version == SCHEMA_VERSION:
                 return
-            with suppress(CorruptStore):
-                if transaction.get("mark") is not None:
-                    return
-            raise WrongKey
+            for step in range(version + 1, SCHEMA_VERSION + 1):
+                self._run(_UPGRADES[step])
+            self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            transaction.put("mark", record=json.dumps({"schema": SCHEMA_VERSION}).encode())
+
+    def _run(self, statements: str) -> None:
+        for statement in statements.split(";\n"):
+            self._db.execute(statement)
+
+
+def _is_marked(transaction: StoreTransaction) -> bool:
+    try:
+        return transaction.get("mark") is not None
+    except CorruptStore:
+        return False
 
 
 def _connect(path: str) -> sqlite3.Connection:
