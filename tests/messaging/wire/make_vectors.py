@@ -111,7 +111,11 @@ SCOPE = Scope(
 )
 COVERAGE = Coverage(used=3, not_opted_in=2, not_held=1, not_asked=1)
 LINE = SummaryLine(
-    "Bob brings the roses.", "promise", (MessageId(BOB, NOW + 3), MessageId(ALICE, NOW)), BOB, ("Saturday", "roses")
+    "Bob brings the roses.",
+    "commitment",
+    (MessageId(BOB, NOW + 3), MessageId(ALICE, NOW)),
+    BOB,
+    ("link", "quotes_another"),
 )
 DOCUMENT, COLLATERAL = b'{"an":"evidence document"}', b'{"what":"its vendors say"}'
 ROSE = "A rose is a rose. "
@@ -284,6 +288,10 @@ def consent_vectors() -> Json:
             "digest": consent_set_digest((each.author.to_bytes(), each.digest) for each in CONSENTS).hex(),
             "digest_of_none": consent_set_digest([]).hex(),
         },
+        "rendezvous": [
+            {"assistant": str(assistant), "sha256": weight.hex()}
+            for weight, assistant in sorted(((_weight(each), each) for each in members), reverse=True)
+        ],
     }
 
 
@@ -314,6 +322,10 @@ def length_vectors() -> Json:
             {"request": length, "plaintext": len(encode_content(AssistantCall(bytes(length))))} for length in requests
         ],
     }
+
+
+def _weight(assistant: ServiceId) -> bytes:
+    return hashlib.sha256(b"subrosa rendezvous v1\x00" + CONVERSATION + assistant.to_bytes()).digest()
 
 
 def _hashed(name: str, kind: str, value: object, encoded: bytes) -> Json:

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from messaging.client.assistants import rank
 from messaging.wire.answers import AnswerPart, FrameReader
 from messaging.wire.assistant import AssistantRequest, Result
 from messaging.wire.consent import CONSENT_CONTEXT, SignedConsent, read_consent
 from messaging.wire.content import AnswerFrame, decode_content
+from messaging.wire.identifiers import ServiceId
 from messaging.wire.padding import pad
 from signal_protocol.public.errors import InvalidSignature
 from signal_protocol.public.keys import public_key_of, verify_signature
@@ -68,6 +70,11 @@ def test_the_signed_statement_is_the_authors_and_no_byte_of_it_can_change() -> N
         changed = statement[:at] + bytes([statement[at] ^ 1]) + statement[at + 1 :]
         with pytest.raises(InvalidSignature):
             verify_signature(identity_key, CONSENT_CONTEXT + changed, signed["signature"])
+
+
+def test_a_client_goes_to_assistants_in_the_order_of_the_vector() -> None:
+    listed = [ServiceId.parse(each["assistant"]) for each in json.loads(text_of("consent.json"))["rendezvous"]]
+    assert rank(made.CONVERSATION, sorted(listed)) == listed
 
 
 def test_the_frames_of_an_answer_give_back_what_was_written() -> None:
