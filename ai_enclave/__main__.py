@@ -13,9 +13,13 @@ DESCRIPTION = """\
 Run one assistant: it makes its keys in memory, registers with the relay under NAME, and answers members who opted in.
 It keeps nothing on disk and forgets everything when it stops.
 
-With --tee the hardware proves to each client where it runs: AMD SEV-SNP or Intel TDX, with --gpus NVIDIA's GPUs too.
+With --tee the hardware proves to each client where it runs: AMD SEV-SNP or Intel TDX, with --gpus NVIDIA's GPUs too. It
+does not start then on a machine where memory could reach a disk: swap and core dumps have to be off.
 With --unsafe-simulated-tee there is no such hardware: clients refuse unless their policy says UnsafeAcceptSimulated.
-Do not give it messages then that its operator may not read."""
+Do not give it messages then that its operator may not read.
+
+The first SIGTERM (or Ctrl-C) drains it: it takes no new requests, tells the relay's directory, so that clients go to
+another assistant, finishes what it accepted, and ends. The second one ends it at once."""
 
 EXAMPLE = """\
 example:
@@ -68,6 +72,12 @@ def parser() -> argparse.ArgumentParser:
         help="the chip's certificates (vcek.der, ask.der, ark.der), if the host does not hand them out",
     )
     options.add_argument("--gpus", action="store_true", help="all NVIDIA GPUs of this machine prove themselves too")
+    options.add_argument(
+        "--collateral-cache",
+        metavar="FOLDER",
+        type=Path,
+        help="where to keep what AMD, Intel and NVIDIA say about this machine; the enclave fetches it, so that clients need not",
+    )
     options.add_argument("--json-ready", action="store_true", help="when ready, print one JSON line on standard output")
     options.add_argument(
         "--measure", action="store_true", help="print the measurement of this release, for policies, and exit"
@@ -103,7 +113,8 @@ def _print_measurement() -> int:
 async def _run(arguments: argparse.Namespace, token: str) -> int:
     # Imported late: torch takes seconds, and --help should not.
     from ai_enclave.engine import EngineError
-    from ai_enclave.service import EnclaveSettings, run_enclave
+    from ai_enclave.hardening import NotHardened
+    from ai_enclave.service import EnclaveSettings, Stopping, run_enclave
     from ai_enclave.tee import TeeKind, TeeSettings
     from attestation.collecting import CollectionError
     from messaging.client import ClientError
@@ -115,11 +126,12 @@ async def _run(arguments: argparse.Namespace, token: str) -> int:
         name=arguments.name,
         token=token,
         tee=TeeSettings(kind, arguments.certificates, arguments.gpus),
+        collateral=arguments.collateral_cache,
     )
-    stop = asyncio.Event()
+    stopping = Stopping()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stopping.tell)
 
     def ready(service_id: str) -> None:
         line = json.dumps({"ready": True, "service_id": service_id, "tee": str(kind)})
@@ -127,11 +139,11 @@ async def _run(arguments: argparse.Namespace, token: str) -> int:
         print(line if arguments.json_ready else f"The assistant is ready. {text}", flush=True)  # noqa: T201
 
     try:
-        await run_enclave(settings, ready, stop)
-    except (ClientError, EngineError, CollectionError) as error:
+        await run_enclave(settings, ready, stopping)
+    except (ClientError, EngineError, CollectionError, NotHardened) as error:
         return _say(error)
     except ExceptionGroup as errors:
-        known, unknown = errors.split((ClientError, EngineError, CollectionError))
+        known, unknown = errors.split((ClientError, EngineError, CollectionError, NotHardened))
         if known is None or unknown is not None:
             raise
         return _say(known.exceptions[0])

@@ -60,6 +60,10 @@ class Stopping:
     drain: asyncio.Event = field(default_factory=asyncio.Event)
     now: asyncio.Event = field(default_factory=asyncio.Event)
 
+    def tell(self) -> None:
+        """Drain; told a second time, end at once."""
+        (self.now if self.drain.is_set() else self.drain).set()
+
 
 def _milliseconds_now() -> int:
     return time.time_ns() // 1_000_000

@@ -19,6 +19,7 @@ from messaging.client.assistant import (
     AssistantError,
     AssistantNotVerified,
     AssistantRefused,
+    ReceiptRefused,
 )
 from messaging.client.assistants import Assistants, NoAssistant, has_forgotten, is_worth_another
 from messaging.client.chat_records import Chat, ChatMessage, ChatRecords, Known
@@ -26,10 +27,12 @@ from messaging.client.consent import ConsentRefused, make_consent, verify_consen
 from messaging.client.conversation import Conversation, Statement
 from messaging.client.device import Device, Received, milliseconds_now
 from messaging.client.errors import ClientError, IdentityChanged
+from messaging.client.receipts import ReceiptFile, ShownConsent
 from messaging.client.stores import Store
 from messaging.wire.assistant import (
     AboutMessages,
     Actions,
+    ConsentReference,
     Forget,
     QuestionsForMe,
     RefusalCode,
@@ -279,6 +282,30 @@ class Chats:
     async def status(self, key: bytes) -> Answered:
         """How the assistant of this conversation is, and what it holds of ours."""
         return await self._ask(self._chat(key), lambda: StatusRequest(key))
+
+    async def receipt_file(self, key: bytes, answered: Answered) -> ReceiptFile:
+        """What to keep of an answer, and to show to whoever is named in it.
+
+        Raises:
+            ReceiptRefused: the answer has no receipt, or names a statement that this device has never seen.
+        """
+        if answered.signed_receipt is None:
+            raise ReceiptRefused("there is none")
+        return ReceiptFile(
+            bundle=answered.bundle,
+            signed=answered.signed_receipt,
+            consents=tuple([await self._shown(key, reference) for reference in answered.result.consents]),
+            request=answered.request_bytes,
+            answer=answered.result_bytes,
+        )
+
+    async def _shown(self, key: bytes, reference: ConsentReference) -> ShownConsent:
+        statement = self._chat(key).conversation.find_statement(reference)
+        own = reference.author == self.me
+        identity_key = self._device.identity_key if own else await self._device.trusted_identity(reference.author)
+        if statement is None or identity_key is None:
+            raise ReceiptRefused("it names a consent that this device has never seen")
+        return ShownConsent(reference.author, identity_key, statement.signed)
 
     # --- own devices ---
 

@@ -67,11 +67,12 @@ async def _play(script: Script, folders: Folders, arguments: argparse.Namespace)
     plain = arguments.json or not sys.stderr.isatty()
     narrator: Narrator = PlainNarrator() if plain else TerminalNarrator()
     async with play(script, folders, narrator, port=arguments.port) as outcome:
-        if arguments.bundle is not None:
-            try:
-                await asyncio.to_thread(arguments.bundle.write_bytes, outcome.bundle.encode())
-            except OSError as error:
-                return _say(f"{arguments.bundle} cannot be written: {error.strerror}", 1)
+        for path, saved in ((arguments.bundle, outcome.bundle), (arguments.receipt, outcome.receipt.file)):
+            if path is not None:
+                try:
+                    await asyncio.to_thread(path.write_bytes, saved.encode())
+                except OSError as error:
+                    return _say(f"{path} cannot be written: {error.strerror}", 1)
         if arguments.json:
             sys.stdout.write(as_json(outcome) + "\n")
             sys.stdout.flush()
@@ -136,6 +137,9 @@ def _parser() -> argparse.ArgumentParser:
         help="this person does not opt in (may be repeated; default: the quietest of three or more)",
     )
     parser.add_argument("--bundle", metavar="FILE", type=Path, help="save the evidence, to look at with subrosa verify")
+    parser.add_argument(
+        "--receipt", metavar="FILE", type=Path, help="save the receipt of the summary, to check it with subrosa verify"
+    )
     parser.add_argument("--requester", metavar="NAME", help="this person asks the assistant (default: a busy one)")
     parser.add_argument("--port", type=int, default=0, help="of the relay (default: a free one)")
     parser.add_argument("--data", metavar="FOLDER", type=Path, help="keep the run's files here (default: removed)")

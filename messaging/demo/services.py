@@ -20,7 +20,7 @@ from messaging.demo.certificates import write_certificates
 READY_DEADLINE = 60.0  # seconds from start to the line that says ready
 STOP_DEADLINE = 10.0  # seconds from SIGTERM to SIGKILL
 MAX_RESTARTS = 5  # of the relay in one story
-ASSISTANT = "assistant"
+ASSISTANTS = ("assistant-1", "assistant-2")  # two enclaves, so that one can be upgraded while the other answers
 
 # The cast talks much faster than people do.
 _LIMITS = """\
@@ -138,15 +138,6 @@ class Service:
         return "\n".join(lines) or "(empty)"
 
 
-@dataclass(frozen=True, slots=True)
-class Services:
-    """The running services, and where the relay is."""
-
-    relay: Service
-    enclave: Service
-    url: str
-
-
 @asynccontextmanager
 async def running_relay(folders: Folders, port: int) -> AsyncIterator[tuple[Service, str]]:
     """A relay that is started again when it dies; yields it and its URL."""
@@ -181,23 +172,44 @@ async def _restart(relay: Service, port: str) -> None:
         await relay.start("--port", port)
 
 
+@dataclass(slots=True)
+class Enclaves:
+    """The running enclaves, by the service id of their assistants."""
+
+    services: dict[str, Service]
+
+    async def all_ended(self) -> int:
+        """Wait until none is left; the exit code of the last one (negative: a signal)."""
+        return (await asyncio.gather(*(service.ended() for service in self.services.values())))[-1]
+
+    async def drain(self, service_id: str) -> str:
+        """Have one finish what it accepted, and end, as for an upgrade; returns its name."""
+        service = self.services[service_id]
+        await service.stop()
+        return service.name
+
+
 @asynccontextmanager
-async def running_enclave(folders: Folders, url: str) -> AsyncIterator[Service]:
-    """An enclave with a simulated TEE, registered at the relay."""
-    enclave = Service(
-        "enclave",
+async def running_enclaves(folders: Folders, url: str) -> AsyncIterator[Enclaves]:
+    """Enclaves with a simulated TEE, registered at the relay; they load at the same time."""
+    starting = [_enclave(folders, url, name) for name in ASSISTANTS]
+    try:
+        said = await asyncio.gather(*(enclave.start() for enclave in starting))
+        yield Enclaves({str(ready["service_id"]): enclave for ready, enclave in zip(said, starting, strict=True)})
+    finally:
+        await asyncio.gather(*(enclave.stop() for enclave in starting))
+
+
+def _enclave(folders: Folders, url: str, name: str) -> Service:
+    return Service(
+        name,
         [
-            *("-m", "ai_enclave", "--json-ready", "--unsafe-simulated-tee", "--name", ASSISTANT),
+            *("-m", "ai_enclave", "--json-ready", "--unsafe-simulated-tee", "--name", name),
             *("--relay", url, "--ca-file", str(folders.ca)),
             *("--assistant-token-file", str(folders.server / "assistant.token")),
         ],
-        folders.server / "enclave.log",
+        folders.server / f"{name}.log",
     )
-    await enclave.start()
-    try:
-        yield enclave
-    finally:
-        await enclave.stop()
 
 
 async def reference_release() -> Release:

@@ -10,26 +10,28 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from attestation import Claims, Policy, UnsafeAcceptSimulated
+from attestation import AttestationError, Claims, Policy, UnsafeAcceptSimulated, appraise
 from attestation.bundle import Bundle
 from messaging.client import Relay
-from messaging.client.conversation import Conversation
+from messaging.client.assistant import Answered, AssistantRefused
+from messaging.client.receipt_checks import ReceiptAppraisal, assess_receipt
+from messaging.client.receipts import ReceiptFile
 from messaging.demo.cast import Member, a_member
 from messaging.demo.chat_file import Chat, ChatMessage
 from messaging.demo.findings import Findings, search_server
 from messaging.demo.services import (
-    ASSISTANT,
+    ASSISTANTS,
+    Enclaves,
     Folders,
-    Service,
     ServiceFailed,
     reference_release,
-    running_enclave,
+    running_enclaves,
     running_relay,
 )
-from messaging.wire.content import MessageId, Replies, Summary
-from messaging.wire.identifiers import ServiceId
+from messaging.wire.assistant import Coverage, Replies, Result, Status, Summary
+from messaging.wire.identifiers import MessageId, ServiceId
 from signal_protocol.operations import SignalCrypto
 
 MAX_CAST = 8  # devices on one machine; the people who wrote most
@@ -74,6 +76,33 @@ class Script:
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """One receipt, judged as ``subrosa verify`` does: its file, and every step."""
+
+    file: ReceiptFile
+    appraisal: ReceiptAppraisal
+    claims: Claims
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """What was refused, and in which words: by a strict policy, by the own device, by the enclave."""
+
+    strict_policy: str
+    not_opted_in: str  # empty if everybody has opted in
+    no_writer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """One enclave was stopped as for an upgrade: which it was, which answers now, and how much that one knows."""
+
+    stopped: str
+    coverage: Coverage
+    after: Coverage  # when there was something new
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """Everything that the story found out."""
 
@@ -81,9 +110,15 @@ class Outcome:
     url: str
     claims: Claims
     bundle: Bundle  # what these claims rest on
-    refusal: str  # what the strict policy said to the same evidence
+    refusals: Refusals
     summary: Summary
+    speaker: Result  # the result that the summary came in: it names the engine
+    questions: Summary
+    actions: Summary
     replies: Replies
+    receipt: Shown
+    status: Status
+    moved: Moved
     names: dict[ServiceId, str] = field(repr=False)
     texts: dict[MessageId, str] = field(repr=False)
     messages_sent: int
@@ -93,12 +128,14 @@ class Outcome:
 
     @property
     def went_well(self) -> bool:
-        """Whether everything was as it must be: all delivered, nothing readable, and the simulation refused when asked."""
+        """Whether everything was as it must be: all delivered, nothing readable, the simulation refused when asked, a receipt."""
         return (
             self.messages_delivered == self.messages_sent
             and not self.findings.places
             and self.findings.control_found
-            and bool(self.refusal)
+            and bool(self.refusals.strict_policy and self.refusals.no_writer)
+            and not self.receipt.appraisal.errors
+            and self.moved.after.used > 0
         )
 
 
@@ -145,15 +182,15 @@ async def play(script: Script, folders: Folders, narrator: Narrator, *, port: in
             narrator.step("Starting the relay")
             _, url = await stack.enter_async_context(running_relay(folders, port))
             clock.lap("relay_ready")
-            narrator.step("Starting the enclave: loading the model, making its keys")
+            narrator.step("Starting two enclaves: loading the model, making their keys")
             measuring = asyncio.create_task(reference_release())
             crypto = await stack.enter_async_context(SignalCrypto.start())
-            enclave = await stack.enter_async_context(running_enclave(folders, url))
+            enclaves = await stack.enter_async_context(running_enclaves(folders, url))
             policy = Policy(name="the story's", releases=(await measuring,)).weakened_by(UnsafeAcceptSimulated)
-            clock.lap("enclave_ready")
+            clock.lap("enclaves_ready")
             relay = await stack.enter_async_context(Relay(url, ca_file=folders.ca))
-            story = _Story(script, folders, narrator, clock, relay, crypto, policy)
-            outcome = await _or_enclave_ended(story.tell(stack, url), enclave)
+            story = _Story(script, folders, narrator, clock, relay, crypto, policy, enclaves)
+            outcome = await _or_enclaves_ended(story.tell(stack, url), enclaves)
         yield outcome
 
 
@@ -169,18 +206,18 @@ class _Clock:
         self.laps[name] = round(now - self.started - sum(self.laps.values()), 2)
 
 
-async def _or_enclave_ended(telling: Coroutine[None, None, Outcome], enclave: Service) -> Outcome:
-    """The outcome, or a clear word if the enclave dies before: nothing that it was asked can be answered then."""
+async def _or_enclaves_ended(telling: Coroutine[None, None, Outcome], enclaves: Enclaves) -> Outcome:
+    """The outcome, or a clear word if no enclave is left before: nothing that it was asked can be answered then."""
     told = asyncio.ensure_future(telling)
-    ended = asyncio.ensure_future(enclave.ended())
+    ended = asyncio.ensure_future(enclaves.all_ended())
     try:
         await asyncio.wait((told, ended), return_when=asyncio.FIRST_COMPLETED)
         if told.done():
             return told.result()
         raise ServiceFailed(
-            f"the enclave stopped (exit code {ended.result()}). What it remembered is gone, by design: nothing of it was "
+            f"the enclaves stopped (exit code {ended.result()}). What they remembered is gone, by design: nothing of it was "
             "on a disk. No message between people was lost. Start the story again; "
-            f"the enclave's log is {enclave.log}"
+            f"their logs are in {next(iter(enclaves.services.values())).log.parent}"
         )
     finally:
         for task in (told, ended):
@@ -197,47 +234,62 @@ class _Story:
     relay: Relay
     crypto: SignalCrypto
     policy: Policy
+    enclaves: Enclaves
 
     async def tell(self, stack: AsyncExitStack, url: str) -> Outcome:
         cast = await self._assemble(stack)
+        requester = cast[self.script.requester]
+        names = {member.service_id: member.name for member in cast.values()}
         await self._meet(cast)
-        claims, bundle = await self._consent(cast)
-        refusal = await cast[self.script.requester].refusal_under(Policy(releases=self.policy.releases))
+        await self._consent(cast)
         self.clock.lap("registration_and_consent")
         await self._talk(cast)
         self.clock.lap("talking")
-        requester = cast[self.script.requester]
-        self.narrator.step(f"{requester.name} asks the assistant for a summary and for replies")
-        names = {member.service_id: member.name for member in cast.values()}
-        summary, replies = await requester.ask(names, REPLIES)
+        self.narrator.step(f"{requester.name} asks the assistant: summary, questions, actions, replies")
+        summary, questions, actions, replies = await requester.ask(names, REPLIES)
+        status = await requester.chats.status(requester.conversation.key)
         self.clock.lap("assistant")
+        shown = await self._show_receipt(requester, summary)
+        refusals = await self._refusals(cast, summary.bundle)
+        texts = requester.texts
+        moved = await self._upgrade(requester, names)
+        self.clock.lap("receipt_refusals_and_upgrade")
         self.narrator.step("Searching everything that the server holds for every message")
-        texts = [message.text for message in self.script.messages]
-        findings = await asyncio.to_thread(search_server, self.folders.server, texts, ASSISTANT)
+        said = [message.text for message in self.script.messages]
+        findings = await asyncio.to_thread(search_server, self.folders.server, said, ASSISTANTS[0])
         self.clock.lap("search")
         others = len(self.script.cast) - 1
         return Outcome(
             script=self.script,
             url=url,
-            claims=claims,
-            bundle=bundle,
-            refusal=refusal,
-            summary=summary,
-            replies=replies,
+            claims=shown.claims,
+            bundle=summary.bundle,
+            refusals=refusals,
+            summary=answer_of(summary, Summary),
+            speaker=summary.result,
+            questions=answer_of(questions, Summary),
+            actions=answer_of(actions, Summary),
+            replies=answer_of(replies, Replies),
+            receipt=shown,
+            status=answer_of(status, Status),
+            moved=moved,
             names=names,
-            texts=dict(requester.messages),
+            texts=texts,
             messages_sent=len(self.script.messages) * others,
-            messages_delivered=sum(member.delivered for member in cast.values()),
+            messages_delivered=sum(min(member.delivered, self._expected(member)) for member in cast.values()),
             findings=findings,
             seconds=dict(self.clock.laps),
         )
+
+    def _expected(self, member: Member) -> int:
+        """How many messages of others there are to read, without what was written after the story's chat."""
+        return sum(message.author != member.name for message in self.script.messages)
 
     async def _assemble(self, stack: AsyncExitStack) -> dict[str, Member]:
         """A device for everybody in the cast."""
         self.narrator.step(
             f"Registering {len(self.script.cast)} devices: identities, post-quantum prekeys, verification"
         )
-        assistant = await self._find_assistant()
         cast: dict[str, Member] = {}
         for place, name in enumerate(self.script.cast):
             number = f"+{FIRST_NUMBER + place}"
@@ -248,19 +300,11 @@ class _Story:
                 folder=self.folders.clients,
                 relay=self.relay,
                 crypto=self.crypto,
-                assistant=assistant,
                 policy=self.policy,
             )
             cast[name] = await stack.enter_async_context(member)
             self.narrator.progress(place + 1, len(self.script.cast))
         return cast
-
-    async def _find_assistant(self) -> ServiceId:
-        info = await self.relay.server_info()
-        for assistant in info.assistants:
-            if assistant.name == ASSISTANT:
-                return ServiceId.parse(assistant.service_id)
-        raise StoryFailed("The relay knows no assistant, although the enclave said that it is ready.")
 
     def _code_for(self, number: str) -> str:
         """The last code that was sent to ``number``: the demo's text messages are a file."""
@@ -271,24 +315,18 @@ class _Story:
         self.narrator.step("Founding the conversation, which the relay never learns of")
         founder, *others = cast.values()
         everybody = tuple(member.service_id for member in cast.values())
-        await founder.found(Conversation.create("demo", everybody))
+        await founder.chats.create("demo", everybody)
         await _all_reach(others, lambda member: member.is_in_conversation)
 
-    async def _consent(self, cast: dict[str, Member]) -> tuple[Claims, Bundle]:
-        """Each author verifies the enclave alone, with a nonce of their own, before opting in."""
+    async def _consent(self, cast: dict[str, Member]) -> None:
+        """Each author verifies the enclave alone, with a nonce of their own, before it gets anything."""
         self.narrator.step("Those who opt in verify the enclave first, each with a fresh nonce")
         willing = [cast[name] for name in self.script.cast if name in self.script.opted_in]
         for done, member in enumerate(willing, start=1):
-            await member.assistant.verify()
-            await member.opt_in()
+            await member.chats.opt_in(member.conversation.key)
             self.narrator.progress(done, len(willing))
-        assistant = willing[0].assistant.service_id
         expected = frozenset(member.service_id for member in willing)
-        await _all_reach(cast.values(), lambda member: member.conversation.opted_in(assistant) == expected)
-        verified = cast[self.script.requester].assistant
-        if verified.claims is None or verified.bundle is None:
-            raise StoryFailed("The assistant is not verified any more.")
-        return verified.claims, verified.bundle
+        await _all_reach(cast.values(), lambda member: member.sees_opted_in() == expected)
 
     async def _talk(self, cast: dict[str, Member]) -> None:
         self.narrator.step(f"Playing {len(self.script.messages)} messages, end-to-end encrypted")
@@ -296,7 +334,68 @@ class _Story:
             await cast[message.author].write(message.text)
             self.narrator.progress(done, len(self.script.messages))
         total = len(self.script.messages)
-        await _all_reach(cast.values(), lambda member: len(member.messages) == total)
+        await _all_reach(cast.values(), lambda member: len(member.texts) == total)
+
+    async def _show_receipt(self, requester: Member, answered: Answered) -> Shown:
+        """The receipt as somebody sees it who is shown the file, without what was asked and answered."""
+        self.narrator.step("The receipt of the summary is checked offline, as any member named in it could")
+        file = await requester.chats.receipt_file(requester.conversation.key, answered)
+        bundle = file.bundle
+        claims = appraise(
+            bundle.evidence, nonce=bundle.nonce, policy=self.policy, collateral=bundle.collateral, now=bundle.time
+        )
+        return Shown(file, assess_receipt(file.without_content(), claims), claims)
+
+    async def _refusals(self, cast: dict[str, Member], bundle: Bundle) -> Refusals:
+        """What is not done, and how that is explained."""
+        strict = Policy(releases=self.policy.releases)
+        reason = ""
+        try:
+            appraise(bundle.evidence, nonce=bundle.nonce, policy=strict, collateral=bundle.collateral, now=bundle.time)
+        except AttestationError as error:
+            reason = f"{error} ({error.check})"
+        requester = cast[self.script.requester]
+        key = requester.conversation.key
+        no_writer = await _refusal(requester.chats.rewrite(key, "see you at nine", "formal"))
+        outside = ""
+        if self.script.not_opted_in:
+            stranger = cast[self.script.not_opted_in[0]]
+            outside = await _refusal(stranger.chats.summarize(key, tuple(stranger.texts), {}))
+        return Refusals(reason, outside, no_writer)
+
+    async def _upgrade(self, requester: Member, names: dict[ServiceId, str]) -> Moved:
+        """The enclave that answered is stopped; the conversation goes on with the other, which begins with nothing."""
+        serving = (await requester.assistant()).service_id
+        self.narrator.step("The enclave is stopped, as for an upgrade: clients verify the other one and go on")
+        stopped = await self.enclaves.drain(str(serving))
+        key = requester.conversation.key
+        first = await requester.chats.summarize(key, tuple(requester.texts), names)
+        await requester.write("The next train to the coast leaves at 17:40 from platform 9.")
+        second = await requester.chats.summarize(key, tuple(requester.texts), names)
+        return Moved(stopped, answer_of(first, Summary).coverage, answer_of(second, Summary).coverage)
+
+
+async def _refusal(asking: Coroutine[None, None, Answered]) -> str:
+    """In which words something is refused; empty if it is not."""
+    try:
+        await asking
+    except AssistantRefused as refused:
+        return str(refused)
+    return ""
+
+
+Kind = TypeVar("Kind")
+
+
+def answer_of(answered: Answered, kind: type[Kind]) -> Kind:
+    """The answer, of the kind that was asked for.
+
+    Raises:
+        StoryFailed: it is another.
+    """
+    if not isinstance(answered.result.kind, kind):
+        raise StoryFailed("The assistant answered something else than it was asked.")
+    return answered.result.kind
 
 
 async def _all_reach(members: Iterable[Member], holds: Callable[[Member], bool]) -> None:

@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from messaging.demo.story import Outcome
-from messaging.wire.content import MessageId
+from messaging.wire.assistant import Summary
+from messaging.wire.identifiers import MessageId
 
 
 class TerminalNarrator:
@@ -77,6 +78,8 @@ def show(outcome: Outcome, console: Console) -> None:
     _show_consent(outcome, console)
     _show_evidence(outcome, console)
     _show_answers(outcome, console)
+    _show_receipt(outcome, console)
+    _show_refusals(outcome, console)
     _show_server(outcome, console)
 
 
@@ -102,12 +105,11 @@ def facts(outcome: Outcome) -> dict[str, object]:
             "measurement": outcome.claims.measurement.hex(),
             "identity_key_sha256": hashlib.sha256(outcome.claims.identity_key).hexdigest(),
             "checks": list(outcome.claims.checks),
-            "strict_policy_says": outcome.refusal,
+            "strict_policy_says": outcome.refusals.strict_policy,
         },
-        "summary": [
-            {"text": line.text, "kind": line.kind, "cites": [_cite(outcome, cite) for cite in line.cites]}
-            for line in outcome.summary.lines
-        ],
+        "summary": _lines(outcome, outcome.summary),
+        "questions": _lines(outcome, outcome.questions),
+        "actions": _lines(outcome, outcome.actions),
         "replies": list(outcome.replies.texts),
         "left_out": coverage.left_out,
         "coverage": {
@@ -115,8 +117,23 @@ def facts(outcome: Outcome) -> dict[str, object]:
             "not_opted_in": coverage.not_opted_in,
             "not_held": coverage.not_held,
         },
-        "engine": outcome.summary.engine,
-        "weights_digest": outcome.summary.weights_digest.hex(),
+        "engine": outcome.speaker.engine,
+        "weights_digest": outcome.speaker.model.hex(),
+        "receipt": {
+            "accepted": not outcome.receipt.appraisal.errors,
+            "steps": [step.statement for step in outcome.receipt.appraisal.steps],
+            "consents": [outcome.names[shown.author] for shown in outcome.receipt.file.consents],
+        },
+        "refusals": {
+            "not_opted_in": outcome.refusals.not_opted_in,
+            "needs_generating_engine": outcome.refusals.no_writer,
+        },
+        "upgrade": {
+            "stopped": outcome.moved.stopped,
+            "left_out_at_first": outcome.moved.coverage.left_out,
+            "used_at_first": outcome.moved.coverage.used,
+            "used_after_one_message": outcome.moved.after.used,
+        },
         "plaintext_found": len(findings.places),
         "server": {
             "rows": dict(findings.rows),
@@ -127,6 +144,13 @@ def facts(outcome: Outcome) -> dict[str, object]:
         },
         "seconds": outcome.seconds,
     }
+
+
+def _lines(outcome: Outcome, summary: Summary) -> list[dict[str, object]]:
+    return [
+        {"text": line.text, "kind": line.kind, "cites": [_cite(outcome, cite) for cite in line.cites]}
+        for line in summary.lines
+    ]
 
 
 def _cite(outcome: Outcome, cite: MessageId) -> dict[str, str]:
@@ -169,7 +193,7 @@ def _show_evidence(outcome: Outcome, console: Console) -> None:
         " It has the shape of a confidential machine and none of its protection: whoever runs it can read what it holds. "
         "Only a policy named UnsafeAcceptSimulated accepts it. The strict policy said:\n"
     )
-    lines.append(f"✗ {outcome.refusal}", style="red")
+    lines.append(f"✗ {outcome.refusals.strict_policy}", style="red")
     console.print(Panel(lines, title="The evidence, appraised by each who opted in", title_align="left"))
 
 
@@ -187,16 +211,52 @@ def _show_answers(outcome: Outcome, console: Console) -> None:
         body.append(f"[{number}] ", style="cyan")
         body.append(f"{outcome.names[cite.author]}: {_short(outcome.texts[cite])}\n", style="dim")
     asker = outcome.script.requester
-    console.print(Panel(body, title=f"Summary for {asker}, by {outcome.summary.engine}", title_align="left"))
+    console.print(Panel(body, title=f"Summary for {asker}, by {outcome.speaker.engine}", title_align="left"))
     coverage = outcome.summary.coverage
     console.print(
         f"It rests on {coverage.used} messages. Left out: {coverage.left_out}, of these {coverage.not_opted_in} because "
         f"their authors have not opted in{_who(outcome.script.not_opted_in)}."
     )
-    console.print(f"\nReplies that {asker} could send:")
+    for title, summary in (("Questions that wait for " + asker, outcome.questions), ("Actions", outcome.actions)):
+        console.print(f"\n{title}:")
+        for line in summary.lines:
+            console.print(Text(f"  • {line.text}  ({line.kind.replace('_', ' ')})"))
+        if not summary.lines:
+            console.print(Text("  none found", style="dim"))
+    console.print(f"\nReplies that {asker} could send; nobody sends them by themselves:")
     for text in outcome.replies.texts:
         console.print(Text(f"  ▸ {text}", style="magenta"))
     console.print()
+
+
+def _show_receipt(outcome: Outcome, console: Console) -> None:
+    """As any member sees it who is named in it, without what was asked and answered."""
+    body = Text()
+    for step in outcome.receipt.appraisal.steps:
+        good = step.error is None
+        body.append("✓ " if good else "✗ ", style="green" if good else "red")
+        body.append(step.statement)
+        body.append(f"  {step.detail}\n" if step.detail else "\n", style="dim")
+    names = ", ".join(dict.fromkeys(outcome.names[shown.author] for shown in outcome.receipt.file.consents))
+    body.append(f"\nIt rests on the consent of {names}; any of them can be shown it, without request and answer.\n")
+    body.append("Save it with --receipt FILE, and check it anywhere: subrosa verify FILE", style="dim")
+    console.print(Panel(body, title="The receipt of that summary, checked offline", title_align="left"))
+
+
+def _show_refusals(outcome: Outcome, console: Console) -> None:
+    refusals, moved = outcome.refusals, outcome.moved
+    asker = outcome.script.requester
+    if refusals.not_opted_in:
+        console.print(
+            Text(f"✗ {outcome.script.not_opted_in[0]} asked for a summary: {refusals.not_opted_in}.", style="yellow")
+        )
+    console.print(Text(f"✗ {asker} asked to have a draft rewritten: {refusals.no_writer}.", style="yellow"))
+    console.print(
+        f"\nThen {moved.stopped} was stopped, as for an upgrade. {asker}'s device verified the other enclave and went on by "
+        f"itself. That one knew nothing from before ({moved.coverage.left_out} messages left out), and {moved.after.used} after "
+        "the next message.\n",
+        highlight=False,
+    )
 
 
 def _show_server(outcome: Outcome, console: Console) -> None:
