@@ -478,7 +478,7 @@ class Result:
             ConsentReference(ServiceId.from_bytes(entry.author), _sized(entry.digest, DIGEST, "digest"))
             for entry in message.consents
         )
-        if len({consent.author for consent in consents}) != len(consents):
+        if len(set(consents)) != len(consents):
             raise MalformedField("consents")
         return cls(
             kind=_result(message),

@@ -152,7 +152,11 @@ REQUESTS = {
     "status": AssistantRequest(REQUEST_ID, StatusRequest(), EVIDENCE),
     "cancel": AssistantRequest(OTHER_ID, Cancel(REQUEST_ID)),
 }
-CONSENTS = (ConsentReference(ALICE, SIGNED.digest()), ConsentReference(BOB, digest("bob's statement")))
+CONSENTS = (
+    ConsentReference(ALICE, SIGNED.digest()),
+    ConsentReference(ALICE, digest("an earlier statement of alice")),
+    ConsentReference(BOB, digest("the statement of bob")),
+)
 
 
 def computed(kind: ResultKind, consents: tuple[ConsentReference, ...] = ()) -> Result:

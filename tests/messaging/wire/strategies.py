@@ -133,7 +133,7 @@ result_kinds: SearchStrategy[ResultKind] = (
     | builds(Status, texts, times, counts, counts, booleans(), counts, counts, frozensets(service_ids, max_size=3))
     | builds(Refusal, texts, none() | counts)
 )
-references = lists(builds(ConsentReference, service_ids, digests), max_size=3, unique_by=lambda each: each.author)
+references = lists(builds(ConsentReference, service_ids, digests), max_size=3, unique=True)
 results = builds(
     Result,
     kind=result_kinds,

@@ -302,10 +302,11 @@ def test_replies_are_texts() -> None:
     assert Replies((Reply("Yes", "agree"), Reply("No", "decline")), Coverage(1, 0, 0)).texts == ("Yes", "No")
 
 
-def test_an_author_has_one_statement_in_a_consent_set() -> None:
-    twice = [pb.Result.ConsentReference(author=AUTHOR, digest=bytes([each]) * DIGEST) for each in range(2)]
+def test_an_author_may_stand_in_a_consent_set_with_several_statements_but_each_once() -> None:
+    two = [pb.Result.ConsentReference(author=AUTHOR, digest=bytes([each]) * DIGEST) for each in range(2)]
+    assert len(parse_result(forgotten=pb.Result.Forgotten(), consents=two).consents) == 2
     with pytest.raises(MalformedField, match="consents"):
-        parse_result(forgotten=pb.Result.Forgotten(), consents=twice)
+        parse_result(forgotten=pb.Result.Forgotten(), consents=[*two, two[0]])
 
 
 def test_consents_travel_in_one_order() -> None:
