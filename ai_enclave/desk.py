@@ -196,6 +196,11 @@ class Desk:
         return [*self._take(event, now), *self._next(now)]
 
     @property
+    def draining(self) -> bool:
+        """Whether new requests are refused."""
+        return self._draining
+
+    @property
     def drained(self) -> bool:
         """Nothing is left to do, and nothing will be: the engine is never free while anybody waits."""
         return self._draining and self._serving is None
@@ -351,6 +356,11 @@ class Counter:
     def drain(self) -> None:
         """Refuse new requests from now on, and finish those accepted."""
         self._tell(Drain())
+
+    @property
+    def draining(self) -> bool:
+        """Whether ``drain`` was called."""
+        return self._desk.draining
 
     async def drained(self) -> None:
         """Wait until the last request after ``drain`` has left the engine."""
