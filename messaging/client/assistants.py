@@ -6,6 +6,7 @@ conversation come to the same one without talking about it, and a lost one moves
 """
 
 import hashlib
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from messaging.wire.errors import MalformedField
 from messaging.wire.identifiers import ServiceId
 
 DIRECTORY_AGE = 30.0  # seconds for which the directory is believed
+DIRECTORY_AGE_TO_ASK = 2.0  # the same for who asks, and would wait long for an answer of one that is gone
 DOWN_SECONDS = 60.0  # for which an assistant that was silent, or is about to stop, is left alone
 REFUSED_SECONDS = 600.0  # for which one whose evidence was refused is left alone
 MAX_ASSISTANTS = 64  # of a directory; a relay that lists more is not believed further
@@ -75,7 +77,7 @@ class Assistants:
     deadline: float = ANSWER_DEADLINE
     _known: dict[ServiceId, _Known] = field(default_factory=dict)
     _listed: tuple[ServiceId, ...] = ()
-    _listed_until: float = 0.0
+    _listed_at: float = -math.inf  # monotonic seconds
 
     def set_policy(self, policy: Policy) -> None:
         """Judge all by another policy: when a release was revoked, or accepted. Nothing proved before counts any more."""
@@ -90,16 +92,18 @@ class Assistants:
 
     def look_again(self) -> None:
         """The directory has probably changed."""
-        self._listed_until = 0.0
+        self._listed_at = -math.inf
 
-    async def choose(self, conversation_id: bytes) -> Assistant:
+    async def choose(self, conversation_id: bytes, *, directory_age: float = DIRECTORY_AGE) -> Assistant:
         """The assistant for a conversation, verified; those that cannot prove themselves are passed over.
+
+        ``directory_age`` is for how many seconds the directory is believed.
 
         Raises:
             NoAssistant: there is none.
         """
         refusals: list[AssistantError] = []
-        for known in [self._get(each) for each in rank(conversation_id, await self._candidates())]:
+        for known in [self._get(each) for each in rank(conversation_id, await self._candidates(directory_age))]:
             if self.monotonic() < known.left_until:
                 refusals.extend([known.reason] if known.reason is not None else [])
                 continue
@@ -142,9 +146,9 @@ class Assistants:
         known.left_until, known.reason = 0.0, None
         return True
 
-    async def _candidates(self) -> tuple[ServiceId, ...]:
+    async def _candidates(self, age: float) -> tuple[ServiceId, ...]:
         """Those of the directory that say they are there; what was listed last, while the relay does not answer."""
-        if self.monotonic() >= self._listed_until:
+        if self.monotonic() >= self._listed_at + age:
             try:
                 listed = (await self.directory())[:MAX_ASSISTANTS]
                 self._listed = tuple(
@@ -152,7 +156,7 @@ class Assistants:
                 )
             except (ClientError, MalformedField):
                 pass
-            self._listed_until = self.monotonic() + DIRECTORY_AGE
+            self._listed_at = self.monotonic()
         return self._listed
 
     def _forget_strangers(self) -> None:

@@ -21,7 +21,14 @@ from messaging.client.assistant import (
     AssistantRefused,
     ReceiptRefused,
 )
-from messaging.client.assistants import Assistants, NoAssistant, has_forgotten, is_worth_another
+from messaging.client.assistants import (
+    DIRECTORY_AGE,
+    DIRECTORY_AGE_TO_ASK,
+    Assistants,
+    NoAssistant,
+    has_forgotten,
+    is_worth_another,
+)
 from messaging.client.chat_records import Chat, ChatMessage, ChatRecords, Known
 from messaging.client.consent import ConsentRefused, make_consent, verify_consent
 from messaging.client.conversation import Conversation, Statement
@@ -531,10 +538,10 @@ class Chats:
         await self._introduce_to(chat, assistant)
         return assistant
 
-    async def _choose(self, chat: Chat) -> Assistant:
+    async def _choose(self, chat: Chat, *, directory_age: float = DIRECTORY_AGE) -> Assistant:
         if self.assistants is None:
             raise NoAssistant
-        return await self.assistants.choose(chat.conversation.id)
+        return await self.assistants.choose(chat.conversation.id, directory_age=directory_age)
 
     async def _introduce_to(self, chat: Chat, assistant: Assistant) -> None:
         async with chat.introducing:
@@ -614,7 +621,7 @@ class Chats:
         failures: list[AssistantError] = []
         for _ in range(MAX_TRIES):
             try:
-                assistant = await self._choose(chat)
+                assistant = await self._choose(chat, directory_age=DIRECTORY_AGE_TO_ASK)
             except NoAssistant as none:
                 raise (failures[-1] if failures else none) from None
             try:
@@ -673,9 +680,9 @@ class Chats:
         while True:
             await self.reconcile()
             for chat in list(self._records.chats.values()):
-                if self.assistants is not None and chat.conversation.has_opted_in(self.me, self._now()):
+                if chat.conversation.has_opted_in(self.me, self._now()) and self._ready(chat) is None:
                     with suppress(AssistantError, ClientError, AttestationError):
-                        await self._introduce(chat)
+                        await self._introduce(chat)  # an idle device asks nobody anything
             self._wake.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(RECONCILE_SECONDS):
