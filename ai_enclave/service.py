@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ai_enclave.assistant import Assistant
 from ai_enclave.collateral import StapledCollateral
 from ai_enclave.desk import Counter, Desk
-from ai_enclave.engine import EmbeddedEngine
+from ai_enclave.engine import EmbeddedEngine, Engine
 from ai_enclave.hardening import harden, quiet_crashes
 from ai_enclave.limits import DRAIN_SECONDS, FORGET_SECONDS, MAX_CONCURRENT
 from ai_enclave.proving import Prover
@@ -82,6 +82,18 @@ async def run_enclave(settings: EnclaveSettings, ready: Callable[[str], None], s
     for fault in harden(strict=settings.tee.kind is not TeeKind.SIMULATED):
         print(f"subrosa enclave: {fault}", file=sys.stderr)  # noqa: T201
     engine = await asyncio.to_thread(EmbeddedEngine.load)
+    async with Store.open(":memory:", secrets.token_bytes(32)) as store:
+        await serve_enclave(settings, engine, store, ready, stopping)
+
+
+async def serve_enclave(
+    settings: EnclaveSettings, engine: Engine, store: Store, ready: Callable[[str], None], stopping: Stopping
+) -> None:
+    """The same on a machine that is hardened, with an engine that is loaded and a store that is empty.
+
+    Raises:
+        As :func:`run_enclave`.
+    """
     attester = settings.tee.attester(measure_release(engine.weights_digest))
     collateral = StapledCollateral(settings.collateral, partial(datetime.now, UTC))
     trial = await asyncio.to_thread(_prove_once, attester)
@@ -90,7 +102,6 @@ async def run_enclave(settings: EnclaveSettings, ready: Callable[[str], None], s
     receipt_key = Ed25519PrivateKey.generate()  # attested beside the identity key; both end with this process
     async with AsyncExitStack() as stack:
         crypto = await stack.enter_async_context(SignalCrypto.start())
-        store = await stack.enter_async_context(Store.open(":memory:", secrets.token_bytes(32)))
         relay = await stack.enter_async_context(Relay(settings.relay_url, ca_file=settings.ca_file))
         device = await Device.register_assistant(store, relay, crypto, name=settings.name, token=settings.token)
         keys = KeySection(device.identity_key, receipt_key.public_key().public_bytes_raw(), release_name())
