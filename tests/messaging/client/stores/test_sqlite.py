@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
 
@@ -187,3 +188,88 @@ def test_a_passphrase_gives_a_key_that_its_salt_decides() -> None:
     assert key != derive_key("correct horse", b"\x01" * 16)
     with pytest.raises(ValueError, match="16 bytes"):
         derive_key("x", b"short")
+
+
+async def test_families_are_read_and_deleted_as_one(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "store.db", KEY) as store, store.transaction() as transaction:
+        transaction.put("kind", "a", record=b"one", family=("x",))
+        transaction.put("kind", "b", record=b"two", family=("x",))
+        transaction.put("kind", "b", record=b"two again", family=("x",))
+        transaction.put("kind", "c", record=b"three", family=("y",))
+        transaction.put("other kind", "d", record=b"four", family=("x",))
+        assert sorted(transaction.family("kind", "x")) == [b"one", b"two again"]
+        transaction.delete_family("kind", "x")
+        assert transaction.family("kind", "x") == []
+        assert transaction.get("kind", "a") is None
+        assert transaction.family("kind", "y") == [b"three"]
+        assert transaction.family("other kind", "x") == [b"four"]
+
+
+async def test_a_queue_is_read_whole_or_by_family(tmp_path: Path) -> None:
+    async with Store.open(tmp_path / "store.db", KEY) as store, store.transaction() as transaction:
+        first = transaction.append("queue", b"one", family=("x",))
+        transaction.append("queue", b"two", family=("y",))
+        transaction.append("queue", b"three")
+        transaction.append("queue", b"four", family=("x",))
+        transaction.replace("queue", first, b"one again")
+        assert [entry for _, entry in transaction.entries("queue")] == [b"one again", b"two", b"three", b"four"]
+        assert [entry for _, entry in transaction.entries("queue", family=("x",))] == [b"one again", b"four"]
+        assert [entry for _, entry in transaction.entries("queue", family=("x",), after=first)] == [b"four"]
+        assert transaction.remove("queue", first)
+        assert not transaction.remove("queue", first)
+
+
+async def test_all_sender_keys_of_an_account_are_deleted_and_no_others(tmp_path: Path) -> None:
+    group, laptop, other = uuid4(), Address(PEER.service_id, 3), Address(str(uuid4()), 2)
+    async with Store.open(tmp_path / "store.db", KEY) as store, store.transaction() as transaction:
+        for sender in (PEER, laptop, other):
+            assert await transaction.save_sender_key(sender, group, b"key", expected=None)
+        assert await transaction.save_sender_key(PEER, group, b"key again", expected=1)
+        transaction.delete_sender_keys(PEER.service_id)
+        assert await transaction.load_sender_key(PEER, group) is None
+        assert await transaction.load_sender_key(laptop, group) is None
+        assert await transaction.load_sender_key(other, group) is not None
+
+
+def as_version_1(path: Path) -> None:
+    """What an earlier version of the SDK left: no families of queues, and sender keys of nobody."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        for statement in (
+            "DROP INDEX queues_by_family",
+            "DROP INDEX queues_by_kind",
+            "ALTER TABLE queues DROP COLUMN family",
+            "UPDATE records SET family = NULL WHERE kind = 'sender key'",
+            "PRAGMA user_version = 1",
+        ):
+            db.execute(statement)
+
+
+async def test_a_store_of_an_earlier_version_is_brought_up_to_date(tmp_path: Path) -> None:
+    path, group = tmp_path / "store.db", uuid4()
+    async with Store.open(path, KEY) as store, store.transaction() as transaction:
+        transaction.put("kind", "name", record=b"value")
+        transaction.append("queue", b"entry")
+        await transaction.save_session(PEER, b"session", expected=None)
+        await transaction.save_sender_key(PEER, group, b"key", expected=None)
+    as_version_1(path)
+    with pytest.raises(WrongKey):
+        async with Store.open(path, bytes(32)):
+            pass
+    for _ in range(2):
+        async with Store.open(path, KEY) as store, store.transaction() as transaction:
+            assert transaction.get("kind", "name") == b"value"
+            assert [entry for _, entry in transaction.entries("queue")] == [b"entry"]
+            assert await transaction.session_devices(PEER.service_id) == [PEER]
+            assert await transaction.load_sender_key(PEER, group) is None
+            assert transaction.entries("queue", family=("x",)) == []
+
+
+async def test_a_store_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    async with Store.open(path, KEY):
+        pass
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA user_version = 99")
+    with pytest.raises(CorruptStore):
+        async with Store.open(path, KEY):
+            pass
