@@ -257,6 +257,10 @@ class Device:
     async def send(self, to: ServiceId, content: Content) -> None:
         """Deliver ``content`` to every device of ``to``; returns once the relay has stored it for all of them.
 
+        It is sealed, so that the relay does not learn who sends, if ``to`` is known to allow it: by its profile key
+        (:meth:`learn_profile_key`) or because anybody may (:meth:`mark_unrestricted`). If the relay does not take that, the
+        message goes the other way, and the access is forgotten.
+
         Raises:
             IdentityChanged: ``to`` has another identity key than the trusted one; nothing was sent.
             UnknownRecipient: no such account.
@@ -511,6 +515,9 @@ class Device:
             sender = DeviceAddress(ServiceId.parse(error.address.service_id), error.address.device_id)
             if sender.service_id == self.service_id:  # nobody can decide to trust it
                 self._problem(Undecryptable(sender, "UntrustedIdentity"))
+                return 200
+            if await self._sessions.trusted_identity(error.address.service_id) is None:
+                self._problem(Undecryptable(sender, "NoSession"))  # to a group, from somebody who never gave us a key
                 return 200
             self._problem(IdentityChanged(sender.service_id, error.identity_key))
             if len(self._held) < MAX_HELD:

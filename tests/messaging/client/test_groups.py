@@ -21,12 +21,15 @@ from messaging.client import (
 from messaging.wire.content import DataMessage, SenderKeyDistribution
 from messaging.wire.frames import Response
 from messaging.wire.identifiers import ServiceId
+from messaging.wire.json import encode_base64
 from messaging.wire.limits import MAX_CONTENT
+from messaging.wire.messages import ACCESS_KEY_HEADER, MULTI_RECIPIENT_TYPE
 from signal_protocol.errors import DuplicateMessage, NoSession, ProtocolError
 from signal_protocol.operations import SignalCrypto
 from signal_protocol.public.sealed_v2 import split_sealed_v2
 from tests.messaging.client.conftest import KEY, Link, Register
 from tests.messaging.client.watched import (
+    MANY,
     Ask,
     Crash,
     Sent,
@@ -197,8 +200,8 @@ async def test_the_same_with_postgresql_and_valkey(relays: Relays, crypto: Signa
             people.append(await stack.enter_async_context(person))
         await introduce(people)
         ann, bob, cid = people
-        for number in range(2):
-            assert await ann.send_to_group(GROUP, ids(bob, cid), text(str(number))) == {}
+        for turn in range(2):
+            assert await ann.send_to_group(GROUP, ids(bob, cid), text(str(turn))) == {}
         assert [await read(bob, 2), await read(cid, 2)] == [["0", "1"], ["0", "1"]]
         assert len(many(relay)) == 2
 
@@ -580,6 +583,24 @@ async def test_a_sender_key_comes_only_inside_a_pairwise_session(three: tuple[De
     message = await ann._sessions.distribute_sender_key(uuid4())
     await ann.send_to_group(GROUP, ids(bob), SenderKeyDistribution(message))
     assert await problem_of(bob) == Undecryptable(ann.address, "NotPairwise")
+
+
+async def test_a_group_message_of_a_stranger_is_not_held_back(
+    three: tuple[Device, Device, Device], client_relay: WatchedRelay
+) -> None:
+    ann, bob, _ = three
+    await ann.fetch_identity(bob.service_id)
+    await ann._sessions.distribute_sender_key(GROUP)  # and never sent to bob
+    certificate, address = await ann._groups._certificates.current(), bob._account.local.address
+    upload = await ann._sessions.group_encrypt_sealed(GROUP, [address], b"", certificate.data)
+    headers = {
+        "Content-Type": MULTI_RECIPIENT_TYPE,
+        ACCESS_KEY_HEADER: encode_base64(bob._account.access_key),
+    }
+    assert (await client_relay.call("PUT", f"{MANY}?ts=1", upload, headers=headers))[0] == 200
+    assert await problem_of(bob) == Undecryptable(ann.address, NoSession.__name__)
+    await ann.send_to_group(OTHER_GROUP, ids(bob), text("hello"))
+    assert await read(bob) == ["hello"]
 
 
 async def test_a_malformed_sender_key_is_told_and_stops_nothing(three: tuple[Device, Device, Device]) -> None:
