@@ -66,6 +66,8 @@ from messaging.wire.identifiers import MessageId, ServiceId
 RECONCILE_SECONDS = 5.0  # between two looks at what somebody has not been told yet
 MAX_EARLY = 256  # contents kept that came before the conversation that they belong to
 MAX_UNSHARED = 500  # own messages of one conversation that wait for the assistant: it keeps no more
+PATIENCE = 15.0  # seconds for which who asks waits for an assistant to connect
+PAUSE = 0.5  # seconds between two looks for one
 MAX_TRIES = 4  # of one request, at this assistant and others
 
 T = TypeVar("T")
@@ -543,6 +545,21 @@ class Chats:
             raise NoAssistant
         return await self.assistants.choose(chat.conversation.id, directory_age=directory_age)
 
+    async def _choose_patiently(self, chat: Chat) -> Assistant:
+        """As :meth:`_choose`; while none is there at all (a relay or an enclave has just restarted), wait a little for one.
+
+        Raises:
+            NoAssistant: none came, or those that are there cannot be used.
+        """
+        ends = asyncio.get_running_loop().time() + PATIENCE
+        while True:
+            try:
+                return await self._choose(chat, directory_age=DIRECTORY_AGE_TO_ASK)
+            except NoAssistant as none:
+                if none.refusals or asyncio.get_running_loop().time() >= ends:
+                    raise
+                await asyncio.sleep(PAUSE)
+
     async def _introduce_to(self, chat: Chat, assistant: Assistant) -> None:
         async with chat.introducing:
             if not self._is_introduced(chat, assistant):
@@ -621,7 +638,7 @@ class Chats:
         failures: list[AssistantError] = []
         for _ in range(MAX_TRIES):
             try:
-                assistant = await self._choose(chat, directory_age=DIRECTORY_AGE_TO_ASK)
+                assistant = await self._choose_patiently(chat)
             except NoAssistant as none:
                 raise (failures[-1] if failures else none) from None
             try:

@@ -1,7 +1,7 @@
 """The demo's relay and enclave: real services, each a process of its own, watched.
 
-A relay that dies is started again on its port and its database: what it accepted is still there. An enclave that dies
-is not: its memory is gone by design, and whoever waits for it has to be told.
+What dies is started again: a relay on its port and its database, where all that it accepted still is; an enclave with new keys and
+nothing that it remembered, by design.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from messaging.demo.certificates import write_certificates
 
 READY_DEADLINE = 60.0  # seconds from start to the line that says ready
 STOP_DEADLINE = 10.0  # seconds from SIGTERM to SIGKILL
-MAX_RESTARTS = 5  # of the relay in one story
+MAX_RESTARTS = 5  # of one service in one story
 ASSISTANTS = ("assistant-1", "assistant-2")  # two enclaves, so that one can be upgraded while the other answers
 
 # The cast talks much faster than people do.
@@ -88,6 +88,7 @@ class Service:
         self.log = log
         self._command = [sys.executable, *command]
         self._process: Process | None = None
+        self._ready = asyncio.Event()
 
     @property
     def pid(self) -> int:
@@ -111,13 +112,20 @@ class Service:
             async with asyncio.timeout(READY_DEADLINE):
                 said = json.loads(await self._process.stdout.readline())
                 if isinstance(said, dict):
+                    self._ready.set()
                     return said
         await self.stop()
         raise ServiceFailed(f"the {self.name} did not start; the end of its log:\n{self._last_words()}")
 
     async def ended(self) -> int:
         """Wait for the process to end by itself; its exit code (negative: a signal)."""
-        return 0 if self._process is None else await self._process.wait()
+        code = 0 if self._process is None else await self._process.wait()
+        self._ready.clear()
+        return code
+
+    async def ready(self) -> None:
+        """Wait until it is ready, if it has died and is being started again."""
+        await self._ready.wait()
 
     async def stop(self) -> None:
         """End it, kindly first."""
@@ -156,7 +164,7 @@ async def running_relay(folders: Folders, port: int) -> AsyncIterator[tuple[Serv
         server / "relay.log",
     )
     ready = await relay.start("--port", str(port))
-    watch = asyncio.create_task(_restart(relay, str(ready["port"])))
+    watch = asyncio.create_task(_restart(relay, "--port", str(ready["port"])))
     try:
         yield relay, f"https://localhost:{ready['port']}"
     finally:
@@ -166,24 +174,23 @@ async def running_relay(folders: Folders, port: int) -> AsyncIterator[tuple[Serv
         await relay.stop()
 
 
-async def _restart(relay: Service, port: str) -> None:
+async def _restart(service: Service, *more: str) -> None:
     for _ in range(MAX_RESTARTS):
-        await relay.ended()
-        await relay.start("--port", port)
+        await service.ended()
+        await service.start(*more)
 
 
 @dataclass(slots=True)
 class Enclaves:
-    """The running enclaves, by the service id of their assistants."""
+    """The running enclaves, by the service id of their assistants, and who starts them again."""
 
     services: dict[str, Service]
-
-    async def all_ended(self) -> int:
-        """Wait until none is left; the exit code of the last one (negative: a signal)."""
-        return (await asyncio.gather(*(service.ended() for service in self.services.values())))[-1]
+    watches: dict[str, asyncio.Task[None]]
 
     async def drain(self, service_id: str) -> str:
-        """Have one finish what it accepted, and end, as for an upgrade; returns its name."""
+        """Have one finish what it accepted, and end for good, as for an upgrade; returns its name. The others are there before."""
+        await asyncio.gather(*(service.ready() for service in self.services.values()))
+        self.watches[service_id].cancel()
         service = self.services[service_id]
         await service.stop()
         return service.name
@@ -191,12 +198,18 @@ class Enclaves:
 
 @asynccontextmanager
 async def running_enclaves(folders: Folders, url: str) -> AsyncIterator[Enclaves]:
-    """Enclaves with a simulated TEE, registered at the relay; they load at the same time."""
+    """Enclaves with a simulated TEE, registered at the relay; they load at the same time, and are started again when they die."""
     starting = [_enclave(folders, url, name) for name in ASSISTANTS]
+    watches: dict[str, asyncio.Task[None]] = {}
     try:
         said = await asyncio.gather(*(enclave.start() for enclave in starting))
-        yield Enclaves({str(ready["service_id"]): enclave for ready, enclave in zip(said, starting, strict=True)})
+        services = {str(ready["service_id"]): enclave for ready, enclave in zip(said, starting, strict=True)}
+        watches = {service_id: asyncio.create_task(_restart(enclave)) for service_id, enclave in services.items()}
+        yield Enclaves(services, watches)
     finally:
+        for watch in watches.values():
+            watch.cancel()
+        await asyncio.gather(*watches.values(), return_exceptions=True)
         await asyncio.gather(*(enclave.stop() for enclave in starting))
 
 

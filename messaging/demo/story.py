@@ -25,7 +25,6 @@ from messaging.demo.services import (
     ASSISTANTS,
     Enclaves,
     Folders,
-    ServiceFailed,
     reference_release,
     running_enclaves,
     running_relay,
@@ -190,7 +189,7 @@ async def play(script: Script, folders: Folders, narrator: Narrator, *, port: in
             clock.lap("enclaves_ready")
             relay = await stack.enter_async_context(Relay(url, ca_file=folders.ca))
             story = _Story(script, folders, narrator, clock, relay, crypto, policy, enclaves)
-            outcome = await _or_enclaves_ended(story.tell(stack, url), enclaves)
+            outcome = await story.tell(stack, url)
         yield outcome
 
 
@@ -204,25 +203,6 @@ class _Clock:
     def lap(self, name: str) -> None:
         now = time.monotonic()
         self.laps[name] = round(now - self.started - sum(self.laps.values()), 2)
-
-
-async def _or_enclaves_ended(telling: Coroutine[None, None, Outcome], enclaves: Enclaves) -> Outcome:
-    """The outcome, or a clear word if no enclave is left before: nothing that it was asked can be answered then."""
-    told = asyncio.ensure_future(telling)
-    ended = asyncio.ensure_future(enclaves.all_ended())
-    try:
-        await asyncio.wait((told, ended), return_when=asyncio.FIRST_COMPLETED)
-        if told.done():
-            return told.result()
-        raise ServiceFailed(
-            f"the enclaves stopped (exit code {ended.result()}). What they remembered is gone, by design: nothing of it was "
-            "on a disk. No message between people was lost. Start the story again; "
-            f"their logs are in {next(iter(enclaves.services.values())).log.parent}"
-        )
-    finally:
-        for task in (told, ended):
-            task.cancel()
-        await asyncio.gather(told, ended, return_exceptions=True)
 
 
 @dataclass(slots=True)
