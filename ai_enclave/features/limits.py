@@ -19,18 +19,20 @@ MAX_NAME_WORDS = 4  # a longer one reads like a sentence, and is shown in quotes
 MOST_LINES = 8  # of a summary
 LEAST_LINES = 3  # of a summary of ``LEAST_LINES_FROM`` messages or more
 LEAST_LINES_FROM = 10
+MAX_LINE_CHARACTERS = 640  # of any line, its speaker's name included
 BASE_WORDS, SHARE_OF_WORDS = 8, 0.15  # a summary's budget: so many words, and this share of the thread's
 MAX_CANDIDATES = 12 * MOST_LINES  # units that get vectors
 MOST_LINES_OF_A_MESSAGE = 2
 MOST_QUESTIONS = 10
 MOST_ACTIONS = 20
 ANSWERED_WITHIN = 3  # messages of others that may come between a question and the viewer's answer
+ANSWER_LOOKED_FOR = 20  # messages after a question
 
 # Replies.
 OWN_REPLY_WORDS = 8  # a longer message of the viewer's is not offered again
 OWN_REPLIES = 50  # looked at, the latest
 LOOK_BACK = 6  # messages of others, the latest, that a reply would be read as an answer to
-LOOK_BACK_AT_THE_AUTHOR = 200  # the same, of the author who is answered
+LOOK_BACK_AT_THE_AUTHOR = 200  # messages, the latest, in which those of the author who is answered are read as well
 
 # Labels.
 LABEL_LETTERS = 4

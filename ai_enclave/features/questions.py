@@ -1,14 +1,12 @@
 """Questions that wait for the viewer: by rules, in every language that has a question mark."""
 
 from ai_enclave.features.conversation import Thread
-from ai_enclave.features.limits import ANSWERED_WITHIN, MOST_QUESTIONS
+from ai_enclave.features.limits import ANSWER_LOOKED_FOR, ANSWERED_WITHIN, MOST_QUESTIONS
 from ai_enclave.features.lines import Line, LineKind, in_order, line_of, told
 from ai_enclave.features.people import People
 from ai_enclave.features.score import in_turns, salience
 from ai_enclave.features.sentences import Unit, units_of
 from ai_enclave.features.text import visible
-
-_FAR = 20  # messages after a question in which its answer is looked for
 
 
 def questions(thread: Thread, viewer: str) -> tuple[Line, ...]:
@@ -30,7 +28,7 @@ def questions(thread: Thread, viewer: str) -> tuple[Line, ...]:
 def _is_answered(unit: Unit, thread: Thread, viewer: str) -> bool:
     """Whether the viewer said something soon afterwards that does not itself ask. What others say answers nothing for them."""
     others = 0
-    for message in thread.messages[unit.place + 1 : unit.place + 1 + _FAR]:
+    for message in thread.messages[unit.place + 1 : unit.place + 1 + ANSWER_LOOKED_FOR]:
         if message.author != viewer:
             others += message.author != unit.message.author
             if others > ANSWERED_WITHIN:

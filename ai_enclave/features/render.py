@@ -11,13 +11,12 @@ from itertools import pairwise
 from ai_enclave.features.text import word_set
 
 ASKS_IF, ASKS = "asks if", "asks:"
+QUESTION_MARKS = ("?", "？", "؟")
 # All words that a line can hold and its message does not, but for names and the "s" of a verb.
 RULE_WORDS = word_set(
-    "asks if they them their theirs themselves they're they'll they've they'd is was were are has will would does doesn't hasn't isn't"
+    "asks if they them their theirs themselves they're they'll they've they'd is was were are has will would does doesn't hasn't isn't weren't wasn't"
     " goes"
 )
-
-APOSTROPHE = "'"
 
 _LEAD = re.compile(
     r"^(?:(?:hi|hey|hello|ok|okay|well|so|yeah|yes|yep|no|oh|haha|lol|great|perfect|thanks|thank you|good|sure|cool|please"
@@ -44,10 +43,11 @@ _PRONOUNS = {"i": "they", "me": "them", "my": "their", "mine": "theirs", "myself
 _LATER = {"i'm": "they're", "i'll": "they'll", "i've": "they've", "i'd": "they'd"}
 _AUXILIARIES = word_set("do does did can could will would should shall is are was were have has had may must")
 _TOKEN = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|\s+|.", re.DOTALL)
-_DOUBLE_QUOTES = re.compile(
-    "[\"“”„‟«»＂❝❞〝〞〟″‶‴‷⁗ʺˮ˝˶״″﹁﹂『』「」]|''+|’’+|‘‘+"
-)  # TR39: what looks like two apostrophes, and CJK's
+# TR39: what looks like two apostrophes; and the quotes of French and of CJK scripts.
+_LIKE_DOUBLE_QUOTES = "(?:[\"“”„‟«»＂❝❞〝〞〟″‶‴‷⁗ʺˮ˝˶״﹁﹂『』「」〃]|''+|’’+|‘‘+)"
+_DOUBLE_QUOTES, _OPENING = re.compile(_LIKE_DOUBLE_QUOTES), re.compile(_LIKE_DOUBLE_QUOTES + r"(?=\w)")
 _UNSURE = re.compile(r"[\[\]{}<>‹›|—–;\\`*_#/@\"“”„‟«»]|:(?!\d)|(?<!\d):| - |\.\.|…|[?!.]\s|[?!]\w")
+_ADDRESS = re.compile(r"[/@\d]|\w\.\w")
 _PLACEHOLDER = re.compile(r"[<‹\[(][^<‹\[(]{0,40}[>›\])]")  # a photo that came as text
 _NOT_VERBS = word_set("and or not both all guys two three folks people lot girls boys")
 _OWN_VOICE = word_set("please we we're we'll we've we'd us our ours ourselves let's lets")
@@ -87,11 +87,11 @@ def render(
         names: words by which other people are called, in lower case: what is said of them is quoted.
         verbatim: quote in any case.
     """
-    said = " ".join(_EMOJI.sub(" ", text).split())
+    said = without_emoji(text)
     said = (_LEAD.sub("", said) or said).strip()
     if not any(character.isalnum() for character in said) or _PLACEHOLDER.fullmatch(said):
         return ""
-    asks = said.endswith("?")
+    asks = said.endswith(QUESTION_MARKS)
     if not verbatim and _is_plain(said, names):
         told = _question(said, speaker, addressee) if asks else _first_person(said, speaker, addressee)
         if told is not None:
@@ -99,9 +99,19 @@ def render(
     return f"{speaker} {ASKS} {_quoted(said)}" if asks else f"{speaker}: {_quoted(said)}"
 
 
+def without_emoji(text: str) -> str:
+    """``text`` on one line, without emoji and symbols."""
+    return " ".join(_EMOJI.sub(" ", text).split())
+
+
+def inside_quotes(text: str) -> str:
+    """``text`` without double quotes: single ones stand for them."""
+    return _DOUBLE_QUOTES.sub("’", _OPENING.sub("‘", text))
+
+
 def _quoted(said: str) -> str:
     """In quotes that nothing inside can end."""
-    return f'"{_capital(_DOUBLE_QUOTES.sub(APOSTROPHE, said))}"'
+    return f'"{_capital(inside_quotes(said))}"'
 
 
 def _is_plain(said: str, names: frozenset[str]) -> bool:
@@ -255,4 +265,5 @@ def _low(token: str) -> str:
 
 
 def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    """With a capital, unless the first word is an address, which stays as it is."""
+    return text if _ADDRESS.search(text.split(" ", 1)[0]) else text[:1].upper() + text[1:]

@@ -162,22 +162,33 @@ def _target(people: People) -> Message | None:
 
     ``None`` if the reply would also be read as an answer to what must not be answered.
     """
-    messages, viewer = people.thread.messages, people.viewer
-    last_own = max((place for place, message in enumerate(messages) if message.author == viewer), default=-1)
-    unanswered = [
-        message for message in messages[last_own + 1 :] if message.author != viewer and words_of(message.text)
-    ]
-    others = [message for message in messages[:last_own] if message.author != viewer and words_of(message.text)]
-    recent = unanswered[-LOOK_BACK:] or others[-LOOK_BACK:]
+    unanswered, recent = _heard_last(people.thread.messages, people.viewer)
     if not recent:
         return None
-    name = set(words_of(people.names.get(viewer, ""))[:1]) if viewer else set()
-    asking = [message for message in recent if "?" in message.text and message in unanswered]
-    for_viewer = [message for message in asking if name & set(words_of(message.text))]
-    for_all = [message for message in asking if not people.name_words & set(words_of(message.text))]
+    words = {id(message): set(words_of(message.text[:MAX_RULED])) for message in recent}
+    asking = [message for message in recent if unanswered and "?" in message.text]
+    name = set(words_of(people.names.get(people.viewer or "", ""))[:1])
+    for_viewer = [message for message in asking if name & words[id(message)]]
+    for_all = [message for message in asking if not people.name_words & words[id(message)]]
     target = (for_viewer or for_all or [message for message in recent if "?" not in message.text] or recent)[-1]
-    of_author = [message for message in unanswered if message.author == target.author][-LOOK_BACK_AT_THE_AUTHOR:]
+    of_author = [message for message in unanswered if message.author == target.author]
     return target if all(_may_be_answered(message) for message in (*recent, *of_author)) else None
+
+
+def _heard_last(messages: Sequence[Message], viewer: str | None) -> tuple[list[Message], list[Message]]:
+    """What others said since the viewer did; and the last of it or, if that is nothing, the last of what they said before."""
+    last_own = max((place for place, message in enumerate(messages) if message.author == viewer), default=-1)
+    unanswered = [
+        message for message in messages[last_own + 1 :][-LOOK_BACK_AT_THE_AUTHOR:] if _says_something(message)
+    ]
+    before = [
+        message for message in messages[: max(last_own, 0)][-LOOK_BACK_AT_THE_AUTHOR:] if message.author != viewer
+    ]
+    return unanswered, (unanswered or [message for message in before if _says_something(message)])[-LOOK_BACK:]
+
+
+def _says_something(message: Message) -> bool:
+    return len(message.text) > MAX_READ or bool(words_of(message.text))
 
 
 def _may_be_answered(message: Message) -> bool:

@@ -83,8 +83,9 @@ def in_turns(units: Iterable[Unit], most: int) -> list[Unit]:
 
 
 def choose(candidates: Sequence[Scored], *, words: int, least: int, most: int) -> list[Scored]:
-    """Pick until ``words`` are spent, at least ``least`` and at most ``most`` units, best first.
+    """Pick until all who have something to say are heard and ``words`` are spent, at least ``least`` and at most ``most`` units.
 
+    The best comes first. Being heard does not depend on ``words``: a long line would spend what the others need.
     A unit loses by what it repeats of those chosen (maximal marginal relevance, Carbonell and Goldstein 1998). Nobody is heard twice
     while somebody else with something to say has not been heard. Nobody gets more than half of the lines (rounded up), nor more than
     half of the words by more than one line, unless they alone have something to say. No message gets more than two lines. What is
@@ -94,10 +95,11 @@ def choose(candidates: Sequence[Scored], *, words: int, least: int, most: int) -
     alone = len({candidate.unit.message.author for candidate in left if candidate.score >= WORTH_A_LINE}) <= 1
     chosen: list[Scored] = []
     spent = 0
-    while len(chosen) < most and (spent < words or len(chosen) < least):
+    while len(chosen) < most:
         fitting = [candidate for candidate in left if _fits(candidate.unit, chosen, alone)]
         turn = _next_in_turn(fitting, chosen, fill=len(chosen) < least)
-        if not turn:
+        heard = {candidate.unit.message.author for candidate in chosen}
+        if not turn or (spent >= words and len(chosen) >= least and turn[0].unit.message.author in heard):
             break
         best = max(turn, key=lambda candidate: _marginal(candidate, chosen))
         left = [candidate for candidate in left if candidate is not best]

@@ -54,6 +54,14 @@ def read_share(messages: int) -> int:
     return max(LEAST_READ, min(MAX_READ, MAX_READ_IN_ALL // max(messages, 1)))
 
 
+def read(text: str, share: int) -> str:
+    """The visible part of ``text`` that is read: its first ``share`` characters, in whole words."""
+    if len(text) <= share:
+        return visible(text)
+    whole_words = text[:share].rsplit(maxsplit=1)[:1]
+    return f"{visible(''.join(whole_words))} {CUT}"
+
+
 def units_of(thread: Thread, names: Collection[str] = ()) -> list[Unit]:
     """The units of a thread, in order; of what one sender says in the same words more than once, the last.
 
@@ -70,7 +78,7 @@ def units_of(thread: Thread, names: Collection[str] = ()) -> list[Unit]:
 
 
 def _units(message: Message, place: int, share: int, names: Collection[str]) -> Iterator[Unit]:
-    text = visible(message.text[:share]) + (f" {CUT}" if len(message.text) > share else "")
+    text = read(message.text, share)
     whole = {Mark.INSTRUCTION} if is_instruction(text) else set()
     count = 0
     for piece in _texts(text):

@@ -16,6 +16,7 @@ _LINE_ENDS = frozenset("\x0b\x0c\r\x85\u2028\u2029")
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _IMAGE = re.compile(r"!+\[")
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
+MARKUP = re.compile(r"\]\(|!\[|<[A-Za-z/!?]|\n")  # what ``harmless`` text does not hold
 _ACCENTS = re.compile(r"[\u0300-\u036f]+")
 
 # Letters that look like one Latin letter: Unicode Technical Standard 39, confusables.txt 14.0, the rows of these scripts whose target
@@ -64,6 +65,8 @@ def harmless(text: str) -> str:
 
 def latin(text: str) -> str:
     """For comparisons: lower case, no accents, and letters that look like Latin ones as Latin."""
+    if text.isascii():
+        return text.lower()
     plain = unicodedata.normalize("NFKC", text).translate(_LATIN)
     return _ACCENTS.sub("", unicodedata.normalize("NFKD", plain)).casefold().replace("’", "'")
 

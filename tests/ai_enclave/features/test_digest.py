@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ai_enclave.engine import EmbeddedEngine
-from ai_enclave.features import Digester, Line, LineKind, Message, Thread
+from ai_enclave.features import Digester, Line, LineKind, Thread
 from ai_enclave.features.limits import MOST_LINES
 from messaging.demo import chat_file
+from tests.ai_enclave.features.threads import a_thread
 
 SAMPLES = Path(chat_file.__file__).parent / "chats"
 
@@ -18,11 +19,6 @@ SAMPLES = Path(chat_file.__file__).parent / "chats"
 @pytest.fixture(scope="module")
 def digester(engine: EmbeddedEngine) -> Digester:
     return Digester(engine)
-
-
-def a_thread(*said: tuple[str, str]) -> Thread:
-    messages = tuple(Message(f"m{place}", who, place, text) for place, (who, text) in enumerate(said))
-    return Thread(messages, {who: who.capitalize() for who, _ in said})
 
 
 def sample(name: str) -> Thread:
@@ -74,6 +70,12 @@ def test_a_question_by_name_is_marked_as_one_to_the_viewer(digester: Digester) -
     kinds = {line.cites[0]: line.kind for line in digester.digest(thread, viewer="bob").lines}
     assert kinds["m1"] == LineKind.QUESTION_TO_YOU
     assert {line.kind for line in digester.digest(thread, viewer="cem").lines} == {"summary"}
+
+
+def test_a_line_that_calls_the_viewer_is_a_mention(digester: Digester) -> None:
+    thread = a_thread(("cem", "hm"), ("ann", "The bus leaves at nine, tell Bob."), ("bob", "ok"))
+    assert [line.kind for line in digester.digest(thread, viewer="bob").lines] == [LineKind.MENTION]
+    assert [line.kind for line in digester.digest(thread, viewer="cem").lines] == [LineKind.SUMMARY]
 
 
 def test_one_sender_with_loud_messages_does_not_silence_the_others(digester: Digester) -> None:
