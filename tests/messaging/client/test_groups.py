@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -18,12 +19,14 @@ from messaging.client import (
     Undecryptable,
     UnknownRecipient,
 )
-from messaging.wire.content import DataMessage, SenderKeyDistribution
+from messaging.client.groups import OUTBOX, GroupOutgoing, _Outdated
+from messaging.client.holders import Holder, confirm, load_distribution, promise
+from messaging.wire.content import DataMessage, SenderKeyDistribution, decode_content
 from messaging.wire.frames import Response
 from messaging.wire.identifiers import ServiceId
 from messaging.wire.json import encode_base64
 from messaging.wire.limits import MAX_CONTENT
-from messaging.wire.messages import ACCESS_KEY_HEADER, MULTI_RECIPIENT_TYPE
+from messaging.wire.messages import ACCESS_KEY_HEADER, MULTI_RECIPIENT_TYPE, IncomingMessageList
 from signal_protocol.errors import DuplicateMessage, NoSession, ProtocolError
 from signal_protocol.operations import SignalCrypto
 from signal_protocol.public.sealed_v2 import split_sealed_v2
@@ -534,31 +537,89 @@ async def test_who_left_is_shut_out_whatever_crashes_in_a_rotation(
             assert not await can_read(cid, sent, bob, dan)
 
 
+@pytest.mark.parametrize("encrypted", [True, False])
 async def test_a_key_that_waits_in_the_outbox_for_somebody_who_left_opens_nothing(
     three: tuple[Device, Device, Device],
     client_relay: WatchedRelay,
     crypto: SignalCrypto,
     sqlite_relay: StartedRelay,
     tmp_path: Path,
+    *,
+    encrypted: bool,
 ) -> None:
     _, bob, cid = three
     path = tmp_path / "dan.db"
     async with short_lived("+4915550000234", path, client_relay, crypto, sqlite_relay) as dan:
         await introduce([dan, bob, cid])
         client_relay.fault = away(lambda sent: str(cid.service_id) in sent.path)
+        if not encrypted:  # the key waits behind something else
+            with pytest.raises(RelayUnreachable):
+                await dan.send(cid.service_id, text("first"))
         with pytest.raises(RelayUnreachable):  # bob has the key by now, and for cid it waits
             await dan.send_to_group(GROUP, ids(bob, cid), text("for both"))
         async with dan._store.transaction() as transaction:
-            for number, _ in transaction.entries("group outbox"):
-                transaction.remove("group outbox", number)  # as if it had never been meant for cid
-        sending = asyncio.create_task(dan.send_to_group(GROUP, ids(bob), text("for bob")))
-        assert await sending == {}
+            for number, _ in transaction.entries(OUTBOX):
+                transaction.remove(OUTBOX, number)  # as if it had never been meant for cid
+        assert await dan.send_to_group(GROUP, ids(bob), text("for bob")) == {}
         client_relay.fault = None
     async with reopened(path, client_relay, crypto) as dan:
         await dan.send(cid.service_id, text("the key goes out before this"))
-        assert await read(cid) == ["the key goes out before this"]
+        assert await read(cid, 1 if encrypted else 2) == ["first", "the key goes out before this"][int(encrypted) :]
         assert await read(bob) == ["for bob"]
         assert not await can_read(cid, many(client_relay)[-1], bob, dan)
+
+
+async def test_a_key_that_the_relay_kept_for_a_removed_device_opens_nothing(
+    three: tuple[Device, Device, Device],
+    link: Link,
+    client_relay: WatchedRelay,
+    crypto: SignalCrypto,
+    sqlite_relay: StartedRelay,
+    tmp_path: Path,
+) -> None:
+    _, bob, cid = three
+    path, laptop = tmp_path / "dan.db", await link(bob)
+    async with short_lived("+4915550000234", path, client_relay, crypto, sqlite_relay) as dan:
+        await introduce([dan, bob, cid])
+        client_relay.fault = crash_before(lambda sent: str(bob.service_id) in sent.path)
+        await crash(dan.send_to_group(GROUP, ids(bob, cid), text("hello")))
+    [with_the_key] = [sent for sent in client_relay.sends if str(bob.service_id) in sent.path]
+    client_relay.fault = None
+    await bob.remove_device(laptop.address.device_id)
+    async with reopened(path, client_relay, crypto) as dan:
+        assert await read(bob) == await read(cid) == ["hello"]
+        # A relay that is against them says that the device is gone, and passes on to it what it was given for it.
+        messages = IncomingMessageList.from_json(with_the_key.body).messages
+        [kept] = [each.content for each in messages if each.destination_device_id == laptop.address.device_id]
+        content = decode_content((await laptop._sessions.decrypt_sealed(kept)).plaintext)
+        assert isinstance(content, SenderKeyDistribution)
+        await laptop._sessions.process_distribution(dan._account.local.address, content.message)
+        assert not await can_read(laptop, many(client_relay)[-1], bob, dan)
+
+
+@pytest.mark.parametrize("change", ["somebody is promised the key", "the device is another one"])
+async def test_what_changes_while_a_message_is_encrypted_is_noticed(
+    three: tuple[Device, Device, Device], change: str
+) -> None:
+    ann, bob, cid = three
+    await ann.send_to_group(GROUP, ids(bob), text("before"))
+    recipients = await ann._sender.installations(bob.service_id)
+    outgoing = GroupOutgoing(GROUP, 1, frozenset(ids(bob)), b"plaintext")
+    async with ann._store.transaction() as transaction:
+        number, key = transaction.append(OUTBOX, outgoing.encode()), load_distribution(transaction, GROUP)
+        if change == "somebody is promised the key":
+            promise(transaction, key, cid.service_id)
+        else:
+            [(address, installation)] = recipients.items()
+            recipients = {address: replace(installation, registration_id=installation.registration_id ^ 1)}
+            transaction.delete_family("sender key holder", str(GROUP))
+            confirm(transaction, key, bob.service_id, [Holder(address, recipients[address])])
+    certificate = await ann._groups._certificates.current()
+    with pytest.raises(_Outdated):
+        await ann._groups._encrypt(number, outgoing, recipients, certificate)
+    async with ann._store.transaction() as transaction:
+        [(_, entry)] = transaction.entries(OUTBOX)
+    assert GroupOutgoing.decode(entry) == outgoing
 
 
 # --- receiving ---
