@@ -8,11 +8,12 @@ import asyncio
 import secrets
 import sys
 import time
-from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from ai_enclave.assistant import Assistant
 from ai_enclave.collateral import StapledCollateral
 from ai_enclave.desk import Counter, Desk
 from ai_enclave.engine import EmbeddedEngine, Engine
-from ai_enclave.hardening import harden, quiet_crashes
+from ai_enclave.hardening import describe, harden, quiet_crashes
 from ai_enclave.limits import DRAIN_SECONDS, FORGET_SECONDS, MAX_CONCURRENT
 from ai_enclave.proving import Prover
 from ai_enclave.receipts import ReceiptIssuer
@@ -32,7 +33,16 @@ from attestation import Collateral, KeySection
 from attestation.binding import NONCE
 from attestation.collecting import Attester
 from attestation.encoding import encode
-from messaging.client import ClientError, Device, IdentityChanged, Received, Relay, Store
+from messaging.client import (
+    ClientError,
+    CredentialsRevoked,
+    Device,
+    Displaced,
+    IdentityChanged,
+    Received,
+    Relay,
+    Store,
+)
 from messaging.wire.answers import frames_for
 from messaging.wire.assistant import Evidence, Result
 from messaging.wire.content import AssistantCall, ProfileKeyUpdate
@@ -163,44 +173,50 @@ async def _first(*waits: Coroutine[Any, Any, object]) -> None:
 
 
 async def _receive(device: Device, assistant: Assistant) -> None:
+    """Take what arrives, in order. Nothing that anybody sends may end the service, whatever it does to our code."""
     free = asyncio.Semaphore(MAX_CONCURRENT)
     async with asyncio.TaskGroup() as answers:
         async for received in device.received():
-            sender = received.sender.service_id
             if isinstance(received.content, AssistantCall):
                 await free.acquire()
                 task = answers.create_task(_answer(device, assistant, received, received.content.request))
                 task.add_done_callback(lambda _: free.release())
                 continue
-            if isinstance(received.content, ProfileKeyUpdate):
-                await device.learn_profile_key(sender, received.content.profile_key)
-            identity_key = await device.trusted_identity(sender)
-            if identity_key is not None:
-                assistant.note(sender, identity_key, received.content)
+            with _surviving("a message was not taken"):
+                await _take(device, assistant, received)
             await device.done(received)
+
+
+async def _take(device: Device, assistant: Assistant, received: Received) -> None:
+    sender = received.sender.service_id
+    if isinstance(received.content, ProfileKeyUpdate):
+        await device.learn_profile_key(sender, received.content.profile_key)
+    identity_key = await device.trusted_identity(sender)
+    if identity_key is not None:
+        assistant.note(sender, identity_key, received.content)
 
 
 async def _answer(device: Device, assistant: Assistant, received: Received, request: bytes) -> None:
     requester = received.sender.service_id
-    try:
-        async with aclosing(assistant.answer(requester, request)) as frames:
-            async for frame in frames:
-                await device.send(requester, frame)
-    except IdentityChanged as changed:
-        await _start_over(device, assistant, requester, changed.identity_key)
-    except ClientError as error:
-        _say("an answer was not delivered", error)  # the requester asks again, the service goes on
+    with _surviving("an answer was not delivered"):  # the requester asks again
+        try:
+            async with aclosing(assistant.answer(requester, request)) as frames:
+                async for frame in frames:
+                    await device.send(requester, frame)
+        except IdentityChanged as changed:
+            await _start_over(device, assistant, requester, changed.identity_key)
     await device.done(received)
 
 
 async def _look_after(device: Device, assistant: Assistant) -> None:
-    """Drop what is too old; take in who has new keys, as somebody whom we do not know."""
-    while True:
+    """Take in who has new keys, as somebody whom we do not know; drop what is too old."""
+    for second in count(1):
         await asyncio.sleep(1)
-        for problem in device.problems():
-            if isinstance(problem, IdentityChanged):
-                await _start_over(device, assistant, problem.service_id, problem.identity_key)
-        if int(time.monotonic()) % FORGET_SECONDS == 0:
+        with _surviving("an account's new keys were not taken"):
+            for problem in device.problems():
+                if isinstance(problem, IdentityChanged):
+                    await _start_over(device, assistant, problem.service_id, problem.identity_key)
+        if second % FORGET_SECONDS == 0:
             assistant.forget_old()
 
 
@@ -240,6 +256,17 @@ def _encoded(collateral: Collateral) -> bytes:
     return encode(collateral.members())
 
 
+@contextmanager
+def _surviving(what: str) -> Iterator[None]:
+    """Whatever goes wrong in the block is said and let be, but for what ends the connection for good."""
+    try:
+        yield
+    except (CredentialsRevoked, Displaced):
+        raise
+    except Exception as error:  # noqa: BLE001  # what strangers send is worked on in there
+        _say(what, error)
+
+
 def _say(what: str, error: Exception) -> None:
-    """Only the type of an error: its words may hold more."""
-    print(f"subrosa enclave: {what} ({type(error).__name__})", file=sys.stderr)  # noqa: T201
+    """Only the type of an error and its place in our code: its words may hold more."""
+    print(f"subrosa enclave: {what} ({describe(error)})", file=sys.stderr)  # noqa: T201
