@@ -2,12 +2,17 @@
 
 from datetime import timedelta
 
-MAX_MESSAGES = 500  # kept in one conversation; the oldest go first
+MAX_MESSAGES = 500  # kept in one conversation; of the author who has most the oldest goes first
 MAX_AGE = timedelta(hours=24)  # since the enclave received a message
-MAX_CONVERSATIONS = 1000  # the one that was silent longest goes first
-MAX_CONVERSATIONS_OF_AUTHOR = 100  # in which one author has opted in; their oldest goes first
-MAX_BYTES = 64 * 1024 * 1024  # UTF-8 of all texts; conversations that were silent longest go first
-MAX_BYTES_OF_AUTHOR = 4 * 1024 * 1024  # UTF-8 of one author's texts; their oldest go first
+MAX_CONVERSATIONS = 1000  # of who opened most the one that was silent longest goes first
+MAX_CONVERSATIONS_OF_AUTHOR = 100  # of which an author said something; where they were silent longest they leave first
+MAX_STATEMENTS = 8  # of consent, of one author in one conversation; the oldest go first, with what was written under them
+MAX_CONSENT_AHEAD = timedelta(minutes=1)  # of the enclave's clock; a statement dated later allows nothing before its time
+MAX_BYTES = 256 * 1024 * 1024  # all that is held, as counted here; of who takes most the oldest message goes first
+MAX_BYTES_OF_AUTHOR = 4 * 1024 * 1024  # the same, of one author; their oldest messages go first
+MESSAGE_BYTES = 256  # what a message is counted as, beside its UTF-8
+STATEMENT_BYTES = 1024  # what a statement is counted as
+TAG_BYTES = 96  # what one member in a roster is counted as
 FORGET_SECONDS = 30  # between two looks for what is too old; requests look for themselves
 MAX_REPLIES = 5  # suggestions in one answer
 MAX_PENDING = 32  # requests waiting for the engine; one more is answered "busy"

@@ -1,133 +1,1043 @@
-"""The enclave remembers what its authors let it, within bounds, and nothing else."""
+"""The enclave remembers what its authors let it, for whom they let it, within bounds, and nothing else."""
 
-from datetime import UTC, datetime, timedelta
-from uuid import uuid4
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from itertools import count
+from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from ai_enclave import memory as memory_module
-from ai_enclave.limits import MAX_AGE, MAX_CONVERSATIONS, MAX_MESSAGES
-from ai_enclave.memory import Memory
-from messaging.wire.content import ConsentUpdate, DataMessage, MessageId
-from messaging.wire.identifiers import ServiceId
+from ai_enclave import share as share_module
+from ai_enclave.limits import (
+    MAX_AGE,
+    MAX_BYTES,
+    MAX_BYTES_OF_AUTHOR,
+    MAX_CONSENT_AHEAD,
+    MAX_CONVERSATIONS,
+    MAX_CONVERSATIONS_OF_AUTHOR,
+    MAX_MESSAGES,
+    MAX_STATEMENTS,
+    MESSAGE_BYTES,
+    STATEMENT_BYTES,
+    TAG_BYTES,
+)
+from ai_enclave.memory import Denied, Memory, NotedConsent, Recalled
+from messaging.client.receipt_checks import MAX_CONSENT_DRIFT
+from messaging.wire.assistant import ConsentReference, RefusalCode
+from messaging.wire.consent import ALL_SCOPES, Consent, ConsentScope, conversation_id, member_tag
+from messaging.wire.content import DataMessage, Roster
+from messaging.wire.identifiers import MessageId, ServiceId
+from messaging.wire.limits import MAX_CONTENT, MAX_CONVERSATION_MEMBERS
 
-ANN, BOB, ASSISTANT = (ServiceId(uuid4()) for _ in range(3))
-KEY = bytes(32)
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
+ANN, BOB, CID, EVE = (ServiceId(UUID(int=number)) for number in range(1, 5))
+KEY, OTHER_KEY = bytes(32), b"\x01" * 32
+SUMMARIES, REPLIES = ConsentScope.SUMMARIES, ConsentScope.REPLIES
+NOW = 1_000_000_000
+AGE = int(MAX_AGE.total_seconds() * 1000)
+AHEAD = int(MAX_CONSENT_AHEAD.total_seconds() * 1000)
 
 
-def consent(opted_in: bool = True, at: int = 0, key: bytes = KEY) -> ConsentUpdate:
-    return ConsentUpdate(key, ASSISTANT, opted_in, at)
+def key_of(number: int) -> bytes:
+    return number.to_bytes(32, "big")
 
 
-def a_memory(*authors: ServiceId) -> Memory:
+def somebody(number: int) -> ServiceId:
+    return ServiceId(UUID(int=1000 + number))
+
+
+def noted(
+    author: ServiceId,
+    at: int = 0,
+    *,
+    opted_in: bool = True,
+    scopes: Iterable[ConsentScope] = ALL_SCOPES,
+    until: int | None = None,
+    key: bytes = KEY,
+) -> NotedConsent:
+    """A statement of ``author``; its digest says whose and when."""
+    consent = Consent(conversation_id(key), author, at, opted_in, frozenset(scopes), until)
+    return NotedConsent(consent, author.uuid.bytes + at.to_bytes(16, "big"))
+
+
+def roster(*members: ServiceId, revision: int = 1, key: bytes = KEY) -> Roster:
+    return Roster(key, revision, frozenset(member_tag(key, member) for member in members))
+
+
+def written(at: int, text: str = "x", key: bytes | None = KEY) -> DataMessage:
+    return DataMessage(text, at, key)
+
+
+def a_memory(*authors: ServiceId, key: bytes = KEY) -> Memory:
+    """One in which all of them have opted in, for everything, and count each other as members."""
     memory = Memory()
     for author in authors:
-        memory.note_consent(author, consent())
+        memory.note_consent(author, key, noted(author, key=key), NOW)
+        memory.note_roster(author, roster(*authors, key=key))
     return memory
 
 
-def recalled(memory: Memory, *wanted: MessageId, now: datetime = NOW) -> list[str]:
-    return [held.text for held in memory.recall(KEY, wanted, now)]
+def recalled(
+    memory: Memory,
+    requester: ServiceId,
+    *wanted: MessageId,
+    scope: ConsentScope = SUMMARIES,
+    now: int = NOW,
+    key: bytes = KEY,
+) -> Recalled:
+    return memory.recall(requester, key, wanted, scope, now)
 
 
-def test_keeps_what_an_author_who_opted_in_wrote() -> None:
+def used(
+    memory: Memory,
+    requester: ServiceId,
+    *wanted: MessageId,
+    scope: ConsentScope = SUMMARIES,
+    now: int = NOW,
+    key: bytes = KEY,
+) -> list[str]:
+    return [held.text for held in recalled(memory, requester, *wanted, scope=scope, now=now, key=key).messages]
+
+
+def counts(found: Recalled) -> tuple[int, int, int]:
+    return len(found.messages), found.not_opted_in, found.not_held
+
+
+def refusal(
+    memory: Memory, requester: ServiceId, scope: ConsentScope | None = SUMMARIES, now: int = NOW
+) -> RefusalCode | None:
+    try:
+        memory.check_requester(requester, KEY, scope, now)
+    except Denied as denied:
+        return denied.code
+    return None
+
+
+# --- what is kept -----------------------------------------------------------------------------------------------------
+
+
+def test_what_an_author_who_opted_in_writes_is_kept_and_what_others_write_is_not() -> None:
     memory = a_memory(ANN)
-    assert memory.store(ANN, DataMessage("hello", 1, KEY), NOW)
-    assert recalled(memory, MessageId(ANN, 1)) == ["hello"]
+    assert memory.store(ANN, written(1), NOW)
+    assert not memory.store(BOB, written(1), NOW)
+    assert not memory.store(ANN, written(1, key=OTHER_KEY), NOW)
+    assert not memory.store(ANN, written(2, key=None), NOW)
+    assert memory.messages_held == 1
 
 
-def test_keeps_nothing_of_anybody_else() -> None:
-    memory = a_memory(ANN)
-    assert not memory.store(BOB, DataMessage("hello", 1, KEY), NOW)
-    assert not memory.store(ANN, DataMessage("another conversation", 1, b"\x01" * 32), NOW)
-    assert not memory.store(ANN, DataMessage("no conversation", 1), NOW)
-    assert recalled(memory, MessageId(ANN, 1), MessageId(BOB, 1)) == []
-    assert memory.bytes_held == 0
-
-
-def test_consent_counts_from_its_time_on() -> None:
+def test_consent_reaches_messages_from_its_time_on_until_it_expires() -> None:
     memory = Memory()
-    memory.note_consent(ANN, consent(at=100))
-    assert not memory.store(ANN, DataMessage("before", 99, KEY), NOW)
-    assert memory.store(ANN, DataMessage("after", 100, KEY), NOW)
+    memory.note_consent(ANN, KEY, noted(ANN, 100, until=NOW + 10), NOW)
+    kept = [at for at in (99, 100, NOW + 9, NOW + 10) if memory.store(ANN, written(at), NOW)]
+    assert kept == [100, NOW + 9]
 
 
-def test_opting_out_drops_what_was_held_and_keeps_the_rest() -> None:
+def test_nothing_is_kept_once_the_consent_has_expired_even_if_it_was_written_before() -> None:
+    memory = Memory()
+    memory.note_consent(ANN, KEY, noted(ANN, until=NOW), NOW - 1)
+    assert memory.store(ANN, written(1), NOW - 1)
+    assert not memory.store(ANN, written(2), NOW)
+
+
+def test_nothing_is_kept_under_a_statement_without_scopes() -> None:
+    memory = Memory()
+    memory.note_consent(ANN, KEY, noted(ANN, scopes=()), NOW)
+    assert not memory.store(ANN, written(1), NOW)
+
+
+def test_a_message_that_arrives_late_is_kept_under_the_statement_it_was_written_under() -> None:
+    memory = a_memory(ANN)
+    memory.note_consent(ANN, KEY, noted(ANN, 100, scopes=[REPLIES]), NOW)
+    memory.note_consent(ANN, KEY, noted(ANN, 200), NOW)
+    assert memory.store(ANN, written(50), NOW)
+    assert memory.store(ANN, written(150), NOW)
+    assert used(memory, ANN, MessageId(ANN, 50), MessageId(ANN, 150)) == ["x"]
+    assert recalled(memory, ANN, MessageId(ANN, 50)).consents == (ConsentReference(ANN, noted(ANN).digest),)
+
+
+def test_a_message_that_comes_twice_is_kept_once_as_it_came_first() -> None:
+    memory = a_memory(ANN)
+    assert memory.store(ANN, written(1, "first"), NOW)
+    held = memory.bytes_held
+    assert memory.store(ANN, written(1, "second"), NOW)
+    assert used(memory, ANN, MessageId(ANN, 1)) == ["first"]
+    assert memory.bytes_held == held
+
+
+def test_two_authors_may_write_at_the_same_time() -> None:
     memory = a_memory(ANN, BOB)
-    memory.store(ANN, DataMessage("ann", 1, KEY), NOW)
-    memory.store(BOB, DataMessage("bob", 2, KEY), NOW)
-    memory.note_consent(ANN, consent(opted_in=False, at=10))
-    assert recalled(memory, MessageId(ANN, 1), MessageId(BOB, 2)) == ["bob"]
-    assert not memory.has_opted_in(ANN, KEY)
-    assert not memory.store(ANN, DataMessage("later", 20, KEY), NOW)
-    memory.note_consent(ANN, consent(opted_in=True, at=5))  # late, and older than the decision that stands
-    assert not memory.has_opted_in(ANN, KEY)
+    memory.store(ANN, written(1, "ann"), NOW)
+    memory.store(BOB, written(1, "bob"), NOW)
+    assert used(memory, ANN, MessageId(BOB, 1), MessageId(ANN, 1)) == ["ann", "bob"]
 
 
-def test_recalls_only_what_is_named_in_order_and_once() -> None:
+# --- what authors decide later ----------------------------------------------------------------------------------------
+
+
+def test_opting_out_drops_at_once_what_was_held_and_nobody_elses() -> None:
+    memory = a_memory(ANN, BOB)
+    memory.store(ANN, written(1, "ann"), NOW)
+    memory.store(BOB, written(2, "bob"), NOW)
+    memory.note_consent(ANN, KEY, noted(ANN, 10, opted_in=False), NOW)
+    assert memory.messages_held == 1
+    assert used(memory, BOB, MessageId(ANN, 1), MessageId(BOB, 2)) == ["bob"]
+    assert not memory.store(ANN, written(20), NOW)
+
+
+def test_what_was_written_before_opting_out_does_not_come_back_by_opting_in_again() -> None:
+    memory = a_memory(ANN)
+    memory.note_consent(ANN, KEY, noted(ANN, 10, opted_in=False), NOW)
+    memory.note_consent(ANN, KEY, noted(ANN, 20), NOW)
+    assert not memory.store(ANN, written(5), NOW)
+    assert memory.store(ANN, written(20), NOW)
+    assert recalled(memory, ANN, MessageId(ANN, 5)).not_opted_in == 1
+
+
+def test_an_older_statement_never_stands_against_a_newer_one_in_whatever_order_they_come() -> None:
+    memory = Memory()
+    memory.note_consent(ANN, KEY, noted(ANN, 10, opted_in=False), NOW)  # from a device that was faster than the other
+    assert not memory.note_consent(ANN, KEY, noted(ANN, 5), NOW)
+    assert not memory.note_consent(ANN, KEY, noted(ANN, 10), NOW)
+    assert refusal(memory, ANN) == RefusalCode.NOT_OPTED_IN
+    assert memory.note_consent(ANN, KEY, noted(ANN, 11), NOW)
+    assert refusal(memory, ANN) is None
+
+
+def test_narrowing_holds_at_once_for_all_messages() -> None:
+    memory = a_memory(ANN, BOB)
+    memory.store(ANN, written(1), NOW)
+    memory.note_consent(ANN, KEY, noted(ANN, 10, scopes=[REPLIES]), NOW)
+    assert used(memory, BOB, MessageId(ANN, 1), scope=SUMMARIES) == []
+    assert used(memory, BOB, MessageId(ANN, 1), scope=REPLIES) == ["x"]
+
+
+def test_widening_holds_from_then_on() -> None:
+    memory = Memory()
+    memory.note_consent(ANN, KEY, noted(ANN, scopes=[REPLIES]), NOW)
+    memory.store(ANN, written(1, "before"), NOW)
+    memory.note_consent(ANN, KEY, noted(ANN, 10), NOW)
+    memory.store(ANN, written(10, "after"), NOW)
+    both = MessageId(ANN, 1), MessageId(ANN, 10)
+    assert used(memory, ANN, *both, scope=SUMMARIES) == ["after"]
+    assert used(memory, ANN, *both, scope=REPLIES) == ["before", "after"]
+
+
+def test_what_no_purpose_is_left_for_is_dropped() -> None:
+    memory = Memory()
+    memory.note_consent(ANN, KEY, noted(ANN, scopes=[REPLIES]), NOW)
+    memory.store(ANN, written(1), NOW)
+    memory.note_consent(ANN, KEY, noted(ANN, 10, scopes=[SUMMARIES]), NOW)
+    assert memory.messages_held == 0
+
+
+def test_nothing_is_used_after_the_consent_has_expired_and_it_is_dropped() -> None:
+    memory = a_memory(ANN, BOB)
+    memory.note_consent(ANN, KEY, noted(ANN, 1, until=NOW + 10), NOW)
+    memory.store(ANN, written(1), NOW)
+    assert used(memory, BOB, MessageId(ANN, 1), now=NOW + 9) == ["x"]
+    assert used(memory, BOB, MessageId(ANN, 1), now=NOW + 10) == []
+    assert memory.messages_held == 0
+
+
+def test_an_earlier_expiry_holds_for_what_was_written_before_it_too() -> None:
+    memory = a_memory(ANN)
+    memory.store(ANN, written(1), NOW)
+    memory.note_consent(ANN, KEY, noted(ANN, 10, until=NOW + 10), NOW)
+    memory.forget_old(NOW + 10)
+    assert memory.messages_held == 0
+
+
+def test_a_later_expiry_holds_from_then_on() -> None:
+    memory = Memory()
+    memory.note_consent(ANN, KEY, noted(ANN, until=NOW + 10), NOW)
+    memory.store(ANN, written(1, "before"), NOW)
+    memory.note_consent(ANN, KEY, noted(ANN, 2), NOW)
+    memory.store(ANN, written(2, "after"), NOW)
+    assert used(memory, ANN, MessageId(ANN, 1), MessageId(ANN, 2), now=NOW + 10) == ["after"]
+
+
+def test_a_statement_that_ran_out_before_its_successor_came_has_ended_what_was_under_it() -> None:
+    memory = a_memory(ANN)
+    memory.store(ANN, written(1), NOW)
+    memory.note_consent(ANN, KEY, noted(ANN, 10, until=NOW + 10), NOW)
+    memory.note_consent(ANN, KEY, noted(ANN, 20), NOW + 10)
+    assert memory.messages_held == 0
+
+
+def test_only_so_many_statements_are_remembered_and_what_is_under_older_ones_goes_with_them() -> None:
+    memory = a_memory(ANN)
+    memory.store(ANN, written(1), NOW)
+    for at in range(2, MAX_STATEMENTS + 1):
+        memory.note_consent(ANN, KEY, noted(ANN, at), NOW)
+    assert memory.messages_held == 1
+    memory.note_consent(ANN, KEY, noted(ANN, MAX_STATEMENTS + 1), NOW)
+    assert memory.messages_held == 0
+    assert memory.bytes_held == MAX_STATEMENTS * STATEMENT_BYTES + TAG_BYTES
+
+
+# --- statements from the future ---------------------------------------------------------------------------------------
+
+
+def test_a_statement_may_be_dated_ahead_by_as_much_as_receipts_may_show_and_allows_nothing_before() -> None:
+    assert MAX_CONSENT_AHEAD <= MAX_CONSENT_DRIFT
+    memory = Memory()
+    memory.note_consent(ANN, KEY, noted(ANN, NOW + AHEAD + 1), NOW)
+    assert refusal(memory, ANN) == RefusalCode.NOT_OPTED_IN
+    assert not memory.store(ANN, written(NOW + AHEAD + 1), NOW)
+    assert refusal(memory, ANN, now=NOW + 1) is None
+    assert memory.store(ANN, written(NOW + AHEAD + 1), NOW + 1)
+
+
+def test_a_statement_from_the_future_ends_what_stood_before_it() -> None:
+    """Its author has decided something new; what they want no longer must not be used until their clock is right."""
+    memory = a_memory(ANN, BOB)
+    memory.store(ANN, written(1), NOW)
+    memory.note_consent(ANN, KEY, noted(ANN, NOW + 2 * AHEAD, scopes=[SUMMARIES]), NOW)
+    assert used(memory, BOB, MessageId(ANN, 1)) == []
+    assert used(memory, BOB, MessageId(ANN, 1), now=NOW + AHEAD) == ["x"]
+
+
+def test_opting_out_holds_at_once_however_it_is_dated() -> None:
+    memory = a_memory(ANN)
+    memory.store(ANN, written(1), NOW)
+    memory.note_consent(ANN, KEY, noted(ANN, NOW + 1000 * AHEAD, opted_in=False), NOW)
+    assert memory.messages_held == 0
+
+
+# --- for whom ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_message_is_for_whom_its_author_counted_when_it_arrived_and_ever_since() -> None:
+    memory = a_memory(ANN, BOB)
+    memory.store(ANN, written(1, "to both"), NOW)
+    memory.note_consent(CID, KEY, noted(CID), NOW)
+    memory.note_roster(ANN, roster(ANN, BOB, CID, revision=2))
+    memory.store(ANN, written(2, "to three"), NOW)
+    both = MessageId(ANN, 1), MessageId(ANN, 2)
+    assert used(memory, BOB, *both) == ["to both", "to three"]
+    assert used(memory, CID, *both) == ["to three"]
+    memory.note_roster(ANN, roster(ANN, CID, revision=3))
+    assert used(memory, BOB, *both) == []
+    memory.note_roster(ANN, roster(ANN, BOB, CID, revision=4))
+    memory.store(ANN, written(3, "to three again"), NOW)
+    assert used(memory, BOB, *both, MessageId(ANN, 3)) == ["to three again"]
+
+
+def test_without_a_roster_messages_are_their_authors_alone() -> None:
+    memory = a_memory(BOB)
+    memory.note_consent(ANN, KEY, noted(ANN), NOW)
+    memory.store(ANN, written(1), NOW)
+    memory.note_roster(BOB, roster(ANN, BOB, revision=2))
+    assert used(memory, ANN, MessageId(ANN, 1)) == ["x"]
+    assert used(memory, BOB, MessageId(ANN, 1)) == []
+    memory.note_roster(ANN, roster(ANN, BOB))
+    assert used(memory, BOB, MessageId(ANN, 1)) == []  # it arrived before
+
+
+def test_the_roster_of_the_greatest_revision_stands() -> None:
+    memory = a_memory(ANN, BOB)
+    memory.note_roster(ANN, roster(ANN, revision=3))
+    memory.note_roster(ANN, roster(ANN, BOB, revision=2))
+    memory.note_roster(ANN, roster(ANN, BOB, revision=3))
+    memory.store(ANN, written(1), NOW)
+    assert used(memory, BOB, MessageId(ANN, 1)) == []
+
+
+def test_a_roster_of_somebody_who_has_not_opted_in_is_nothing() -> None:
+    memory = Memory()
+    memory.note_roster(ANN, roster(ANN, BOB))
+    assert memory.bytes_held == 0
+    memory.note_consent(ANN, KEY, noted(ANN, opted_in=False), NOW)
+    memory.note_roster(ANN, roster(ANN, BOB))
+    assert memory.bytes_held == STATEMENT_BYTES
+
+
+def test_after_opting_out_the_roster_is_told_again_even_if_it_is_the_same() -> None:
+    memory = a_memory(ANN, BOB)
+    memory.note_consent(ANN, KEY, noted(ANN, 10, opted_in=False), NOW)
+    memory.note_consent(ANN, KEY, noted(ANN, 20), NOW)
+    memory.note_roster(ANN, roster(ANN, BOB))
+    memory.store(ANN, written(20), NOW)
+    assert used(memory, BOB, MessageId(ANN, 20)) == ["x"]
+
+
+def test_a_roster_is_of_one_conversation() -> None:
+    memory = a_memory(ANN, BOB)
+    memory.note_consent(ANN, OTHER_KEY, noted(ANN, key=OTHER_KEY), NOW)
+    memory.note_roster(ANN, roster(ANN, BOB, revision=9))  # tags of the one conversation say nothing in another
+    memory.store(ANN, written(1, key=OTHER_KEY), NOW)
+    assert used(memory, BOB, MessageId(ANN, 1), key=OTHER_KEY) == []
+
+
+# --- what a requester hears -------------------------------------------------------------------------------------------
+
+
+def test_what_is_recalled_is_named_once_and_in_the_order_in_which_it_was_written() -> None:
     memory = a_memory(ANN)
     for at in (3, 1, 2):
-        memory.store(ANN, DataMessage(str(at), at, KEY), NOW)
-    assert recalled(memory, MessageId(ANN, 3), MessageId(ANN, 1), MessageId(ANN, 1), MessageId(BOB, 2)) == ["1", "3"]
+        memory.store(ANN, written(at, str(at)), NOW)
+    found = recalled(memory, ANN, MessageId(ANN, 3), MessageId(ANN, 1), MessageId(ANN, 1), MessageId(BOB, 2))
+    assert [held.text for held in found.messages] == ["1", "3"]
+    assert counts(found) == (2, 0, 1)
 
 
-def test_a_repeated_message_is_kept_once_and_first() -> None:
+def test_each_message_asked_for_is_used_or_left_out_for_one_reason() -> None:
+    memory = a_memory(ANN, BOB)
+    memory.note_consent(CID, KEY, noted(CID, 50), NOW)
+    memory.note_roster(CID, roster(ANN, BOB, CID))
+    memory.store(ANN, written(1), NOW)
+    asked = {
+        MessageId(ANN, 1): (1, 0, 0),
+        MessageId(ANN, 2): (0, 0, 1),  # never came
+        MessageId(CID, 50): (0, 0, 1),  # the same
+        MessageId(CID, 49): (0, 1, 0),  # before Cid opted in
+        MessageId(EVE, 1): (0, 0, 1),  # Bob says that Eve has opted in; nothing is known of it here
+    }
+    assert all(counts(recalled(memory, BOB, message)) == expected for message, expected in asked.items())
+    assert counts(recalled(memory, BOB, *asked)) == (1, 1, 3)
+
+
+def test_the_consents_are_those_of_the_messages_used_each_once() -> None:
+    memory = a_memory(ANN, BOB)
+    memory.note_consent(ANN, KEY, noted(ANN, 10), NOW)
+    for at in (1, 2, 10):
+        memory.store(ANN, written(at), NOW)
+    memory.store(BOB, written(1), NOW)
+    first, second = (ConsentReference(ANN, noted(ANN, at).digest) for at in (0, 10))
+    assert recalled(memory, BOB, MessageId(ANN, 1), MessageId(ANN, 2)).consents == (first,)
+    assert recalled(memory, BOB, MessageId(ANN, 1), MessageId(ANN, 10)).consents == (first, second)
+    assert recalled(memory, BOB, MessageId(ANN, 3)).consents == ()
+
+
+@pytest.mark.parametrize("scope", [SUMMARIES, REPLIES])
+@pytest.mark.parametrize("requester", [CID, EVE])
+def test_nobody_learns_from_the_counts_whether_a_message_exists_that_is_not_for_them(
+    requester: ServiceId, scope: ConsentScope
+) -> None:
+    """Cid became a member later; Eve knows the key and the accounts, and guesses timestamps."""
+    memory = a_memory(ANN, BOB)
+    memory.note_consent(BOB, KEY, noted(BOB, 5, scopes=[REPLIES]), NOW)
+    for stranger in (CID, EVE):
+        memory.note_consent(stranger, KEY, noted(stranger), NOW)
+    memory.store(ANN, written(10), NOW)
+    memory.store(BOB, written(10), NOW)
+    memory.note_roster(ANN, roster(ANN, BOB, CID, revision=2))
+    memory.note_roster(BOB, roster(ANN, BOB, CID, revision=2))
+    for author in (ANN, BOB):
+        exists, does_not = (recalled(memory, requester, MessageId(author, at), scope=scope) for at in (10, 11))
+        assert counts(exists) == counts(does_not)
+        assert exists.messages == ()
+
+
+def test_who_has_not_opted_in_is_refused() -> None:
     memory = a_memory(ANN)
-    assert memory.store(ANN, DataMessage("first", 1, KEY), NOW)
-    assert memory.store(ANN, DataMessage("second", 1, KEY), NOW)
-    assert recalled(memory, MessageId(ANN, 1)) == ["first"]
-    assert memory.bytes_held == len("first")
+    assert refusal(memory, EVE) == RefusalCode.NOT_OPTED_IN
+    memory.note_consent(ANN, KEY, noted(ANN, 10, until=NOW + 10), NOW)
+    assert refusal(memory, ANN, now=NOW + 9) is None
+    assert refusal(memory, ANN, now=NOW + 10) == RefusalCode.NOT_OPTED_IN
+    memory.note_consent(ANN, KEY, noted(ANN, 20, opted_in=False), NOW)
+    assert refusal(memory, ANN) == RefusalCode.NOT_OPTED_IN
 
 
-def test_forgets_by_count_at_the_edge() -> None:
+def test_who_has_not_opted_in_for_a_scope_is_refused_it() -> None:
+    memory = Memory()
+    memory.note_consent(ANN, KEY, noted(ANN, scopes=[REPLIES]), NOW)
+    assert refusal(memory, ANN, SUMMARIES) == RefusalCode.OUT_OF_SCOPE
+    assert refusal(memory, ANN, REPLIES) is None
+    assert refusal(memory, ANN, None) is None
+
+
+def test_who_is_in_nobodys_roster_is_refused() -> None:
+    memory = a_memory(ANN, BOB)
+    memory.note_consent(EVE, KEY, noted(EVE), NOW)
+    assert refusal(memory, EVE) == RefusalCode.NOT_A_MEMBER
+    memory.note_roster(EVE, roster(ANN, BOB, EVE))
+    assert refusal(memory, EVE) == RefusalCode.NOT_A_MEMBER
+    assert refusal(memory, ANN) is None
+
+
+def test_a_removed_member_is_refused_once_all_have_said_so() -> None:
+    memory = a_memory(ANN, BOB, CID)
+    memory.note_roster(ANN, roster(ANN, BOB, revision=2))
+    assert refusal(memory, CID) is None
+    memory.note_roster(BOB, roster(ANN, BOB, revision=2))
+    assert refusal(memory, CID) == RefusalCode.NOT_A_MEMBER
+
+
+def test_who_is_alone_asks_about_their_own_messages_whatever_strangers_say() -> None:
+    """Eve knows the key; that she does not count Ann is no reason to refuse Ann, who does not count Eve."""
+    memory = a_memory(ANN)
+    memory.store(ANN, written(1), NOW)
+    memory.note_consent(EVE, KEY, noted(EVE), NOW)
+    memory.note_roster(EVE, roster(EVE))
+    assert refusal(memory, ANN) is None
+    assert used(memory, ANN, MessageId(ANN, 1)) == ["x"]
+
+
+def test_strangers_who_vouch_for_each_other_get_nothing_of_the_members() -> None:
+    memory = a_memory(ANN, BOB)
+    memory.store(ANN, written(1), NOW)
+    for stranger in (CID, EVE):
+        memory.note_consent(stranger, KEY, noted(stranger), NOW)
+        memory.note_roster(stranger, roster(CID, EVE, ANN, BOB))
+    memory.store(CID, written(2), NOW)
+    assert refusal(memory, EVE) is None
+    assert counts(recalled(memory, EVE, MessageId(ANN, 1), MessageId(CID, 2))) == (1, 1, 0)
+    assert memory.opted_in(EVE, KEY, NOW) == {CID, EVE}
+    assert memory.forget_whole(EVE, KEY) == 1
+    assert used(memory, BOB, MessageId(ANN, 1)) == ["x"]
+
+
+def test_a_member_hears_who_has_opted_in_and_how_much_is_held_of_theirs() -> None:
+    memory = a_memory(ANN, BOB)
+    memory.note_consent(CID, KEY, noted(CID, until=NOW + 10), NOW)
+    memory.note_roster(CID, roster(ANN, BOB, CID))
+    memory.store(ANN, written(1), NOW)
+    assert memory.opted_in(ANN, KEY, NOW + 9) == {ANN, BOB, CID}
+    assert memory.opted_in(ANN, KEY, NOW + 10) == {ANN, BOB}
+    assert memory.opted_in(ANN, OTHER_KEY, NOW) == frozenset()
+    assert [memory.count_own(author, KEY, NOW) for author in (ANN, BOB, EVE)] == [1, 0, 0]
+    assert memory.count_own(ANN, KEY, NOW + AGE) == 0
+
+
+def test_ones_own_consent_is_the_latest() -> None:
+    memory = a_memory(ANN)
+    memory.note_consent(ANN, KEY, noted(ANN, 10), NOW)
+    assert memory.own_consent(ANN, KEY) == ConsentReference(ANN, noted(ANN, 10).digest)
+    assert memory.own_consent(BOB, KEY) is None
+
+
+# --- forgetting -------------------------------------------------------------------------------------------------------
+
+
+def a_full_memory() -> Memory:
+    """Two members in two conversations, with one message of each in each."""
+    memory = Memory()
+    for key in (KEY, OTHER_KEY):
+        for author in (ANN, BOB):
+            memory.note_consent(author, key, noted(author, key=key), NOW)
+            memory.note_roster(author, roster(ANN, BOB, key=key))
+            memory.store(author, written(1, key=key), NOW)
+    return memory
+
+
+def held_of(memory: Memory) -> list[tuple[ServiceId, bytes]]:
+    pairs = [(author, key) for author in (ANN, BOB) for key in (KEY, OTHER_KEY)]
+    return [(author, key) for author, key in pairs if memory.count_own(author, key, NOW)]
+
+
+def test_an_author_has_their_messages_of_one_conversation_dropped_or_of_all() -> None:
+    memory = a_full_memory()
+    assert memory.forget(ANN, KEY) == 1
+    assert held_of(memory) == [(ANN, OTHER_KEY), (BOB, KEY), (BOB, OTHER_KEY)]
+    assert memory.forget(ANN, None) == 1
+    assert held_of(memory) == [(BOB, KEY), (BOB, OTHER_KEY)]
+    assert (memory.forget(ANN, None), memory.forget(EVE, KEY), memory.forget(EVE, None)) == (0, 0, 0)
+    assert refusal(memory, ANN) is None  # consent stays
+
+
+def test_a_member_has_a_whole_conversation_dropped() -> None:
+    memory = a_full_memory()
+    assert memory.forget_whole(ANN, KEY) == 2
+    assert held_of(memory) == [(ANN, OTHER_KEY), (BOB, OTHER_KEY)]
+    assert memory.forget_whole(ANN, key_of(7)) == 0
+
+
+def test_only_what_the_requester_may_use_is_dropped_with_a_whole_conversation() -> None:
+    memory = a_full_memory()
+    memory.note_roster(BOB, roster(BOB, revision=2))
+    assert memory.forget_whole(ANN, KEY) == 1
+    assert held_of(memory) == [(ANN, OTHER_KEY), (BOB, KEY), (BOB, OTHER_KEY)]
+
+
+def test_of_an_account_with_new_keys_nothing_is_left() -> None:
+    memory = a_full_memory()
+    memory.forget_author(ANN)
+    assert held_of(memory) == [(BOB, KEY), (BOB, OTHER_KEY)]
+    assert refusal(memory, ANN) == RefusalCode.NOT_OPTED_IN
+    memory.forget_author(BOB)
+    memory.forget_author(EVE)
+    assert (memory.bytes_held, memory.messages_held) == (0, 0)
+
+
+def test_what_is_forgotten_may_be_told_again() -> None:
+    memory = a_full_memory()
+    memory.forget(ANN, KEY)
+    assert memory.store(ANN, written(1), NOW)
+
+
+# --- bounds -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_message_is_held_for_a_day() -> None:
+    memory = a_memory(ANN)
+    memory.store(ANN, written(1), NOW)
+    memory.store(ANN, written(2), NOW + 1)
+    memory.forget_old(NOW + AGE - 1)
+    assert memory.messages_held == 2
+    memory.forget_old(NOW + AGE)
+    assert memory.messages_held == 1
+    assert used(memory, ANN, MessageId(ANN, 2), now=NOW + AGE + 1) == []
+
+
+def test_a_conversation_holds_so_many_messages_and_the_oldest_go_first() -> None:
     memory = a_memory(ANN)
     for at in range(MAX_MESSAGES + 1):
-        memory.store(ANN, DataMessage("x", at, KEY), NOW)
-    held = memory.recall(KEY, [MessageId(ANN, at) for at in range(MAX_MESSAGES + 1)], NOW)
-    assert [message.id.timestamp for message in held] == list(range(1, MAX_MESSAGES + 1))
+        memory.store(ANN, written(at), NOW)
+    found = recalled(memory, ANN, *(MessageId(ANN, at) for at in range(MAX_MESSAGES + 1)))
+    assert [held.id.timestamp for held in found.messages] == list(range(1, MAX_MESSAGES + 1))
 
 
-def test_forgets_by_age_at_the_edge() -> None:
-    memory = a_memory(ANN)
-    memory.store(ANN, DataMessage("x", 1, KEY), NOW)
-    assert recalled(memory, MessageId(ANN, 1), now=NOW + MAX_AGE - timedelta(seconds=1)) == ["x"]
-    assert recalled(memory, MessageId(ANN, 1), now=NOW + MAX_AGE) == []
-    assert memory.bytes_held == 0
+def test_who_writes_much_pushes_out_their_own_messages() -> None:
+    memory = a_memory(ANN, BOB)
+    for at in range(MAX_MESSAGES // 2):
+        memory.store(BOB, written(at), NOW)
+    for at in range(2 * MAX_MESSAGES):
+        memory.store(ANN, written(at), NOW)
+    assert memory.count_own(BOB, KEY, NOW) == MAX_MESSAGES // 2
+    memory.store(BOB, written(MAX_MESSAGES), NOW)  # of two who have as much the one whose messages are older
+    assert memory.count_own(BOB, KEY, NOW) == MAX_MESSAGES // 2
+    assert memory.messages_held == MAX_MESSAGES
 
 
-def test_forgets_whole_conversations_beyond_their_number() -> None:
+def test_an_authors_bytes_are_bounded_over_all_conversations_and_their_oldest_messages_go_first() -> None:
     memory = Memory()
-    for number in range(MAX_CONVERSATIONS + 1):
-        memory.note_consent(ANN, consent(key=number.to_bytes(32, "big")))
-    assert not memory.has_opted_in(ANN, (0).to_bytes(32, "big"))
-    assert memory.has_opted_in(ANN, (1).to_bytes(32, "big"))
+    for key in (KEY, OTHER_KEY):
+        memory.note_consent(ANN, key, noted(ANN, key=key), NOW)
+    size = MAX_CONTENT - MESSAGE_BYTES
+    fits = (MAX_BYTES_OF_AUTHOR - 2 * STATEMENT_BYTES) // MAX_CONTENT
+    for at in range(fits + 1):
+        memory.store(ANN, written(at, "x" * size, (KEY, OTHER_KEY)[at % 2]), NOW)
+    assert memory.messages_held == fits
+    assert used(memory, ANN, MessageId(ANN, 0)) == []
+    assert memory.bytes_held == 2 * STATEMENT_BYTES + fits * MAX_CONTENT
 
 
+def test_huge_rosters_are_counted_and_end_with_the_place_of_who_sends_them() -> None:
+    memory = a_memory(BOB)
+    memory.store(BOB, written(1), NOW)
+    tags = frozenset(number.to_bytes(16, "big") for number in range(MAX_CONVERSATION_MEMBERS))
+    for number in range(1, MAX_CONVERSATIONS_OF_AUTHOR + 1):
+        memory.note_consent(EVE, key_of(number), noted(EVE, key=key_of(number)), NOW)
+        memory.note_roster(EVE, Roster(key_of(number), 1, tags))
+        assert memory.bytes_held <= MAX_BYTES_OF_AUTHOR + STATEMENT_BYTES + TAG_BYTES + MESSAGE_BYTES + 1
+    assert memory.own_consent(EVE, key_of(1)) is None
+    assert memory.own_consent(EVE, key_of(MAX_CONVERSATIONS_OF_AUTHOR)) is not None
+    assert used(memory, BOB, MessageId(BOB, 1)) == ["x"]
+
+
+def test_an_author_is_in_so_many_conversations_and_leaves_first_where_they_were_silent_longest() -> None:
+    memory = Memory()
+    for number in range(MAX_CONVERSATIONS_OF_AUTHOR):
+        memory.note_consent(ANN, key_of(number), noted(ANN), NOW)
+    memory.store(ANN, written(1, key=key_of(0)), NOW)
+    memory.note_consent(ANN, key_of(MAX_CONVERSATIONS_OF_AUTHOR), noted(ANN), NOW)
+    left = [number for number in range(MAX_CONVERSATIONS_OF_AUTHOR + 1) if not memory.own_consent(ANN, key_of(number))]
+    assert left == [1]
+
+
+def test_of_too_many_conversations_one_goes_of_who_opened_most_that_was_silent_longest() -> None:
+    memory = a_memory(BOB, CID)
+    memory.store(BOB, written(1), NOW)
+    openers = [somebody(number) for number in range(-(-MAX_CONVERSATIONS // MAX_CONVERSATIONS_OF_AUTHOR))]
+    for number in range(MAX_CONVERSATIONS - 1):
+        memory.note_consent(openers[number % len(openers)], key_of(number + 10), noted(ANN), NOW)
+    assert memory.own_consent(openers[0], key_of(10)) is not None
+    memory.note_consent(EVE, key_of(1), noted(EVE), NOW)
+    gone = [number for number in range(MAX_CONVERSATIONS - 1) if not _is_known(memory, openers, number)]
+    assert gone == [0]
+    assert used(memory, BOB, MessageId(BOB, 1)) == ["x"]
+
+
+def _is_known(memory: Memory, openers: list[ServiceId], number: int) -> bool:
+    return memory.own_consent(openers[number % len(openers)], key_of(number + 10)) is not None
+
+
+def test_a_conversation_has_so_many_authors() -> None:
+    memory = Memory()
+    for number in range(MAX_CONVERSATION_MEMBERS):
+        assert memory.note_consent(somebody(number), KEY, noted(somebody(number)), NOW)
+    assert not memory.note_consent(ANN, KEY, noted(ANN), NOW)
+    assert memory.own_consent(ANN, KEY) is None
+    assert memory.note_consent(somebody(0), KEY, noted(somebody(0), 1, opted_in=False), NOW)
+
+
+def test_where_all_is_full_who_takes_most_gives_way() -> None:
+    assert MAX_BYTES > 2 * MAX_BYTES_OF_AUTHOR
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory_module, "MAX_BYTES", 100_000)
+        memory = a_memory(BOB)
+        memory.store(BOB, written(1, "bob"), NOW)
+        for number in range(3):
+            eve, key = somebody(number), key_of(number + 10)
+            memory.note_consent(eve, key, noted(eve), NOW)
+            for at in range(200):
+                memory.store(eve, written(at, "x" * 100, key), NOW)
+        assert memory.bytes_held <= 100_000
+        assert used(memory, BOB, MessageId(BOB, 1)) == ["bob"]
+        left = [memory.count_own(somebody(number), key_of(number + 10), NOW) for number in range(3)]
+        assert max(left) - min(left) <= 1
+
+
+# --- laws -------------------------------------------------------------------------------------------------------------
+
+UNIT = AHEAD // 2  # of time in these tests
+AUTHORS, KEYS = (ANN, BOB, CID), (KEY, OTHER_KEY)
+authors, keys = st.sampled_from(AUTHORS), st.sampled_from(KEYS)
+times = st.integers(0, 12)  # in units
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened, at a time."""
+
+    key: bytes
+    author: ServiceId
+    now: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stated(Event):
+    consent: Consent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted(Event):
+    roster: Roster
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wrote(Event):
+    message: DataMessage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dropped(Event):
+    """``author`` had all messages of these authors in this conversation dropped."""
+
+    authors: frozenset[ServiceId] = field(default=frozenset())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewKeys(Event):
+    """The account is somebody else's."""
+
+
+class History:
+    """A list of all that happened. Every question is answered by reading it from the start; nothing is ever bounded."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def _of(self, author: ServiceId, key: bytes, end: int) -> list[tuple[int, Event]]:
+        """What concerns one author in one conversation, since the account is theirs."""
+        events = list(enumerate(self.events[:end]))
+        start = max((at for at, event in events if isinstance(event, NewKeys) and event.author == author), default=-1)
+        return [(at, event) for at, event in events if at > start and event.author == author and event.key == key]
+
+    def statements(self, author: ServiceId, key: bytes, end: int) -> list[tuple[int, Consent]]:
+        """Those that were news, since the last opting out, which is one of them."""
+        news: list[tuple[int, Consent]] = []
+        for at, event in self._of(author, key, end):
+            if isinstance(event, Stated) and all(event.consent.timestamp > known.timestamp for _, known in news):
+                news.append((at, event.consent))
+        start = max((index for index, (_, consent) in enumerate(news) if not consent.opted_in), default=0)
+        return news[start:]
+
+    def rosters(self, author: ServiceId, key: bytes, end: int) -> list[tuple[int, Roster]]:
+        """Those that were news, of the time for which the author has been opted in."""
+        said = self.statements(author, key, end)
+        since = next((at for at, consent in said if consent.opted_in), end)
+        news: list[tuple[int, Roster]] = []
+        for at, event in self._of(author, key, end):
+            if not isinstance(event, Counted) or at < since:
+                continue
+            if all(event.roster.revision > known.revision for _, known in news):
+                news.append((at, event.roster))
+        return news
+
+    def under(self, author: ServiceId, key: bytes, timestamp: int, end: int) -> Consent | None:
+        known = [consent for _, consent in self.statements(author, key, end) if consent.timestamp <= timestamp]
+        return known[-1] if known else None
+
+    def allowed(self, author: ServiceId, key: bytes, under: Consent | None, now: int, end: int) -> set[ConsentScope]:
+        """The purposes for which a message under this statement may be used now."""
+        said = self.statements(author, key, end)
+        if under is None or not said:
+            return set()
+        both = (under, said[-1][1])
+        if not all(consent.in_force(now) and consent.timestamp <= now + AHEAD for consent in both):
+            return set()
+        return set(both[0].scopes & both[1].scopes)
+
+    def held(self, now: int, end: int) -> dict[int, tuple[Wrote, Consent]]:
+        """Messages that are held, by their place in this list, and the statements that they are under."""
+        found: dict[int, tuple[Wrote, Consent]] = {}
+        for at, event in enumerate(self.events[:end]):
+            if not isinstance(event, Wrote):
+                continue
+            under = self.under(event.author, event.key, event.message.timestamp, at)
+            if under is None or self.has_gone(event, under, at, now, end):
+                continue
+            same = [w for w, _ in found.values() if replace(w, now=0, message=event.message) == replace(event, now=0)]
+            twice = any(wrote.message.timestamp == event.message.timestamp for wrote in same)
+            if not twice and self._was_covered(event, under, at):
+                found[at] = event, under
+        return found
+
+    def _was_covered(self, wrote: Wrote, under: Consent, at: int) -> bool:
+        scopes = self.allowed(wrote.author, wrote.key, under, wrote.now, at)
+        return any(under.covers(wrote.message.timestamp, scope) for scope in scopes)
+
+    def has_gone(self, wrote: Wrote, under: Consent, at: int, now: int, end: int) -> bool:
+        """Whether something after ``at`` ended it, if it was held at all."""
+        if now - wrote.now >= AGE or self.has_expired(under, now):
+            return True
+        latest = self.statements(wrote.author, wrote.key, at)[-1][1]
+        for place in range(at + 1, end):
+            event = self.events[place]
+            if isinstance(event, NewKeys) and event.author == wrote.author:
+                return True
+            if isinstance(event, Dropped) and event.key == wrote.key and wrote.author in event.authors:
+                return True
+            if not isinstance(event, Stated) or (event.author, event.key) != (wrote.author, wrote.key):
+                continue
+            if event.consent.timestamp > latest.timestamp:
+                if self.has_expired(latest, event.now):
+                    return True
+                latest = event.consent
+                if not latest.opted_in or not latest.scopes & under.scopes:
+                    return True
+        return self.has_expired(latest, now)
+
+    @staticmethod
+    def has_expired(consent: Consent, now: int) -> bool:
+        return consent.expires_at is not None and now >= consent.expires_at
+
+    def counts(self, author: ServiceId, key: bytes, member: ServiceId, end: int, since: int | None = None) -> bool:
+        """Whether ``author`` counts ``member`` now, and has without a break since before the event at ``since``."""
+        said = self.rosters(author, key, end)
+        tag = member_tag(key, member)
+        if not said or tag not in said[-1][1].tags:
+            return False
+        if since is None:
+            return True
+        before = [roster for at, roster in said if at < since]
+        after = [roster for at, roster in said if at >= since]
+        return bool(before) and all(tag in roster.tags for roster in (before[-1], *after))
+
+    def recall(
+        self, requester: ServiceId, key: bytes, scope: ConsentScope, now: int
+    ) -> tuple[set[MessageId], int, int]:
+        """Of all messages that were ever written: which are used, and how many are left out, by reason."""
+        end = len(self.events)
+        held = self.held(now, end)
+        asked = {MessageId(e.author, e.message.timestamp) for e in self.events if isinstance(e, Wrote)}
+        usable, not_opted_in = set(), 0
+        for message in asked:
+            if not self._of(message.author, key, end) or not self.statements(message.author, key, end):
+                continue
+            own = message.author == requester
+            found = [
+                (at, under)
+                for at, (wrote, under) in held.items()
+                if (wrote.author, wrote.key, wrote.message.timestamp) == (message.author, key, message.timestamp)
+            ]
+            under = found[0][1] if found else self.under(message.author, key, message.timestamp, end)
+            opened = scope in self.allowed(message.author, key, under, now, end)
+            opened = opened and (bool(found) or (under is not None and under.covers(message.timestamp, scope)))
+            if not opened or not (own or self.counts(message.author, key, requester, end)):
+                not_opted_in += 1
+            elif found and (own or self.counts(message.author, key, requester, end, since=found[0][0])):
+                usable.add(message)
+        return usable, not_opted_in, len(asked) - len(usable) - not_opted_in
+
+
+class AgainstHistory(RuleBasedStateMachine):
+    """Whatever happens, the memory says what the history says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(share_module, "MAX_STATEMENTS", 1000)
+        self.memory, self.history, self.now = Memory(), History(), 3 * UNIT
+        self.revisions = count()
+
+    def teardown(self) -> None:
+        self.patch.undo()
+
+    @initialize(opted_in=st.sets(authors))
+    def members(self, opted_in: set[ServiceId]) -> None:
+        for author in sorted(opted_in):
+            self.state(author, KEY, 1, True, ALL_SCOPES, None)
+            self.count(author, KEY, 0, set(AUTHORS))
+
+    @rule(
+        author=authors,
+        key=keys,
+        at=times,
+        opted_in=st.sampled_from([True, True, True, False]),
+        scopes=st.sampled_from([ALL_SCOPES, ALL_SCOPES, frozenset([SUMMARIES]), frozenset([REPLIES]), frozenset()]),
+        until=st.none() | times,
+    )
+    def state(
+        self,
+        author: ServiceId,
+        key: bytes,
+        at: int,
+        opted_in: bool,
+        scopes: frozenset[ConsentScope],
+        until: int | None,
+    ) -> None:
+        expires_at = None if until is None else until * UNIT
+        stated = noted(author, at * UNIT, opted_in=opted_in, scopes=scopes, until=expires_at, key=key)
+        before = self.history.statements(author, key, len(self.history.events))
+        news = self.memory.note_consent(author, key, stated, self.now)
+        self.history.events.append(Stated(key=key, author=author, now=self.now, consent=stated.consent))
+        assert news == (before != self.history.statements(author, key, len(self.history.events)))
+
+    @rule(author=authors, key=keys, revision=st.integers(0, 6), members=st.sets(authors))
+    def count(self, author: ServiceId, key: bytes, revision: int, members: set[ServiceId]) -> None:
+        said = roster(*members, revision=revision, key=key)
+        self.memory.note_roster(author, said)
+        self.history.events.append(Counted(key=key, author=author, now=self.now, roster=said))
+
+    @rule(author=authors, key=keys, at=times, text=st.sampled_from(["", "a", "ä€😀"]))
+    def write(self, author: ServiceId, key: bytes, at: int, text: str) -> None:
+        message = written(at * UNIT, text, key)
+        kept = self.memory.store(author, message, self.now)
+        self.history.events.append(Wrote(key=key, author=author, now=self.now, message=message))
+        held = self.history.held(self.now, len(self.history.events))
+        ids = [(wrote.author, wrote.key, wrote.message.timestamp) for wrote, _ in held.values()]
+        assert kept == ((author, key, at * UNIT) in ids)
+
+    @rule(author=authors, chosen=st.none() | keys)
+    def forget(self, author: ServiceId, chosen: bytes | None) -> None:
+        for key in KEYS if chosen is None else (chosen,):
+            self.history.events.append(Dropped(key=key, author=author, now=self.now, authors=frozenset([author])))
+        self.memory.forget(author, chosen)
+
+    @rule(requester=authors, key=keys)
+    def forget_whole(self, requester: ServiceId, key: bytes) -> None:
+        end = len(self.history.events)
+        counting = (author for author in AUTHORS if self.history.counts(author, key, requester, end))
+        everybody = frozenset([requester, *counting])
+        self.history.events.append(Dropped(key=key, author=requester, now=self.now, authors=everybody))
+        self.memory.forget_whole(requester, key)
+
+    @rule(author=authors)
+    def change_keys(self, author: ServiceId) -> None:
+        self.history.events.append(NewKeys(key=KEY, author=author, now=self.now))
+        self.memory.forget_author(author)
+
+    @rule(by=st.sampled_from([0, 1, 1, 2, AGE // UNIT - 2]))
+    def wait(self, by: int) -> None:
+        self.now += by * UNIT
+
+    @rule()
+    def look_for_what_is_old(self) -> None:
+        self.memory.forget_old(self.now)
+        end = len(self.history.events)
+        held = self.history.held(self.now, end)
+        assert self.memory.messages_held == len(held)
+        said = [
+            len(self.history.statements(author, key, end)) * STATEMENT_BYTES
+            + sum(len(last.tags) * TAG_BYTES for _, last in self.history.rosters(author, key, end)[-1:])
+            for author in AUTHORS
+            for key in KEYS
+        ]
+        texts = [MESSAGE_BYTES + len(wrote.message.body.encode()) for wrote, _ in held.values()]
+        assert self.memory.bytes_held == sum(said) + sum(texts)
+
+    @rule(requester=authors, key=keys, scope=st.sampled_from(ConsentScope))
+    def ask(self, requester: ServiceId, key: bytes, scope: ConsentScope) -> None:
+        asked = {MessageId(e.author, e.message.timestamp) for e in self.history.events if isinstance(e, Wrote)}
+        found = self.memory.recall(requester, key, sorted(asked), scope, self.now)
+        usable, not_opted_in, not_held = self.history.recall(requester, key, scope, self.now)
+        assert {held.id for held in found.messages} == usable
+        assert (found.not_opted_in, found.not_held) == (not_opted_in, not_held)
+        assert sum(counts(found)) == len(asked)
+
+    @invariant()
+    def every_byte_is_counted(self) -> None:
+        assert_counted(self.memory)
+
+
+TestAgainstHistory = AgainstHistory.TestCase
+TestAgainstHistory.settings = settings(max_examples=120, stateful_step_count=30, deadline=None)
+
+
+def assert_counted(memory: Memory) -> None:
+    shares = [share for shares in memory._conversations.values() for share in shares.values()]
+    for share in shares:
+        texts = sum(held.size for held in share.messages.values())
+        assert share.size == texts + STATEMENT_BYTES * len(share.statements) + TAG_BYTES * len(share.members)
+    assert memory.bytes_held == sum(share.size for share in shares)
+    assert {author: set(keys) for author, keys in memory._keys.items()} == {
+        share.author: {key for key, others in memory._conversations.items() if share.author in others}
+        for share in shares
+    }
+    assert all(memory._conversations.values())
+
+
+@settings(max_examples=150, deadline=None)
 @given(
-    st.lists(
-        st.tuples(st.integers(0, 3), st.integers(0, 5), st.sampled_from(["store", "in", "out"]), st.text(max_size=30)),
-        max_size=60,
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from(["in", "out", "count", "write", "write", "write"]),
+            st.integers(0, 4),
+            st.integers(0, 5),
+            st.integers(0, 40),
+        ),
+        max_size=80,
     )
 )
-def test_bytes_are_counted_right_and_bounded_whatever_happens(steps: list[tuple[int, int, str, str]]) -> None:
+def test_no_bound_is_ever_passed_whatever_happens(steps: list[tuple[str, int, int, int]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(memory_module, "MAX_BYTES", 64)
+        bounds = {"MAX_MESSAGES": 4, "MAX_CONVERSATIONS": 3, "MAX_CONVERSATIONS_OF_AUTHOR": 2, "MAX_BYTES": 20_000}
+        for name, value in {**bounds, "MAX_BYTES_OF_AUTHOR": 9_000}.items():
+            patch.setattr(memory_module, name, value)
         memory = Memory()
-        keys = [bytes([number]) * 32 for number in range(4)]
-        for at, (conversation, author_number, what, text) in enumerate(steps):
-            author, key = (ANN, BOB)[author_number % 2], keys[conversation]
-            if what == "store":
-                memory.store(author, DataMessage(text, at, key), NOW)
+        for at, (what, number, conversation, size) in enumerate(steps):
+            author, key = somebody(number), key_of(conversation)
+            match what:
+                case "in" | "out":
+                    memory.note_consent(author, key, noted(author, at, opted_in=what == "in"), NOW)
+                case "count":
+                    memory.note_roster(author, Roster(key, at, frozenset(bytes([tag]) * 16 for tag in range(size))))
+                case _:
+                    memory.store(author, written(at, "x" * size * 50, key), NOW)
+            assert_counted(memory)
+            sizes = [sum(len(share.messages) for share in shares.values()) for shares in memory._conversations.values()]
+            assert max(sizes, default=0) <= 4
+            assert len(sizes) <= 3
+            assert memory.bytes_held <= 20_000
+            assert all(len(keys) <= 2 for keys in memory._keys.values())
+            assert all(taken <= 9_000 for taken in memory._bytes.values())
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    own=st.integers(1, 10),
+    flood=st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["in", "write", "count"])), max_size=150),
+)
+def test_no_flood_of_others_pushes_out_who_takes_less(own: int, flood: list[tuple[int, str]]) -> None:
+    """Ann's share of a conversation of five is a fifth: so much of hers stays, whatever the other four do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory_module, "MAX_MESSAGES", 50)
+        patch.setattr(memory_module, "MAX_BYTES", 60_000)
+        memory = a_memory(ANN, *map(somebody, range(4)))
+        for at in range(own):
+            memory.store(ANN, written(at), NOW)
+        for at, (number, what) in enumerate(flood):
+            stranger, key = somebody(number), key_of(1000 + at)
+            if what == "in":
+                memory.note_consent(stranger, key, noted(stranger), NOW)
+            elif what == "count":
+                memory.note_roster(stranger, Roster(KEY, 10 + at, frozenset([bytes([at]) * 16])))
             else:
-                memory.note_consent(author, consent(what == "in", at, key))
-        everything = [MessageId(author, at) for author in (ANN, BOB) for at in range(len(steps))]
-        held = [message for key in keys for message in memory.recall(key, everything, NOW)]
-        assert memory.bytes_held == sum(message.size for message in held) <= 64
-        assert all(
-            memory.has_opted_in(message.id.author, key)
-            for key in keys
-            for message in memory.recall(key, everything, NOW)
-        )
+                memory.store(stranger, written(at, "y" * 200), NOW)
+        assert memory.count_own(ANN, KEY, NOW) == own
