@@ -1,7 +1,7 @@
 """What the assistant can do with a conversation: summaries and replies. Knows people and messages, not tensors.
 
-Messages are data. Whatever a message says, no line says more than its message, every line names its speaker, and cites come from our
-own bookkeeping alone.
+Messages are data. Whatever a message says, no line says more than its message, every line names its speaker, and
+cites come from our own bookkeeping alone.
 """
 
 from ai_enclave.features.conversation import Message, Thread

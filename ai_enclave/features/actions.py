@@ -16,7 +16,8 @@ MIN_CONTENT_WORDS = 2  # a unit with fewer says neither what nor when
 
 _ASK = re.compile(
     r"\bplease\b|\b(?:can|could|would|will|can't|couldn't) (?:you|someone|somebody|anyone|anybody|everyone|everybody)\b"
-    r"|\b(?:need|want|like|ask) (?:you|everyone|everybody|someone|somebody) to\b|\b(?:don't|do not) forget\b|\bmake sure\b"
+    r"|\b(?:need|want|like|ask) (?:you|everyone|everybody|someone|somebody) to\b"
+    r"|\b(?:don't|do not) forget\b|\bmake sure\b"
     r"|\bremember to\b|\blet (?:me|us) know\b|\bremind (?:me|us)\b|\bwould you mind\b|\bcan i ask you\b"
     r"|\b(?:you|everyone|everybody) (?:should|must|have to|need to|needs to|has to)\b"
     r"|\b(?:bitte|por favor|s'il (?:te|vous) plaît)\b",
@@ -30,7 +31,8 @@ _PROMISE = re.compile(
     re.IGNORECASE,
 )
 _DECISION = re.compile(
-    r"\b(?:decided|decision|agreed|settled|final|finali[sz]ed|confirmed|moved to|postponed|rescheduled|cancel?led|booked"
+    r"\b(?:decided|decision|agreed|settled|final|finali[sz]ed"
+    r"|confirmed|moved to|postponed|rescheduled|cancel?led|booked"
     r"|we(?:'re| are) going with|we(?:'ll| will)? (?:go with|meet|take)|let's (?:go with|take|do|meet|say))\b",
     re.IGNORECASE,
 )
@@ -40,18 +42,24 @@ _DECIDED = re.compile(
 _OPEN = re.compile(
     r"\b(?:not|never|yet|if|whether|unless|undecided|maybe|perhaps|might|before we|until)\b|n't\b", re.IGNORECASE
 )
-_MONTH = r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)"
+_MONTH = (
+    r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?"
+    r"|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)"
+)
 _DATE = re.compile(
     r"\b(?:(?:mon|tues|wednes|thurs|fri|satur|sun)days?|today|tonight|tomorrow|noon|midnight|deadline|due (?:on|by|in)"
-    r"|next (?:week|month|year)|end of (?:the |this |next )?(?:week|month|year)|(?:[01]?\d|2[0-3]):[0-5]\d|\d{1,2} ?[ap]m"
-    rf"|\d{{1,2}}(?:st|nd|rd|th)?(?: of)? {_MONTH}|{_MONTH} \d{{1,2}}|\d{{4}}-\d{{2}}-\d{{2}}|\d{{1,2}}[./]\d{{1,2}}[./]\d{{2,4}})\b",
+    r"|next (?:week|month|year)|end of (?:the |this |next )?(?:week|month|year)"
+    r"|(?:[01]?\d|2[0-3]):[0-5]\d|\d{1,2} ?[ap]m"
+    rf"|\d{{1,2}}(?:st|nd|rd|th)?(?: of)? {_MONTH}|{_MONTH} \d{{1,2}}"
+    rf"|\d{{4}}-\d{{2}}-\d{{2}}|\d{{1,2}}[./]\d{{1,2}}[./]\d{{2,4}})\b",
     re.IGNORECASE,
 )
 _PAST = re.compile(r"\b(?:yesterday|last (?:night|week|month|year|\w{3,6}day)|ago)\b", re.IGNORECASE)
 
 
 def actions(thread: Thread, viewer: str) -> tuple[Line, ...]:
-    """The lines of ``thread`` that call for doing or remembering something, in its order; when there are many, the latest of every sender.
+    """The lines of ``thread`` that call for doing or remembering something, in its order; when there are many, the
+    latest of every sender.
 
     What the viewer asks for is theirs to remember and is left out; what the viewer promised is not.
     """
@@ -83,7 +91,7 @@ def kind_of(unit: Unit, people: People) -> LineKind | None:
 
 
 def _is_asked(unit: Unit, people: People) -> bool:
-    """Whether the viewer is: by name, between two people, after they spoke, or with all others ("please check", "can someone")."""
+    """Whether the viewer is: by name, between two people, after they spoke, or with all others ("can someone")."""
     if people.is_to_viewer(unit):
         return True
     words = set(unit.words)

@@ -1,4 +1,4 @@
-"""A stretch of conversation, as a feature sees it: ids and authors are opaque, names are what the requester calls people."""
+"""A stretch of conversation, as a feature sees it: opaque ids and authors, and what the requester calls people."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,8 @@
 """What a line of a generating engine has to pass before anybody sees it: nothing in it may come from nowhere.
 
-It compares words, not meaning: a line that leaves out a "not" of its message, or joins two true halves to one false whole, passes.
-The lines of our own rules pass by construction. Where a check fails the caller shows the quotation instead.
+It compares words, not meaning: a line that leaves out a "not" of its message, or joins two true halves to one false
+whole, passes. The lines of our own rules pass by construction. Where a check fails the caller shows the quotation
+instead.
 """
 
 import re
@@ -16,8 +17,8 @@ from ai_enclave.features.text import MARKUP, harmless, visible, word_set, words_
 
 # Words that carry no content, and may join what is cited. No negation is among them: "not" has to be cited.
 _JOINING = word_set(
-    "a an the and or but of in on at for with from by as to that this these those there then he she it its his her they them their we our"
-    " us is are was were be been being am do does did have has had will would can could should shall may might must who which"
+    "a an the and or but of in on at for with from by as to that this these those there then he she it its his her they them their we"
+    " our us is are was were be been being am do does did have has had will would can could should shall may might must who which"
 )
 # What is copied exactly or not at all: whatever has a digit, a currency, or the form of an address.
 _EXACT = re.compile(r"\d|[$€£¥₹₿]|@|://|^www\.|\w\.(?:[a-z]{2,}\b|\w+/)", re.IGNORECASE)
@@ -31,9 +32,10 @@ class Ungrounded(Exception):
 def check_line(text: str, cites: Sequence[str], thread: Thread) -> None:
     """Check that ``text`` rests on the messages of ``thread`` that it cites.
 
-    It begins with the name of an author of one of them. Every content word occurs in a cited message, is (part of) the name of one of their authors or of whom they address, or is one of the
-    rules' own words. Numbers, amounts, codes, phone numbers and addresses occur exactly so, and in one run, in one cited message.
-    There is no markup, no second line, nothing invisible, and not more than ``MAX_LINE_CHARACTERS``.
+    It begins with the name of an author of one of them. Every content word occurs in a cited message, is (part of)
+    the name of one of their authors or of whom they address, or is one of the rules' own words. Numbers, amounts,
+    codes, phone numbers and addresses occur exactly so, and in one run, in one cited message. There is no markup, no
+    second line, nothing invisible, and not more than ``MAX_LINE_CHARACTERS``.
 
     Args:
         text: the line, as it would be shown.

@@ -1,6 +1,7 @@
 """Labels of messages for one request: short, drawn by lot, and without meaning outside it.
 
-A message cannot name another one, or itself, as evidence: its author would have to guess a label that is drawn after they wrote.
+A message cannot name another one, or itself, as evidence: its author would have to guess a label that is drawn after
+they wrote.
 """
 
 from collections.abc import Callable

@@ -1,9 +1,9 @@
 """What to call people: the names that the requester gives, cleaned, and told apart.
 
-A name is chosen by a stranger. It gets one line of visible letters and can hold nothing that could end it: no colon, quote, bracket or
-line end. Names that a reader could take for each other all get a number, also the one who had the name first: which of them is the
-true one cannot be known here. A number in parentheses is this module's mark alone and is taken off a given name. A name that poses as
-the machine, or reads like a sentence, is shown in quotes.
+A name is chosen by a stranger. It gets one line of visible letters and can hold nothing that could end it: no colon,
+quote, bracket or line end. Names that a reader could take for each other all get a number, also the one who had the
+name first: which of them is the true one cannot be known here. A number in parentheses is this module's mark alone
+and is taken off a given name. A name that poses as the machine, or reads like a sentence, is shown in quotes.
 """
 
 import re
@@ -20,7 +20,8 @@ _ALSO = frozenset(" '’-.&+,()")
 _COLONS = frozenset("\u02d0\u0703\u0704\u0903")  # letters and marks that look like a colon
 _MARK = re.compile(r"(?:\s*\(\s*\d*\s*\))+\s*$")
 _MACHINE = re.compile(
-    r"\b(?:ai|a\.i|assistant|system|admin\w*|moderator|bot|chat ?bot|llm|gpt\w*|server|service|support|security|sub ?rosa"
+    r"\b(?:ai|a\.i|assistant|system|admin\w*|moderator|bot"
+    r"|chat ?bot|llm|gpt\w*|server|service|support|security|sub ?rosa"
     r"|signal|summary|digest|root|official)\b"
 )
 _SENTENCE = re.compile(r"\b(?:asks?|says?|said|agrees?|if|that|wrote|will|is|was|has|promised|decided)\b")

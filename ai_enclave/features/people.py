@@ -87,7 +87,7 @@ class People:
         return found - {unit.message.author}
 
     def is_to_viewer(self, unit: Unit) -> bool:
-        """Whether a unit speaks to the viewer: by name, between two people, or right after the viewer spoke and to nobody else."""
+        """Whether a unit speaks to the viewer: by name, between two people, or right after they spoke and to nobody else."""
         if self.viewer is None or unit.message.author == self.viewer:
             return False
         called = self.called_in(unit)

@@ -12,7 +12,8 @@ from ai_enclave.features.text import visible
 def questions(thread: Thread, viewer: str) -> tuple[Line, ...]:
     """What others asked ``viewer`` and ``viewer`` did not answer: the newest of every sender, the newest last.
 
-    A question is the viewer's if it calls them by name, between two people, or if it follows what they said and calls nobody else.
+    A question is the viewer's if it calls them by name, between two people, or if it follows what they said and calls
+    nobody else.
     """
     people = People(thread, viewer)
     open_ = [
@@ -26,7 +27,7 @@ def questions(thread: Thread, viewer: str) -> tuple[Line, ...]:
 
 
 def _is_answered(unit: Unit, thread: Thread, viewer: str) -> bool:
-    """Whether the viewer said something soon afterwards that does not itself ask. What others say answers nothing for them."""
+    """Whether the viewer soon said something that does not itself ask. What others say answers nothing."""
     others = 0
     for message in thread.messages[unit.place + 1 : unit.place + 1 + ANSWER_LOOKED_FOR]:
         if message.author != viewer:

@@ -1,8 +1,10 @@
-"""One unit as a line of a summary, in the third person where the rules are sure, else as a quotation: Name: "what was said".
+"""One unit as a line of a summary, in the third person where the rules are sure, else as a quotation: Name: "what was
+said".
 
-"I need trees" by Jonas is "Jonas needs trees". Only words of the message, names and the words of these rules appear, and every line
-begins with its speaker: whatever a message says, it is that person who says it. What the rules do not surely know they quote: a verb,
-"you" in a group, what is said of another person, or marks that could begin another's words. English only: other languages are quoted.
+"I need trees" by Jonas is "Jonas needs trees". Only words of the message, names and the words of these rules appear,
+and every line begins with its speaker: whatever a message says, it is that person who says it. What the rules do not
+surely know they quote: a verb, "you" in a group, what is said of another person, or marks that could begin another's
+words. English only: other languages are quoted.
 """
 
 import re
@@ -14,12 +16,13 @@ ASKS_IF, ASKS = "asks if", "asks:"
 QUESTION_MARKS = ("?", "？", "؟")
 # All words that a line can hold and its message does not, but for names and the "s" of a verb.
 RULE_WORDS = word_set(
-    "asks if they them their theirs themselves they're they'll they've they'd is was were are has will would does doesn't hasn't isn't weren't wasn't"
-    " goes"
+    "asks if they them their theirs themselves they're they'll they've they'd is was were are has will would does doesn't hasn't"
+    " isn't weren't wasn't goes"
 )
 
 _LEAD = re.compile(
-    r"^(?:(?:hi|hey|hello|ok|okay|well|so|yeah|yes|yep|no|oh|haha|lol|great|perfect|thanks|thank you|good|sure|cool|please"
+    r"^(?:(?:hi|hey|hello|ok|okay|well|so|yeah|yes|yep|no|oh|haha"
+    r"|lol|great|perfect|thanks|thank you|good|sure|cool|please"
     r"|morning|good morning|decision|and|but|then)(?: (?:all|everyone|everybody|guys|there))?[,.!:]+\s*)+",
     re.IGNORECASE,
 )
@@ -53,8 +56,8 @@ _NOT_VERBS = word_set("and or not both all guys two three folks people lot girls
 _OWN_VOICE = word_set("please we we're we'll we've we'd us our ours ourselves let's lets")
 _BETWEEN = word_set("and or to for with in on at about from by tomorrow today tonight later too if")
 _SUBORDINATE = word_set(
-    "that if when because since think thinks hope hopes know knows guess guesses believe believes heard how where why until once sure"
-    " said"
+    "that if when because since think thinks hope hopes know knows guess guesses believe believes heard how where why"
+    " until once sure said"
 )
 _BARE = word_set("let make help see watch want to")  # after these a verb has no ending
 _OF_YOU = {
@@ -202,7 +205,7 @@ def with_ending(verb: str) -> str:
 
 
 def _joins_a_verb(rest: list[str]) -> bool:
-    """Whether a second verb may follow that would have to agree, too: "and want". What begins with "the" or "my" is none."""
+    """Whether a second verb may follow that would have to agree, too: "and want". "And the" begins none."""
     words = [_low(token) for token in rest if token[0].isalnum()]
     return any(word in _JOINS and following not in _NO_VERB_FOLLOWS for word, following in pairwise(words))
 

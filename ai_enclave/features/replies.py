@@ -1,11 +1,12 @@
 """Replies that the viewer could send next: slot-filled intents, and the viewer's own short replies from before.
 
-An intent is chosen by rules and by how near the message is to situations in which people answer so. The suggestions differ in
-intent, so that one of them fits whatever the viewer wants to say. Nothing is sent by itself.
+An intent is chosen by rules and by how near the message is to situations in which people answer so. The suggestions
+differ in intent, so that one of them fits whatever the viewer wants to say. Nothing is sent by itself.
 
-A reply is read by the others as an answer to whatever was said last, not only to the message it was made for. So there is no reply at
-all while one of those messages asks for money, secrets or consent, or speaks to a machine: falling back to an older, harmless message
-would let its author choose the question to which a "yes" is then read. The price is that anybody can silence suggestions.
+A reply is read by the others as an answer to whatever was said last, not only to the message it was made for. So
+there is no reply at all while one of those messages asks for money, secrets or consent, or speaks to a machine:
+falling back to an older, harmless message would let its author choose the question to which a "yes" is then read. The
+price is that anybody can silence suggestions.
 """
 
 import re
@@ -67,11 +68,13 @@ class _Intent:
 
 
 _NUMBER_WORD = re.compile(
-    r"\b(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|null|eins|zwei|drei|vier|un|deux|trois|quatre|uno|dos|tres|cuatro)\b",
+    r"\b(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|null"
+    r"|eins|zwei|drei|vier|un|deux|trois|quatre|uno|dos|tres|cuatro)\b",
     re.IGNORECASE,
 )
 _PRIVATE = re.compile(
-    r"\b(?:street|road|avenue|lane|apartment|floor|door|stra(?:ss|ß)e|weg|platz|rue|calle|avenida|password|passcode|code|pin|key|address"
+    r"\b(?:street|road|avenue|lane|apartment|floor|door|stra(?:ss|ß)e"
+    r"|weg|platz|rue|calle|avenida|password|passcode|code|pin|key|address"
     r"|passwort|kennwort|mot de passe|contraseña|clave)\b|(?:straße|strasse)\b",
     re.IGNORECASE,
 )
@@ -137,7 +140,7 @@ class Suggester:
         self._situations = [np.stack([next(vectors) for _ in intent.situations]) for intent in _INTENTS]
 
     def suggest(self, thread: Thread, viewer: str, count: int = 3) -> tuple[Suggestion, ...]:
-        """Up to ``count`` replies for ``viewer`` to what others said last; none to what the guard does not want answered."""
+        """Up to ``count`` replies for ``viewer`` to what others said last; none to what must not be answered."""
         target = _target(People(thread, viewer))
         if target is None or count < 1:
             return ()
@@ -176,7 +179,7 @@ def _target(people: People) -> Message | None:
 
 
 def _heard_last(messages: Sequence[Message], viewer: str | None) -> tuple[list[Message], list[Message]]:
-    """What others said since the viewer did; and the last of it or, if that is nothing, the last of what they said before."""
+    """What others said since the viewer did; and the last of it or, if that is nothing, of what they said before."""
     last_own = max((place for place, message in enumerate(messages) if message.author == viewer), default=-1)
     unanswered = [
         message for message in messages[last_own + 1 :][-LOOK_BACK_AT_THE_AUTHOR:] if _says_something(message)

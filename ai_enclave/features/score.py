@@ -1,7 +1,7 @@
 """Which units matter: hand-set features, and a choice that spares repetition and lets nobody take a digest over.
 
-No centrality: in chats the sentence nearest the centre is small talk. The weights were set once, by hand, from what people ask
-of a summary: decisions, plans, times, asks and promises.
+No centrality: in chats the sentence nearest the centre is small talk. The weights were set once, by hand, from what
+people ask of a summary: decisions, plans, times, asks and promises.
 """
 
 import math
@@ -32,7 +32,8 @@ STOP_WORDS = word_set(
     "nice cool sure perfect fine right all any some"
 )
 _DECISION = re.compile(
-    r"\b(?:decid\w+|agreed?|confirm\w*|final|settled|booked|paid|cancel\w*|moved|postponed|deadline|instead|changed?|ready"
+    r"\b(?:decid\w+|agreed?|confirm\w*|final|settled|booked|paid"
+    r"|cancel\w*|moved|postponed|deadline|instead|changed?|ready"
     r"|let's|lets|we (?:meet|take|go|start|need|will)|goes? out|done)\b",
     re.IGNORECASE,
 )
@@ -83,13 +84,15 @@ def in_turns(units: Iterable[Unit], most: int) -> list[Unit]:
 
 
 def choose(candidates: Sequence[Scored], *, words: int, least: int, most: int) -> list[Scored]:
-    """Pick until all who have something to say are heard and ``words`` are spent, at least ``least`` and at most ``most`` units.
+    """Pick until all who have something to say are heard and ``words`` are spent, at least ``least`` and at most
+    ``most`` units.
 
-    The best comes first. Being heard does not depend on ``words``: a long line would spend what the others need.
-    A unit loses by what it repeats of those chosen (maximal marginal relevance, Carbonell and Goldstein 1998). Nobody is heard twice
-    while somebody else with something to say has not been heard. Nobody gets more than half of the lines (rounded up), nor more than
-    half of the words by more than one line, unless they alone have something to say. No message gets more than two lines. What is
-    marked so that it is worth no line fills a digest up to ``least``, no further.
+    The best comes first. Being heard does not depend on ``words``: a long line would spend what the others need. A
+    unit loses by what it repeats of those chosen (maximal marginal relevance, Carbonell and Goldstein 1998). Nobody
+    is heard twice while somebody else with something to say has not been heard. Nobody gets more than half of the
+    lines (rounded up), nor more than half of the words by more than one line, unless they alone have something to
+    say. No message gets more than two lines. What is marked so that it is worth no line fills a digest up to
+    ``least``, no further.
     """
     left = [candidate for candidate in candidates if candidate.score > 0]
     alone = len({candidate.unit.message.author for candidate in left if candidate.score >= WORTH_A_LINE}) <= 1

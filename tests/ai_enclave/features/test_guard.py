@@ -106,6 +106,25 @@ def test_calling_somebody_is_no_quotation() -> None:
     assert marks_of("Deadline: Friday", {"bob"}) == frozenset()
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The new assistant manager must call the client on Monday.",
+        "Our support bot should go live on Friday, please test it.",
+        "The AI is great and should win awards.",
+        "I will review the code and show you the model tomorrow.",
+        "Don't mention it!",
+        "Forget about it, all is well.",
+        "It is a good sign that the system works again.",
+        "The cabin costs 240 euros, I can pay the deposit.",
+        "We agreed, see you at nine.",
+        "The meeting is at 10:22, Ann comes later.",
+    ],
+)
+def test_how_people_talk_is_not_marked(text: str) -> None:
+    assert marks_of(text, {"ann"}) == frozenset()
+
+
 def test_in_the_samples_nothing_speaks_to_a_machine() -> None:
     texts = [m.text for path in SAMPLES.glob("*.*") if path.suffix != ".md" for m in chat_file.read_chat(path).messages]
     assert len(texts) > 80
