@@ -484,6 +484,26 @@ async def test_a_send_whose_answer_was_lost_in_a_crash_arrives_once_and_before_t
     assert bob.problems() == cid.problems() == []
 
 
+async def test_what_waited_longer_than_its_certificate_is_sealed_anew(
+    three: tuple[Device, Device, Device],
+    client_relay: WatchedRelay,
+    crypto: SignalCrypto,
+    sqlite_relay: StartedRelay,
+    tmp_path: Path,
+) -> None:
+    _, bob, cid = three
+    async with short_lived("+4915550000234", tmp_path / "dan.db", client_relay, crypto, sqlite_relay) as dan:
+        await introduce([dan, bob, cid])
+        client_relay.fault = crash_before(lambda sent: sent.to_many)
+        await crash(dan.send_to_group(GROUP, ids(bob, cid), text("late")))
+        client_relay.fault, later = None, dan._now() + 30 * 60 * 60 * 1000
+        await dan.__aexit__(None, None, None)
+        async with await Device.open(dan._store, client_relay, crypto, now=lambda: later):
+            assert await read(bob) == await read(cid) == ["late"]
+    stale, fresh = many(client_relay)
+    assert stale.body != fresh.body
+
+
 async def test_a_repeated_send_is_known_to_the_relay_even_if_a_member_has_changed_since(
     three: tuple[Device, Device, Device],
     link: Link,

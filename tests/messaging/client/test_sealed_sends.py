@@ -236,6 +236,27 @@ async def test_what_waited_longer_than_its_certificate_is_sealed_anew(
     assert client_relay.sends[-1].body != stale
 
 
+async def test_what_was_encrypted_before_the_access_was_known_goes_out_as_it_is(
+    register: Register, client_relay: WatchedRelay, crypto: SignalCrypto, sqlite_relay: StartedRelay, tmp_path: Path
+) -> None:
+    bob = await register(BOB)
+
+    async def code() -> str:
+        return sqlite_relay.last_code(ANN)
+
+    async with Store.open(tmp_path / "ann.db", KEY) as store:
+        ann = await Device.register(store, client_relay, crypto, number=ANN, code=code, deadline=5 * PAUSE)
+        async with ann:
+            await ann.send(bob.service_id, DataMessage("one", 1))
+        with pytest.raises(RelayUnreachable):  # it is not connected any more
+            await ann.send(bob.service_id, DataMessage("two", 2))
+        await ann.learn_profile_key(bob.service_id, bob.profile_key)
+        again = await Device.open(store, client_relay, crypto)
+        async with again:
+            assert [await body_from(bob), await body_from(bob)] == ["one", "two"]
+    assert client_relay.sends == []
+
+
 async def test_a_sealed_message_that_waited_for_its_reader_for_days_is_read(
     register: Register, client_relay: WatchedRelay, crypto: SignalCrypto, tmp_path: Path
 ) -> None:
