@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self
 from uuid import UUID
 
@@ -254,12 +254,16 @@ class Device:
 
     # --- sending ---
 
-    async def send(self, to: ServiceId, content: Content) -> None:
+    async def send(self, to: ServiceId, content: Content, *, only_to: bytes | None = None) -> None:
         """Deliver ``content`` to every device of ``to``; returns once the relay has stored it for all of them.
 
         It is sealed, so that the relay does not learn who sends, if ``to`` is known to allow it: by its profile key
         (:meth:`learn_profile_key`) or because anybody may (:meth:`mark_unrestricted`). If the relay does not take that, the
         message goes the other way, and the access is forgotten.
+
+        Args:
+            only_to: the identity key that ``to`` has to have whenever it is delivered, also if it waits in the outbox and another
+                one has come to be trusted by then. Without it the message is for whoever is trusted then.
 
         Raises:
             IdentityChanged: ``to`` has another identity key than the trusted one; nothing was sent.
@@ -270,7 +274,7 @@ class Device:
             CredentialsRevoked, Displaced: this device is not connected any more.
             SignalError: libsignal's worker cannot be used.
         """
-        await self._sender.send(to, content)
+        await self._sender.send(to, content, only_to=only_to)
 
     async def send_to_own_devices(self, content: Content) -> None:
         """Deliver ``content`` to every other device of the own account; does nothing if there is none.
@@ -281,14 +285,19 @@ class Device:
         await self._sender.send(self.service_id, content)
 
     async def send_to_group(
-        self, distribution_id: UUID, to: Collection[ServiceId], content: Content
+        self,
+        distribution_id: UUID,
+        to: Collection[ServiceId],
+        content: Content,
+        *,
+        only_to: Mapping[ServiceId, bytes] = MappingProxyType({}),
     ) -> Mapping[ServiceId, ClientError]:
         """Deliver ``content`` to every device of every account in ``to``, encrypted once; returns whom it does not reach.
 
         ``distribution_id`` names this account's sender key for the group; sends under one id keep their order. Whoever may
         have that key and is not in ``to`` any more is shut out by a new one before anything is encrypted. The relay gets
         one request that does not say who sends; accounts whose access is not known get the content pairwise. The own
-        account gets nothing.
+        account gets nothing. ``only_to`` names the identity keys that some of them have to have, as :meth:`send` explains.
 
         Returns:
             ``IdentityChanged``, ``UnknownRecipient`` and ``RelayRefused`` by account: it was not sent to these.
@@ -299,7 +308,7 @@ class Device:
             RelayUnreachable: no answer in time; all of it stays in the outbox and goes out later.
             CredentialsRevoked, Displaced, SignalError: as :meth:`send`.
         """
-        return await self._groups.send(distribution_id, to, content)
+        return await self._groups.send(distribution_id, to, content, only_to=only_to)
 
     # --- sealed sending ---
 

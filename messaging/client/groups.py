@@ -7,11 +7,13 @@ not known get the content pairwise. What stops a single member is told and stops
 """
 
 import asyncio
+import hmac
 import json
 import sys
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Self
 from uuid import UUID
 from weakref import WeakValueDictionary
@@ -65,7 +67,10 @@ Recipients = Mapping[DeviceAddress, Installation]
 
 @dataclass(frozen=True, slots=True)
 class GroupOutgoing:
-    """One send in the outbox, for the members that have not got it another way; ``upload`` is for all of them."""
+    """One send in the outbox, for the members that have not got it another way; ``upload`` is for all of them.
+
+    ``only_to`` names the identity keys that some of them have to have, as ``Outgoing.only_to`` does.
+    """
 
     distribution_id: UUID
     timestamp: int
@@ -73,6 +78,7 @@ class GroupOutgoing:
     plaintext: bytes = field(repr=False)
     upload: bytes | None = field(default=None, repr=False)
     expires: int = 0  # of the certificate in ``upload``
+    only_to: Mapping[ServiceId, bytes] = field(default_factory=dict)
 
     def encode(self) -> bytes:
         """For the outbox."""
@@ -83,6 +89,7 @@ class GroupOutgoing:
             "plaintext": encode_base64(self.plaintext),
             "upload": None if self.upload is None else encode_base64(self.upload),
             "expires": self.expires,
+            "only_to": {str(member): encode_base64(key) for member, key in self.only_to.items()},
         }
         return json.dumps(members).encode()
 
@@ -97,7 +104,21 @@ class GroupOutgoing:
             decode_base64(members["plaintext"]),
             None if members["upload"] is None else decode_base64(members["upload"]),
             members["expires"],
+            {ServiceId.parse(member): decode_base64(key) for member, key in members.get("only_to", {}).items()},
         )
+
+    def check_identity(self, member: ServiceId, identity_key: bytes) -> None:
+        """Check that a member has the key that it has to have, if there is one.
+
+        Raises:
+            IdentityChanged: it has another.
+        """
+        if not hmac.compare_digest(self.only_to.get(member, identity_key), identity_key):
+            raise IdentityChanged(member, identity_key)
+
+    def alone(self, member: ServiceId) -> Outgoing:
+        """The same for one member, pairwise."""
+        return Outgoing(member, self.timestamp, self.plaintext, only_to=self.only_to.get(member))
 
     def without(self, members: Collection[ServiceId]) -> Self:
         """The same for fewer members, not yet encrypted."""
@@ -133,13 +154,20 @@ class GroupSender:
         self._now = now
         self._locks: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
 
-    async def send(self, distribution_id: UUID, to: Collection[ServiceId], content: Content) -> Failures:
+    async def send(
+        self,
+        distribution_id: UUID,
+        to: Collection[ServiceId],
+        content: Content,
+        *,
+        only_to: Mapping[ServiceId, bytes] = MappingProxyType({}),
+    ) -> Failures:
         """See ``Device.send_to_group``."""
         plaintext = plaintext_of(content)
         members = frozenset(to) - {self._own}
         if not members:
             return {}
-        outgoing = GroupOutgoing(distribution_id, self._now(), members, plaintext)
+        outgoing = GroupOutgoing(distribution_id, self._now(), members, plaintext, only_to=dict(only_to))
         async with self._lock(distribution_id):
             async with self._store.transaction() as transaction:
                 number = transaction.append(OUTBOX, outgoing.encode(), family=(str(distribution_id),))
@@ -229,10 +257,7 @@ class GroupSender:
         async with self._store.transaction() as transaction:
             [(_, entry)] = transaction.entries(OUTBOX, after=number - 1, limit=1)
             outgoing = GroupOutgoing.decode(entry)
-            numbers = {
-                member: queue(transaction, Outgoing(member, outgoing.timestamp, outgoing.plaintext))
-                for member in members
-            }
+            numbers = {member: queue(transaction, outgoing.alone(member)) for member in members}
             left = outgoing.without(members)
             if left.members:
                 transaction.replace(OUTBOX, number, left.encode())
@@ -256,30 +281,34 @@ class GroupSender:
                 await self._send_pairwise(number, unsealed, failed)
                 continue
             certificate = await self._certificates.current()
-            recipients = await self._reach(outgoing.members - failed.keys(), failed)
+            recipients = await self._reach(outgoing, failed)
             if not recipients:
                 return None
             async with self._store.transaction() as transaction:
                 wanted = plan(holders.load_holders(transaction, outgoing.distribution_id), recipients)
             if wanted != READY:
-                await self._distribute(outgoing.distribution_id, wanted, failed)
+                await self._distribute(outgoing, wanted, failed)
                 continue
             with suppress(_Outdated, NoSession):
                 return await self._encrypt(number, outgoing, recipients, certificate)
         raise RelayRefused(409)  # devices changed faster than they could be followed
 
-    async def _reach(self, members: Collection[ServiceId], failed: Failures) -> Recipients:
+    async def _reach(self, outgoing: GroupOutgoing, failed: Failures) -> Recipients:
         """The devices of these members, with sessions; who cannot be reached is added to ``failed``."""
         found: dict[DeviceAddress, Installation] = {}
 
         async def look(member: ServiceId) -> None:
-            found.update(await self._sender.installations(member))
+            installations = await self._sender.installations(member)
+            for installation in installations.values():
+                outgoing.check_identity(member, installation.identity_key)
+            found.update(installations)
 
-        _add_or_give_up(failed, await _for_each(members, look))
+        _add_or_give_up(failed, await _for_each(outgoing.members - failed.keys(), look))
         return found
 
-    async def _distribute(self, distribution_id: UUID, wanted: holders.Plan, failed: Failures) -> None:
+    async def _distribute(self, outgoing: GroupOutgoing, wanted: holders.Plan, failed: Failures) -> None:
         """Give our key to those who lack it, a new one if somebody has it who should not."""
+        distribution_id = outgoing.distribution_id
 
         async def note(transaction: StoreTransaction, _: bytes) -> None:
             if wanted.rotate:
@@ -291,7 +320,8 @@ class GroupSender:
         plaintext = plaintext_of(SenderKeyDistribution(message))
 
         async def give(member: ServiceId) -> None:
-            await self._sender.take(Outgoing(member, self._now(), plaintext, distribution=key))
+            only_to = outgoing.only_to.get(member)
+            await self._sender.take(Outgoing(member, self._now(), plaintext, distribution=key, only_to=only_to))
 
         _add_or_give_up(failed, await _for_each(wanted.distribute_to, give))
 
@@ -305,7 +335,7 @@ class GroupSender:
             nonlocal changed
             if plan(holders.load_holders(transaction, outgoing.distribution_id), recipients) != READY:
                 raise _Outdated
-            if await _named_in(transaction, upload) != recipients:
+            if await _named_in(transaction, upload) != recipients:  # their identity keys too
                 raise _Outdated
             members = frozenset(address.service_id for address in recipients)
             changed = replace(outgoing, members=members, upload=upload, expires=certificate.expires)

@@ -11,6 +11,7 @@ certificate expired, a day, is made anew, since nobody would read it.
 
 import asyncio
 import hashlib
+import hmac
 import json
 import sys
 from collections.abc import Callable, Collection, Mapping
@@ -83,7 +84,8 @@ class _Ciphertext:
 class Outgoing:
     """One send in the outbox: its plaintext until all is done, and the ciphertexts so far, by device.
 
-    ``distribution`` says which sender key the plaintext distributes, if it does.
+    ``distribution`` says which sender key the plaintext distributes, if it does. ``only_to`` is the identity key that the recipient
+    has to have, if any will not do: whoever is trusted by the time that it is delivered may be somebody else.
     """
 
     recipient: ServiceId
@@ -91,6 +93,7 @@ class Outgoing:
     plaintext: bytes = field(repr=False)
     ciphertexts: dict[int, _Ciphertext] = field(default_factory=dict, repr=False)
     distribution: Distribution | None = None
+    only_to: bytes | None = None
 
     @property
     def sealed(self) -> bool:
@@ -109,6 +112,7 @@ class Outgoing:
                 for device, sent in self.ciphertexts.items()
             },
             "distribution": None if key is None else [str(key.distribution_id), key.generation],
+            "only_to": None if self.only_to is None else encode_base64(self.only_to),
         }
         return json.dumps(members).encode()
 
@@ -120,7 +124,15 @@ class Outgoing:
         plaintext = decode_base64(members["plaintext"])
         key = members.get("distribution")
         distribution = None if key is None else Distribution(UUID(key[0]), key[1])
-        return cls(ServiceId.parse(members["recipient"]), members["timestamp"], plaintext, ciphertexts, distribution)
+        only_to = members.get("only_to")
+        return cls(
+            ServiceId.parse(members["recipient"]),
+            members["timestamp"],
+            plaintext,
+            ciphertexts,
+            distribution,
+            None if only_to is None else decode_base64(only_to),
+        )
 
     def body(self) -> bytes:
         """The request that sends it."""
@@ -159,9 +171,9 @@ class Sender:
         self._now = now
         self._locks: WeakValueDictionary[ServiceId, asyncio.Lock] = WeakValueDictionary()
 
-    async def send(self, to: ServiceId, content: Content) -> None:
+    async def send(self, to: ServiceId, content: Content, *, only_to: bytes | None = None) -> None:
         """Deliver ``content`` to every device of ``to``; returns after the relay's 200. See ``Device.send``."""
-        await self.take(Outgoing(to, self._now(), plaintext_of(content)))
+        await self.take(Outgoing(to, self._now(), plaintext_of(content), only_to=only_to))
 
     async def take(self, outgoing: Outgoing) -> None:
         """As :meth:`send`."""
@@ -272,6 +284,8 @@ class Sender:
 
         async def keep(transaction: StoreTransaction, result: Encrypted | Sealed) -> None:
             nonlocal changed
+            if outgoing.only_to is not None:
+                await _check_identity(transaction, outgoing.recipient, outgoing.only_to)
             sent = _sent(result, certificate)
             changed = replace(outgoing, ciphertexts={**outgoing.ciphertexts, device: sent})
             transaction.replace(OUTBOX, number, changed.encode())
@@ -443,6 +457,17 @@ def unidentified_headers(access_key: bytes, body: bytes) -> dict[str, str]:
         ACCESS_KEY_HEADER: encode_base64(access_key),
         IDEMPOTENCY_HEADER: hashlib.sha256(body).hexdigest(),
     }
+
+
+async def _check_identity(transaction: StoreTransaction, recipient: ServiceId, expected: bytes) -> None:
+    """In the transaction of the ratchet step, so that nothing comes between.
+
+    Raises:
+        IdentityChanged: another key is trusted by now.
+    """
+    trusted = await transaction.load_identity(str(recipient)) or b""
+    if not hmac.compare_digest(trusted, expected):
+        raise IdentityChanged(recipient, trusted)
 
 
 def _sent(result: Encrypted | Sealed, certificate: Certificate | None) -> _Ciphertext:
