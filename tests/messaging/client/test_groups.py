@@ -232,6 +232,14 @@ async def test_every_device_of_a_member_reads_it(
     assert len(many(client_relay)) == 2  # the first was refused, and nothing of it stored
 
 
+async def test_ones_own_other_devices_get_nothing(three: tuple[Device, Device, Device], link: Link) -> None:
+    ann, bob, _ = three
+    laptop = await link(ann)
+    assert await ann.send_to_group(GROUP, ids(ann, bob), text("to bob")) == {}
+    await ann.send_to_own_devices(text("to my laptop"))
+    assert await read(laptop) == ["to my laptop"]
+
+
 async def test_what_does_not_fit_is_refused_before_anything_is_sent(
     three: tuple[Device, Device, Device], client_relay: WatchedRelay
 ) -> None:

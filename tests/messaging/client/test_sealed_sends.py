@@ -118,6 +118,17 @@ async def test_every_device_of_the_recipient_gets_it(register: Register, link: L
     assert await body_from(bob) == "to one again"
 
 
+async def test_to_ones_own_devices_nothing_is_sealed_since_the_relay_must_leave_out_who_sends(
+    register: Register, link: Link, client_relay: WatchedRelay
+) -> None:
+    ann = await register(ANN)
+    laptop = await link(ann)
+    await ann.learn_profile_key(ann.service_id, ann.profile_key)
+    await ann.send_to_own_devices(DataMessage("to my laptop", 1))
+    assert await body_from(laptop) == "to my laptop"
+    assert client_relay.sends == []
+
+
 async def test_a_refused_access_key_is_forgotten_and_the_message_arrives_the_other_way(
     register: Register, client_relay: WatchedRelay
 ) -> None:
