@@ -1,22 +1,33 @@
 """A draft in another tone, by an engine that writes.
 
 The instructions are constant, so that their digest in a receipt names them; the draft is data between marks that nobody can know
-before. What comes back is plain text: it may hold no address, number of a telephone or amount that the draft does not hold.
+before. What comes back is plain text: it may hold no address, number of a telephone or amount that the draft does not hold. That is
+checked before any of it is given out, so that nobody sees even for a moment what is refused in the end.
 """
 
 import hashlib
 import re
 import secrets
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import AsyncGenerator, Iterator
+from dataclasses import dataclass, field
 
 from ai_enclave.engine import Writer
 from ai_enclave.features.guard import visible
+from ai_enclave.limits import MAX_WRITTEN
 
 DEFAULT_TONE = "clear and friendly"
-_SENSITIVE = re.compile(
-    r"(?:https?://|www\.)\S+|\+?\d[\d .()/-]{5,}\d|[€$£]\s?\d[\d.,]*|\d[\d.,]*\s?(?:€|\$|£)", re.IGNORECASE
+
+_ADDRESS = re.compile(r"://|@|^www\.|\w\.(?:[^\W\d_]{2,}\b|\w+/)", re.IGNORECASE)
+_TELEPHONE = re.compile(r"\d[\d\s.()/-]{4,}\d")
+_LEAST_DIGITS = 6  # of a telephone's number
+_SIGNS = "€$£¥₹"
+_SIGN, _NAME = f"[{_SIGNS}]", r"(?:eur|euros?|usd|dollars?|gbp|pounds?|bucks?)\b"
+_NUMBER = r"\d(?:[\d\s.,]*\d)?"
+_AMOUNT = re.compile(
+    rf"(?:{_SIGN}|\b{_NAME})\s?(?P<after>{_NUMBER})|(?P<before>{_NUMBER})\s?(?:{_SIGN}|{_NAME})", re.IGNORECASE
 )
+_EDGES = ".,;:!?…()[]{}<>\"'’“”„«»"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,26 +50,111 @@ INSTRUCTIONS = Instructions(
 
 
 class Unfaithful(Exception):
-    """The engine wrote an address or a number that the draft does not hold."""
+    """The engine wrote an address or a number that the draft does not hold, far too much, or nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What a text holds that must not be invented: addresses, amounts and longer numbers, however they are spelled."""
+
+    addresses: frozenset[str] = field(repr=False)
+    amounts: frozenset[str] = field(repr=False)
+    numbers: frozenset[str] = field(repr=False)
+
+    @classmethod
+    def of(cls, text: str) -> "_Facts":
+        plain = unicodedata.normalize("NFKC", text)
+        words = (word.strip(_EDGES).casefold() for word in plain.split())
+        amounts = (_digits(match["after"] or match["before"]) for match in _AMOUNT.finditer(plain))
+        numbers = (_digits(match[0]) for match in _TELEPHONE.finditer(plain))
+        return cls(
+            frozenset(word for word in words if _ADDRESS.search(word)),
+            frozenset(amounts),
+            frozenset(number for number in numbers if len(number) >= _LEAST_DIGITS),
+        )
+
+    def hold(self, other: "_Facts") -> bool:
+        """Whether ``other`` adds nothing."""
+        pairs = ((self.addresses, other.addresses), (self.amounts, other.amounts), (self.numbers, other.numbers))
+        return all(theirs <= ours for ours, theirs in pairs)
 
 
 async def rewrite(writer: Writer, draft: str, tone: str) -> AsyncGenerator[str]:
-    """The new text, piece by piece.
+    """The new text, piece by piece; nothing for a draft that says nothing.
 
     Raises:
-        Unfaithful: it holds what the draft does not; what was given out before is to be dropped.
+        Unfaithful: the text would hold what the draft does not, take more than ``MAX_WRITTEN`` bytes, or say nothing.
     """
-    mark = secrets.token_hex(8)
-    clean = visible(draft)
-    text = ""
+    mark, clean = secrets.token_hex(8), visible(draft)
+    if not clean.strip():
+        return
     pieces = writer.write(INSTRUCTIONS.text, f"Tone: {_one_line(tone)}\n{mark}\n{clean}\n{mark}")
-    async for piece in pieces:
-        shown = visible(piece)
-        text += shown
-        if shown:
-            yield shown
-    if any(found not in clean for found in _SENSITIVE.findall(text)):
-        raise Unfaithful
+    text = _Text(_Facts.of(clean), mark)
+    try:
+        async for piece in pieces:
+            for given in text.add(visible(piece)):
+                yield given
+    finally:
+        if isinstance(pieces, AsyncGenerator):
+            await pieces.aclose()
+    for given in text.end():
+        yield given
+
+
+class _Text:
+    """A text that grows, given out word by word as far as it is checked. The last word, and a number before it, may still change."""
+
+    def __init__(self, known: _Facts, mark: str) -> None:
+        self._known = known
+        self._mark = mark
+        self._text = ""
+        self._given = 0  # characters
+        self._size = 0  # bytes
+
+    def add(self, piece: str) -> Iterator[str]:
+        """What can be given out now."""
+        self._text += piece
+        self._size += len(piece.encode())
+        if self._size > MAX_WRITTEN:
+            raise Unfaithful
+        return self._give(_settled(self._text, self._given))
+
+    def end(self) -> Iterator[str]:
+        """The rest."""
+        if not self._text.strip():
+            raise Unfaithful
+        return self._give(len(self._text))
+
+    def _give(self, end: int) -> Iterator[str]:
+        if end > self._given:
+            # With the word before: it may be the currency of what follows.
+            checked = self._text[_start_of_word(self._text, self._given) : end]
+            if self._mark in checked or not self._known.hold(_Facts.of(checked)):
+                raise Unfaithful
+            yield self._text[self._given : end]
+            self._given = end
+
+
+def _settled(text: str, given: int) -> int:
+    """Where a text that may go on can be cut, not before ``given``: behind its last whole word that is no part of a number."""
+    end = _start_of_word(text, len(text))
+    while end > given:
+        word_end = len(text[:end].rstrip())
+        end = _start_of_word(text, word_end)
+        if not any(character.isnumeric() or character in _SIGNS for character in text[end:word_end]):
+            return max(given, word_end)
+    return given
+
+
+def _start_of_word(text: str, end: int) -> int:
+    """Of the one that ends at ``end``; ``end`` itself where there is none."""
+    while end and not text[end - 1].isspace():
+        end -= 1
+    return end
+
+
+def _digits(number: str) -> str:
+    return "".join(str(unicodedata.decimal(character)) for character in number if character.isdecimal())
 
 
 def _one_line(tone: str) -> str:

@@ -257,6 +257,7 @@ def test_a_later_expiry_holds_from_then_on() -> None:
     memory.note_consent(ANN, KEY, noted(ANN, 2), NOW)
     memory.store(ANN, written(2, "after"), NOW)
     assert used(memory, ANN, MessageId(ANN, 1), MessageId(ANN, 2), now=NOW + 10) == ["after"]
+    assert memory.messages_held == 1
 
 
 def test_a_statement_that_ran_out_before_its_successor_came_has_ended_what_was_under_it() -> None:
