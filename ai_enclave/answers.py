@@ -31,6 +31,7 @@ from messaging.wire.assistant import (
 from messaging.wire.identifiers import MessageId, ServiceId
 
 NO_INSTRUCTIONS = hashlib.sha256(b"").digest()  # of an engine that follows none
+_MOST = 2**32 - 1  # that the wire can count
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ def _lines(lines: Iterable[Line], ids: Mapping[str, MessageId]) -> Iterable[Summ
 def _coverage(recalled: Recalled, scope: Scope) -> Coverage:
     return Coverage(
         used=len(recalled.messages),
-        not_opted_in=scope.not_opted_in + recalled.not_opted_in,
+        not_opted_in=min(scope.not_opted_in + recalled.not_opted_in, _MOST),
         not_held=recalled.not_held,
         not_asked=scope.not_asked,
     )

@@ -6,19 +6,23 @@ the device belong to ``ai_enclave.service``; tensors to ``ai_enclave.engine``.
 """
 
 import asyncio
-import contextlib
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 
 from ai_enclave.answers import NO_INSTRUCTIONS, Answers
-from ai_enclave.desk import Counter, Refused
+from ai_enclave.desk import Counter, Reason, Refused, in_thread
 from ai_enclave.engine import Engine, Writer
 from ai_enclave.features.rewriting import INSTRUCTIONS, rewrite
-from ai_enclave.limits import ANSWER_GRID, MAX_AGE, MAX_MESSAGES, STREAM_PACE
-from ai_enclave.memory import Denied, Memory, NotedConsent
-from ai_enclave.proving import Prover
+from ai_enclave.limits import MAX_AGE, MAX_MESSAGES, MIN_RETRY_SECONDS
+from ai_enclave.memory import Denied, Memory, Recalled
+from ai_enclave.pacing import Pace, Stream, beats, wait_for_grid
+from ai_enclave.proving import NoEvidence, Prover
 from ai_enclave.receipts import ROOM, ReceiptIssuer
+from ai_enclave.share import NotedConsent
 from messaging.client.consent import ConsentRefused, verify_consent
 from messaging.wire.answers import AnswerPart, FrameWriter
 from messaging.wire.assistant import (
@@ -27,6 +31,7 @@ from messaging.wire.assistant import (
     AssistantRequest,
     Cancel,
     ConsentReference,
+    Evidence,
     EvidenceRequest,
     Forget,
     Forgotten,
@@ -47,25 +52,53 @@ from messaging.wire.consent import ConsentScope, conversation_id
 from messaging.wire.content import AnswerFrame, ConsentUpdate, Content, DataMessage, Roster
 from messaging.wire.errors import MalformedField
 from messaging.wire.identifiers import ServiceId
-from messaging.wire.limits import ANSWER_BUCKETS, SALT
+from messaging.wire.limits import SALT
 
-MAX_STREAMED = ANSWER_BUCKETS[-2]  # frames of a stream; the rest is room for its result
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One request: who asks, what, and the bytes that travelled."""
+
+    sender: ServiceId
+    request: AssistantRequest
+    data: bytes = field(repr=False)
+
+    @property
+    def seconds(self) -> float:
+        """How long the requester waits."""
+        return self.request.deadline / 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Signed:
+    """What a receipt says of a result: when it was made, by what, about which conversation, and whose consent it rests on."""
+
+    made_at: int
+    speaker: Engine | Writer
+    instructions: bytes = NO_INSTRUCTIONS
+    conversation: bytes | None = field(default=None, repr=False)
+    consents: tuple[ConsentReference, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class _Answered:
-    """A result before it is dressed: whose consent it rests on, and about which conversation it is."""
+    """A result before it is dressed; without ``signed`` nobody stands for it."""
 
     kind: ResultKind
-    consents: tuple[ConsentReference, ...] = ()
-    conversation: bytes | None = field(default=None, repr=False)
-    speaker: Engine | Writer | None = None
-    instructions: bytes = NO_INSTRUCTIONS
-    receipted: bool = True
+    signed: _Signed | None = None
 
 
 class Assistant:
-    """One enclave's assistant. ``writer`` is an engine that generates, where there is one."""
+    """One enclave's assistant.
+
+    Args:
+        engine: what chooses and quotes.
+        prover: what proves where this runs.
+        issuer: what signs receipts.
+        counter: where requesters wait for an engine.
+        writer: an engine that generates, where there is one.
+        pace: when frames leave.
+    """
 
     def __init__(
         self,
@@ -75,6 +108,7 @@ class Assistant:
         counter: Counter,
         *,
         writer: Writer | None = None,
+        pace: Pace = Pace(),  # noqa: B008  # frozen
     ) -> None:
         self._engine = engine
         self._writer = writer
@@ -82,6 +116,7 @@ class Assistant:
         self._prover = prover
         self._issuer = issuer
         self._counter = counter
+        self._pace = pace
         self._memory = Memory()
         self._now = issuer.now
         self._started_at = self._now()
@@ -114,123 +149,143 @@ class Assistant:
             consent = verify_consent(update, sender, identity_key)
         except ConsentRefused:
             return False
-        news = self._memory.note_consent(sender, update.conversation, NotedConsent(consent, update.consent.digest()))
+        noted = NotedConsent(consent, update.consent.digest())
+        news = self._memory.note_consent(sender, update.conversation, noted, self._now())
         return news and not consent.opted_in
 
     # --- what is answered ---
 
     async def answer(self, sender: ServiceId, request: bytes) -> AsyncGenerator[AnswerFrame]:
-        """The frames of the answer to one request, each when it may leave."""
+        """The frames of the answer to one request, each when it may leave. Closing it ends the work.
+
+        There are none to a request without an id, and to a :class:`Cancel`.
+        """
         arrived = asyncio.get_running_loop().time()
-        try:
-            parsed = AssistantRequest.parse(request)
-        except MalformedField:
-            request_id = request_id_of(request)
-            if request_id is not None:
-                async for frame in self._refuse(request_id, RefusalCode.MALFORMED, arrived):
-                    yield frame
+        request_id = request_id_of(request)
+        if request_id is None:
             return
-        if isinstance(parsed.kind, Cancel):
-            self._counter.cancel(sender, parsed.kind.request_id)
-            return
-        frames = FrameWriter(parsed.id)
-        work = asyncio.ensure_future(self._answered(sender, parsed, frames))
-        try:
-            if isinstance(parsed.kind, Rewrite):
-                async for frame in _streamed(work, frames):
-                    yield frame
-            answered = await work
-        finally:
-            work.cancel()  # nobody would get the answer
-        await _wait_for_grid(arrived)
-        for frame in self._finish(sender, parsed, request, frames, answered):
-            yield frame
-
-    async def _refuse(self, request_id: bytes, code: RefusalCode, arrived: float) -> AsyncIterator[AnswerFrame]:
         frames = FrameWriter(request_id)
-        frames.write(AnswerPart(result=Result(kind=Refusal(code), salt=secrets.token_bytes(SALT)).encode()))
-        await _wait_for_grid(arrived)
-        for frame in frames.finish():
+        try:
+            call = _Call(sender, AssistantRequest.parse(request), request)
+        except MalformedField as malformed:
+            rest = _refused(frames, _code_of(malformed))
+        else:
+            if isinstance(call.request.kind, Cancel):
+                self._cancel(sender, call.request.kind.request_id)
+                return
+            stream = Stream()
+            work = asyncio.ensure_future(self._answered(call, stream))
+            try:
+                async with aclosing(beats(work, stream, frames, self._pace)) as streamed:
+                    async for frame in streamed:
+                        yield frame
+                rest = await self._dress(call, await work, frames)
+            finally:
+                work.cancel()  # nobody would get the answer
+        await wait_for_grid(arrived, self._pace)
+        for frame in rest:
             yield frame
 
-    async def _answered(self, sender: ServiceId, request: AssistantRequest, frames: FrameWriter) -> _Answered:
+    def _cancel(self, sender: ServiceId, request_id: bytes) -> None:
+        self._counter.cancel(sender, request_id)
+        self._prover.cancel(sender, request_id)
+
+    async def _answered(self, call: _Call, stream: Stream) -> _Answered:
         try:
-            return await self._dispatch(sender, request, frames)
+            return await self._dispatch(call, stream)
         except Denied as denied:
-            return _Answered(Refusal(denied.code), receipted=False)
+            return _Answered(Refusal(denied.code))
         except Refused as refused:
             retry = None if refused.retry_after is None else max(1, round(refused.retry_after * 1000))
-            return _Answered(Refusal(refused.code, retry), receipted=False)
-        except Exception:  # noqa: BLE001  # the engine must not take the service down, and its words may hold content
-            return _Answered(Refusal(RefusalCode.ENGINE_FAILED), receipted=False)
+            return _Answered(Refusal(refused.code, retry))
+        except NoEvidence:
+            return _Answered(Refusal(RefusalCode.NO_EVIDENCE))
+        except Exception as error:  # noqa: BLE001  # it must not take the service down, and its words may hold content
+            print(f"subrosa enclave: no answer ({type(error).__name__})", file=sys.stderr)  # noqa: T201
+            return _Answered(Refusal(RefusalCode.ENGINE_FAILED))
 
-    async def _dispatch(self, sender: ServiceId, request: AssistantRequest, frames: FrameWriter) -> _Answered:
-        match request.kind:
+    async def _dispatch(self, call: _Call, stream: Stream) -> _Answered:
+        match call.request.kind:
             case EvidenceRequest(nonce):
-                if self._counter.draining:
-                    raise Denied(RefusalCode.DRAINING)
-                return _Answered(await self._prover.prove(sender, nonce), receipted=False)
+                return _Answered(await self._prover.prove(call.sender, call.request.id, nonce, deadline=call.seconds))
             case StatusRequest(conversation):
-                return _Answered(self._status(sender, conversation), receipted=False)
+                return _Answered(self._status(call.sender, conversation))
             case Forget(conversation, whole):
-                return self._forget(sender, conversation, whole=whole)
+                return self._forget(call.sender, conversation, whole=whole)
             case Summarize() | SuggestReplies() | QuestionsForMe() | Actions() as kind:
-                self._check_evidence(sender, request)
-                return await self._about_messages(sender, request, kind)
+                self._check_evidence(call)
+                return await self._about_messages(call, kind)
             case Rewrite() as kind:
-                self._check_evidence(sender, request)
-                return await self._rewrite(sender, request, kind, frames)
-            case _:
-                raise Denied(RefusalCode.MALFORMED)
+                self._check_evidence(call)
+                return await self._rewrite(call, kind, stream)
+            case Cancel():
+                raise AssertionError("nothing is answered")
 
-    def _check_evidence(self, sender: ServiceId, request: AssistantRequest) -> None:
-        if not self._prover.has_issued(sender, request.evidence):
+    def _check_evidence(self, call: _Call) -> None:
+        if not self._prover.has_issued(call.sender, call.request.evidence):
             raise Denied(RefusalCode.UNKNOWN_EVIDENCE)
 
-    async def _about_messages(self, sender: ServiceId, request: AssistantRequest, kind: AboutMessages) -> _Answered:
-        scope, purpose = kind.scope, _purpose(kind)
-        self._memory.check_requester(sender, scope.conversation, purpose, self._now())
+    async def _about_messages(self, call: _Call, kind: AboutMessages) -> _Answered:
+        self._check_requester(call.sender, kind)
 
         async def work() -> _Answered:
-            # Again, and now: consent may have changed while the request waited.
-            self._memory.check_requester(sender, scope.conversation, purpose, self._now())
-            recalled = self._memory.recall(sender, scope.conversation, scope.messages, purpose, self._now())
-            result = await asyncio.to_thread(self._answers.compute, sender, kind, recalled)
-            own = self._memory.own_consent(sender, scope.conversation)
+            recalled = self._recall(call.sender, kind)  # now: consent may have changed while the request waited
+            result = await in_thread(partial(self._answers.compute, call.sender, kind, recalled))
+            made_at = self._now()
+            if not _same(recalled, self._recall(call.sender, kind)):  # or while the engine had it
+                raise Refused(Reason.BUSY, MIN_RETRY_SECONDS)
+            own = self._memory.own_consent(call.sender, kind.scope.conversation)
             consents = {*recalled.consents, *([own] if own is not None else [])}
-            return _Answered(result, tuple(consents), scope.conversation, self._engine)
+            return _Answered(
+                result,
+                _Signed(
+                    made_at=made_at,
+                    speaker=self._engine,
+                    conversation=kind.scope.conversation,
+                    consents=tuple(sorted(consents)),
+                ),
+            )
 
-        return await self._counter.serve(sender, request.id, work, deadline=request.deadline / 1000)
+        return await self._counter.serve(call.sender, call.request.id, work, deadline=call.seconds)
 
-    async def _rewrite(
-        self, sender: ServiceId, request: AssistantRequest, kind: Rewrite, frames: FrameWriter
-    ) -> _Answered:
+    def _check_requester(self, sender: ServiceId, kind: AboutMessages) -> None:
+        self._memory.check_requester(sender, kind.scope.conversation, _purpose(kind), self._now())
+
+    def _recall(self, sender: ServiceId, kind: AboutMessages) -> Recalled:
+        self._check_requester(sender, kind)
+        scope = kind.scope
+        return self._memory.recall(sender, scope.conversation, scope.messages, _purpose(kind), self._now())
+
+    async def _rewrite(self, call: _Call, kind: Rewrite, stream: Stream) -> _Answered:
         writer = self._writer
         if writer is None:
             raise Denied(RefusalCode.NEEDS_GENERATING_ENGINE)
 
         async def work() -> _Answered:
-            text = ""
-            async with contextlib.aclosing(rewrite(writer, kind.draft, kind.tone)) as pieces:
+            stream.begin()
+            async with aclosing(rewrite(writer, kind.draft, kind.tone)) as pieces:
                 async for piece in pieces:
-                    text += piece
-                    frames.write(AnswerPart(text=piece))
-            return _Answered(Rewritten(text), speaker=writer, instructions=INSTRUCTIONS.digest)
+                    stream.write(piece)
+            signed = _Signed(made_at=self._now(), speaker=writer, instructions=INSTRUCTIONS.digest)
+            return _Answered(Rewritten(stream.text), signed)
 
-        return await self._counter.serve(sender, request.id, work, deadline=request.deadline / 1000)
+        return await self._counter.serve(call.sender, call.request.id, work, deadline=call.seconds)
 
     def _forget(self, sender: ServiceId, key: bytes | None, *, whole: bool) -> _Answered:
         """Forgetting asks for nothing but, of what others wrote, for membership: it gives nobody anything."""
+        now = self._now()
         if whole and key is not None:
-            self._memory.check_requester(sender, key, None, self._now())
-            return _Answered(Forgotten(self._memory.forget_whole(key)), (), key, self._engine)
-        return _Answered(Forgotten(self._memory.forget(sender, key)), (), key, self._engine)
+            self._memory.check_requester(sender, key, None, now)
+            dropped = self._memory.forget_whole(sender, key)
+        else:
+            dropped = self._memory.forget(sender, key)
+        return _Answered(Forgotten(dropped), _Signed(made_at=now, speaker=self._engine, conversation=key))
 
     def _status(self, sender: ServiceId, key: bytes | None) -> Status:
         now, own, opted_in = self._now(), 0, frozenset[ServiceId]()
         if key is not None:
             self._memory.check_requester(sender, key, None, now)
-            own, opted_in = self._memory.count_own(sender, key, now), self._memory.opted_in(key, now)
+            own, opted_in = self._memory.count_own(sender, key, now), self._memory.opted_in(sender, key, now)
         return Status(
             release=self._issuer.release,
             started_at=self._started_at,
@@ -242,50 +297,49 @@ class Assistant:
             opted_in=opted_in,
         )
 
-    def _finish(
-        self,
-        sender: ServiceId,
-        request: AssistantRequest,
-        request_bytes: bytes,
-        frames: FrameWriter,
-        answered: _Answered,
-    ) -> list[AnswerFrame]:
-        """Dress the result, sign for it where its sender can check the signature, and cut it up."""
-        speaker = answered.speaker
-        result = Result(
-            kind=answered.kind,
-            salt=secrets.token_bytes(SALT),
-            engine="" if speaker is None else speaker.name,
-            model=NO_INSTRUCTIONS if speaker is None else speaker.weights_digest,
-            instructions=answered.instructions,
-            consents=answered.consents,
-        )
-        encoded = result.encode()
-        total = frames.total(len(encoded) + ROOM)
-        receipt = None
-        if answered.receipted and self._prover.has_issued(sender, request.evidence):
-            receipt = self._issuer.issue(
-                request,
-                request_bytes,
-                result,
-                encoded,
-                evidence=request.evidence or b"",
-                conversation=None if answered.conversation is None else conversation_id(answered.conversation),
-                measurement=self._prover.measurement,
-                frames=total,
-            )
+    # --- how it leaves ---
+
+    async def _dress(self, call: _Call, answered: _Answered, frames: FrameWriter) -> list[AnswerFrame]:
+        """The rest of the frames: the result, and a receipt for who can check its signature."""
+        result = _result(answered)
+        try:
+            encoded = await asyncio.to_thread(result.encode)  # evidence is deflated in there
+            total = frames.total(len(encoded) + ROOM)
+        except ValueError:  # too large, or no text
+            failed = isinstance(answered.kind, Evidence)
+            return _refused(frames, RefusalCode.NO_EVIDENCE if failed else RefusalCode.ENGINE_FAILED)
+        receipt = self._receipt(call, answered.signed, result, encoded, total)
         frames.write(AnswerPart(result=encoded, receipt=receipt))
         return list(frames.finish(total))
+
+    def _receipt(
+        self, call: _Call, signed: _Signed | None, result: Result, encoded: bytes, frames: int
+    ) -> bytes | None:
+        evidence = call.request.evidence
+        if signed is None or evidence is None or not self._prover.has_issued(call.sender, evidence):
+            return None
+        return self._issuer.issue(
+            call.request,
+            call.data,
+            result,
+            encoded,
+            evidence=evidence,
+            conversation=None if signed.conversation is None else conversation_id(signed.conversation),
+            measurement=self._prover.measurement,
+            made_at=signed.made_at,
+            frames=frames,
+        )
 
     # --- going away ---
 
     def drain(self) -> None:
         """Take no new work; what was accepted is finished."""
         self._counter.drain()
+        self._prover.drain()
 
     async def drained(self) -> None:
         """Wait until all that was accepted is finished."""
-        await self._counter.drained()
+        await asyncio.gather(self._counter.drained(), self._prover.drained())
 
     def forget_old(self) -> None:
         """Drop what is too old, or whose consent has expired."""
@@ -294,22 +348,36 @@ class Assistant:
     def forget_account(self, account: ServiceId) -> None:
         """Drop everything of an account that has other keys now."""
         self._memory.forget_author(account)
+        self._prover.forget(account)
 
 
 def _purpose(kind: AboutMessages) -> ConsentScope:
     return ConsentScope.REPLIES if isinstance(kind, SuggestReplies) else ConsentScope.SUMMARIES
 
 
-async def _streamed(work: asyncio.Future[_Answered], frames: FrameWriter) -> AsyncIterator[AnswerFrame]:
-    """A frame at each beat while the engine writes, with new text or without."""
-    while frames.frames < MAX_STREAMED:
-        done, _ = await asyncio.wait({work}, timeout=STREAM_PACE)
-        if done:
-            return
-        yield frames.flush()
+def _code_of(malformed: MalformedField) -> RefusalCode:
+    return RefusalCode.SCOPE_TOO_LARGE if malformed.field == "scope" else RefusalCode.MALFORMED
 
 
-async def _wait_for_grid(arrived: float) -> None:
-    """An answer leaves on a grid of times, so that its time tells less of the work behind it."""
-    spent = asyncio.get_running_loop().time() - arrived
-    await asyncio.sleep(-spent % ANSWER_GRID)
+def _same(used: Recalled, now: Recalled) -> bool:
+    """Whether what was used may still be used."""
+    return {held.arrival for held in used.messages} <= {held.arrival for held in now.messages}
+
+
+def _result(answered: _Answered) -> Result:
+    salt, signed = secrets.token_bytes(SALT), answered.signed
+    if signed is None:
+        return Result(kind=answered.kind, salt=salt)
+    return Result(
+        kind=answered.kind,
+        salt=salt,
+        engine=signed.speaker.name,
+        model=signed.speaker.weights_digest,
+        instructions=signed.instructions,
+        consents=signed.consents,
+    )
+
+
+def _refused(frames: FrameWriter, code: RefusalCode) -> list[AnswerFrame]:
+    frames.write(AnswerPart(result=_result(_Answered(Refusal(code))).encode()))
+    return list(frames.finish())

@@ -6,8 +6,8 @@ MAX_MESSAGES = 500  # kept in one conversation; of the author who has most the o
 MAX_AGE = timedelta(hours=24)  # since the enclave received a message
 MAX_CONVERSATIONS = 1000  # of who opened most the one that was silent longest goes first
 MAX_CONVERSATIONS_OF_AUTHOR = 100  # of which an author said something; where they were silent longest they leave first
-MAX_STATEMENTS = 8  # of consent, of one author in one conversation; the oldest go first, with what was written under them
-MAX_CONSENT_AHEAD = timedelta(minutes=1)  # of the enclave's clock; a statement dated later allows nothing before its time
+MAX_STATEMENTS = 8  # of one author in one conversation; the oldest go first, with what was written under them
+MAX_CONSENT_AHEAD = timedelta(minutes=1)  # of our clock; a statement dated later allows nothing before its time
 MAX_BYTES = 256 * 1024 * 1024  # all that is held, as counted here; of who takes most the oldest message goes first
 MAX_BYTES_OF_AUTHOR = 4 * 1024 * 1024  # the same, of one author; their oldest messages go first
 MESSAGE_BYTES = 256  # what a message is counted as, beside its UTF-8

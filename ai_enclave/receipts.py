@@ -33,9 +33,19 @@ class ReceiptIssuer:
         evidence: bytes,
         conversation: bytes | None,
         measurement: bytes,
+        made_at: int,
         frames: int,
     ) -> bytes:
-        """The receipt of one answer, signed. ``conversation`` is its id, ``frames`` how many the answer has."""
+        """The receipt of one answer, signed.
+
+        Args:
+            request: as it was read from ``request_bytes``; ``result`` likewise.
+            evidence: SHA-256 of the document that the requester relies on.
+            conversation: its id.
+            measurement: 48 bytes, as that document says it.
+            made_at: when all consents that ``result`` names were in force, in milliseconds since 1970.
+            frames: how many the answer has.
+        """
         receipt = Receipt(
             kind=request_name(request.kind),
             request=hashlib.sha256(request_bytes).digest(),
@@ -48,7 +58,7 @@ class ReceiptIssuer:
             release=self.release,
             measurement=measurement,
             evidence=evidence,
-            time=datetime.fromtimestamp(self.now() // 1000, UTC),
+            time=datetime.fromtimestamp(made_at // 1000, UTC),
             request_bucket=len(encode_content(AssistantCall(request_bytes))),
             answer_bucket=frames * FRAME,
         )

@@ -25,7 +25,8 @@ from ai_enclave.limits import (
     STATEMENT_BYTES,
     TAG_BYTES,
 )
-from ai_enclave.memory import Denied, Memory, NotedConsent, Recalled
+from ai_enclave.memory import Denied, Memory, Recalled
+from ai_enclave.share import NotedConsent
 from messaging.client.receipt_checks import MAX_CONSENT_DRIFT
 from messaging.wire.assistant import ConsentReference, RefusalCode
 from messaging.wire.consent import ALL_SCOPES, Consent, ConsentScope, conversation_id, member_tag
