@@ -11,7 +11,8 @@ from pathlib import Path
 
 DESCRIPTION = """\
 Run one assistant: it makes its keys in memory, registers with the relay under NAME, and answers members who opted in.
-It keeps nothing on disk and forgets everything when it stops.
+It writes nothing of anybody to a disk and forgets everything when it stops. Run several under different names, so that one
+can be upgraded while another answers; a second one under the same name replaces the first.
 
 With --tee the hardware proves to each client where it runs: AMD SEV-SNP or Intel TDX, with --gpus NVIDIA's GPUs too. It
 does not start then on a machine where memory could reach a disk: swap and core dumps have to be off.
@@ -47,7 +48,9 @@ def parser() -> argparse.ArgumentParser:
         help="the certificate authority of the relay, if it is not a public one",
     )
     options.add_argument(
-        "--name", default=environment("SUBROSA_ASSISTANT_NAME", "assistant"), help="of the assistant account"
+        "--name",
+        default=environment("SUBROSA_ASSISTANT_NAME", "assistant"),
+        help="of the assistant account (default: assistant)",
     )
     options.add_argument(
         "--assistant-token-file",

@@ -24,14 +24,15 @@ SAMPLE = Path(__file__).parent / "chats" / "weekend.jsonl"
 FAILURES = (StoryFailed, ServiceFailed, ClientError, SignalError)
 
 DESCRIPTION = """\
-Watch Sub Rosa work: a relay that cannot read, people who talk through it, an enclave that some of them let in, and what
-the server holds in the end. Everything is real (libsignal, TLS, databases, the language model) but one thing: the TEE is
+Watch Sub Rosa work: a relay that cannot read, people who talk through it, two enclaves that some of them let in, what these
+answer and sign for, and what the server holds in the end. Everything is real (libsignal, TLS, databases, the language model) but one thing: the TEE is
 simulated. Everything runs on this machine, on loopback, in a folder that is removed at the end."""
 
 EPILOG = """\
 examples:
   python3 dev.py run                          play the sample, then stay up until Ctrl-C
   python3 dev.py run --once --json            play it, print the facts, exit 0 or 1
+  python3 dev.py run --once --receipt r.json  play it, and keep the receipt of the summary: subrosa verify r.json
   python3 dev.py run --chat "WhatsApp Chat with Family.txt" --without Ann
 
 --chat reads a WhatsApp text export (bracketed or dashed dates, 12 or 24 hours) or JSON lines {"from", "at", "text"}.

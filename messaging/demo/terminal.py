@@ -258,8 +258,8 @@ def _show_refusals(outcome: Outcome, console: Console) -> None:
     console.print(Text(f"✗ {asker} asked to have a draft rewritten: {refusals.no_writer}.", style="yellow"))
     console.print(
         f"\nThen {moved.stopped} was stopped, as for an upgrade. {asker}'s device verified the other enclave and went on by "
-        f"itself. That one knew nothing from before ({moved.coverage.left_out} messages left out), and {moved.after.used} after "
-        "the next message.\n",
+        f"itself. That one knew nothing from before: it left out {moved.coverage.left_out} messages. After the next message its "
+        f"summary rested on {moved.after.used}.\n",
         highlight=False,
     )
 

@@ -168,7 +168,7 @@ def _show_claims(judged: Judged, claims: Claims, console: Console) -> None:
         ("release", claims.release),
         ("identity key", claims.identity_key.hex()),
         ("receipt key", claims.receipt_key.hex()),
-        ("machine", f"{claims.cpu.type}, {claims.cpu.product}, {claims.cpu.firmware}"),
+        ("machine", ", ".join(dict.fromkeys([claims.cpu.type, claims.cpu.product, claims.cpu.firmware]))),
         ("chip", claims.cpu.chip.hex() or "not named"),
         ("measurement", claims.cpu.measurement.hex()),
         *(("device", f"{item.product} {item.id.hex()}") for item in claims.devices),
