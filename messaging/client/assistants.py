@@ -3,47 +3,52 @@
 The relay's directory is a hint: it says whom to ask for evidence, and who is probably there. Among those that prove themselves, a
 conversation goes to the one with the greatest hash (rendezvous hashing, Thaler and Ravishankar 1996), so that all members of one
 conversation come to the same one without talking about it, and a lost one moves its own conversations only.
+
+A directory that lies costs little: an account that is a person's is never treated as an assistant, who does not answer is left
+alone, longer each time, and new names are looked at in small numbers.
 """
 
+import asyncio
 import hashlib
 import math
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from attestation import NO_COLLATERAL, Collateral, Policy
-from messaging.client.assistant import (
-    ANSWER_DEADLINE,
-    Assistant,
+from messaging.client.assistant import ANSWER_DEADLINE, Assistant, Sender
+from messaging.client.assistant_accounts import Accounts, UnsafeAnyAccount
+from messaging.client.assistant_errors import (
     AssistantError,
     AssistantNotVerified,
     AssistantRefused,
     AssistantSilent,
+    AssistantUnreachable,
     EvidenceRefused,
-    Sender,
+    NoAssistant,
 )
 from messaging.client.errors import ClientError
+from messaging.wire.assistant import RefusalCode
 from messaging.wire.assistants import ListedAssistant
 from messaging.wire.content import Content
 from messaging.wire.errors import MalformedField
-from messaging.wire.identifiers import ServiceId
+from messaging.wire.identifiers import IdentityKind, ServiceId
+
+__all__ = ["Assistants", "NoAssistant", "has_forgotten", "is_worth_another", "rank"]
 
 DIRECTORY_AGE = 30.0  # seconds for which the directory is believed
 DIRECTORY_AGE_TO_ASK = 2.0  # the same for who asks, and would wait long for an answer of one that is gone
-DOWN_SECONDS = 60.0  # for which an assistant that was silent, or is about to stop, is left alone
-REFUSED_SECONDS = 600.0  # for which one whose evidence was refused is left alone
+DOWN_SECONDS = (
+    60.0  # for which an assistant that was silent, or is about to stop, is left alone; twice as long each time
+)
+REFUSED_SECONDS = 600.0  # for which one whose evidence was refused is left alone; nobody is left alone for longer
 MAX_ASSISTANTS = 64  # of a directory; a relay that lists more is not believed further
+MAX_TRIES = 3  # assistants that fail while one is chosen, before that is given up for now
+MAX_STRANGERS = 64  # assistants that are asked for the first time within STRANGERS_SECONDS
+STRANGERS_SECONDS = 3600.0
 _RENDEZVOUS = b"subrosa rendezvous v1\x00"
-
-
-class NoAssistant(AssistantError):
-    """No assistant can be used now; ``refusals`` says of each that was asked what was wrong with it."""
-
-    def __init__(self, refusals: Iterable[AssistantError] = ()) -> None:
-        self.refusals = tuple(refusals)
-        reasons = "; ".join(dict.fromkeys(str(refusal) for refusal in self.refusals))
-        super().__init__(f"no assistant can be used now: {reasons or 'none is connected to the relay'}")
 
 
 def rank(conversation_id: bytes, assistants: Iterable[ServiceId]) -> list[ServiceId]:
@@ -60,13 +65,34 @@ class _Known:
     """One listed assistant: what this device has proved of it, and until when (monotonic seconds) it is left alone, and why."""
 
     assistant: Assistant
-    left_until: float = 0.0
+    asked: bool = False
+    left_until: float = -math.inf
     reason: AssistantError | None = None
+    failures: int = 0  # one after the other
+    checking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def leave(self, now: float, why: AssistantError) -> None:
+        """Leave it alone for a while: the longer, the less waiting helps."""
+        longest = isinstance(why, EvidenceRefused)
+        seconds = REFUSED_SECONDS if longest else min(DOWN_SECONDS * 2.0**self.failures, REFUSED_SECONDS)
+        self.left_until, self.reason = now + seconds, why
+        self.failures = min(self.failures + 1, 10)
+
+    def welcome(self) -> None:
+        """Ask it again at once."""
+        self.left_until, self.reason = -math.inf, None
+
+    def left_for(self, now: float) -> AssistantError | None:
+        """Why it is left alone now; ``None`` if it is not."""
+        return self.reason if now < self.left_until else None
 
 
 @dataclass(slots=True)
 class Assistants:
-    """All assistants of one relay, from the side of one device."""
+    """All assistants of one relay, from the side of one device.
+
+    ``accounts`` says whom of the directory to treat as an assistant; ``Chats`` sets it to what its store knows.
+    """
 
     device: Sender
     directory: Callable[[], Awaitable[tuple[ListedAssistant, ...]]]
@@ -75,20 +101,34 @@ class Assistants:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     monotonic: Callable[[], float] = time.monotonic
     deadline: float = ANSWER_DEADLINE
+    accounts: Accounts = field(default_factory=UnsafeAnyAccount)
     _known: dict[ServiceId, _Known] = field(default_factory=dict)
-    _listed: tuple[ServiceId, ...] = ()
+    _listed: frozenset[ServiceId] = frozenset()
     _listed_at: float = -math.inf  # monotonic seconds
+    _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _strangers: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_STRANGERS))  # when each was asked first
+
+    async def close(self) -> None:
+        """End what still runs."""
+        await asyncio.gather(*(known.assistant.close() for known in self._known.values()))
 
     def set_policy(self, policy: Policy) -> None:
         """Judge all by another policy: when a release was revoked, or accepted. Nothing proved before counts any more."""
         self.policy = policy
         for known in self._known.values():
             known.assistant.set_policy(policy)
-            known.left_until, known.reason = 0.0, None
+            known.welcome()
 
     def get(self, service_id: ServiceId) -> Assistant:
         """One of them, verified or not."""
         return self._get(service_id).assistant
+
+    # --- choosing ---
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether it is time to look into the directory again."""
+        return self.monotonic() >= self._listed_at + DIRECTORY_AGE
 
     def look_again(self) -> None:
         """The directory has probably changed."""
@@ -101,36 +141,38 @@ class Assistants:
 
         Raises:
             NoAssistant: there is none.
+            RelayUnreachable, CredentialsRevoked, Displaced: nobody can be asked; see ``Device.send``.
         """
         refusals: list[AssistantError] = []
-        for known in [self._get(each) for each in rank(conversation_id, await self._candidates(directory_age))]:
-            if self.monotonic() < known.left_until:
-                refusals.extend([known.reason] if known.reason is not None else [])
-                continue
-            try:
-                if known.assistant.is_due:
-                    await known.assistant.verify()
-            except AssistantError as error:
-                self.leave(known.assistant, error)
-                refusals.append(error)
-                continue
-            return known.assistant
+        failed = 0
+        await self._look(directory_age)
+        for service_id in rank(conversation_id, self._listed):
+            known = self._get(service_id)
+            left = known.left_for(self.monotonic())
+            if left is None:
+                try:
+                    return await self._check(known)
+                except AssistantError as error:
+                    left, failed = error, failed + 1
+            refusals.append(left)
+            if failed == MAX_TRIES:
+                break
         raise NoAssistant(refusals)
 
     def ready(self, conversation_id: bytes) -> Assistant | None:
         """The assistant for a conversation as far as is known, without asking anybody; ``None`` if it is not verified now."""
-        for each in rank(conversation_id, self._listed):
-            known = self._get(each)
-            if self.monotonic() >= known.left_until:
+        for service_id in rank(conversation_id, self._listed):
+            known = self._get(service_id)
+            if known.left_for(self.monotonic()) is None:
                 return known.assistant if known.assistant.claims is not None else None
         return None
 
     def leave(self, assistant: Assistant, why: AssistantError) -> None:
-        """Leave one alone for a while: the longer, the less waiting helps."""
-        known = self._get(assistant.service_id)
-        seconds = REFUSED_SECONDS if isinstance(why, EvidenceRefused) else DOWN_SECONDS
-        known.left_until, known.reason = self.monotonic() + seconds, why
+        """Leave one alone for a while, and see who else is there."""
+        self._get(assistant.service_id).leave(self.monotonic(), why)
         self.look_again()
+
+    # --- what arrives ---
 
     def receive(self, sender: ServiceId, content: Content) -> bool:
         """Take what arrived if it belongs to an answer that one of ours waits for; says whether it did."""
@@ -140,31 +182,79 @@ class Assistants:
     def identity_changed(self, service_id: ServiceId) -> bool:
         """An account has other keys; says whether it is an assistant. It has restarted, so it is asked for evidence at once."""
         known = self._known.get(service_id)
-        if known is None:
+        if known is None or not known.asked:
             return False
         known.assistant.distrust()
-        known.left_until, known.reason = 0.0, None
+        known.welcome()
         return True
 
-    async def _candidates(self, age: float) -> tuple[ServiceId, ...]:
-        """Those of the directory that say they are there; what was listed last, while the relay does not answer."""
-        if self.monotonic() >= self._listed_at + age:
+    # --- inside ---
+
+    async def _check(self, known: _Known) -> Assistant:
+        """Verify one if it is time to; whoever else wants it meanwhile waits for the same result.
+
+        Raises:
+            AssistantError: it cannot be used now, and is left alone.
+        """
+        async with known.checking:
+            if (left := known.left_for(self.monotonic())) is not None:
+                raise left
             try:
-                listed = (await self.directory())[:MAX_ASSISTANTS]
-                self._listed = tuple(
-                    ServiceId.parse(each.service_id) for each in listed if each.online and each.accepting
-                )
-            except (ClientError, MalformedField):
-                pass
-            self._listed_at = self.monotonic()
-        return self._listed
+                await self._meet(known)
+                if known.assistant.is_due:
+                    await self._verify(known.assistant)
+                    await self.accounts.note_proved(known.assistant.service_id)
+            except AssistantError as error:
+                self.leave(known.assistant, error)
+                raise
+            known.failures = 0
+            return known.assistant
+
+    async def _meet(self, known: _Known) -> None:
+        """Before an account is asked for the first time."""
+        if not await self.accounts.admit(known.assistant.service_id):
+            raise EvidenceRefused("account", "the relay lists somebody who is no assistant")
+        if not known.asked:
+            now = self.monotonic()
+            if len(self._strangers) == MAX_STRANGERS and now < self._strangers[0] + STRANGERS_SECONDS:
+                raise EvidenceRefused("directory", "the relay lists ever new assistants")
+            self._strangers.append(now)
+            known.asked = True
+
+    async def _verify(self, assistant: Assistant) -> None:
+        """What was proved before counts on while an assistant that is there has no time to prove it again."""
+        try:
+            await assistant.verify()
+        except AssistantRefused as refused:
+            if assistant.claims is None or refused.code == RefusalCode.DRAINING:
+                raise
+
+    async def _look(self, age: float) -> None:
+        """Into the directory, if what it said is older than ``age`` seconds; that stays while the relay does not answer."""
+        async with self._looking:
+            if self.monotonic() < self._listed_at + age:
+                return
+            self._listed_at = self.monotonic()  # before asking: who says meanwhile to look again is heard
+            try:
+                listed = _eligible(await self.directory())
+            except ClientError:
+                return
+            self._take(listed)
+
+    def _take(self, listed: frozenset[ServiceId]) -> None:
+        for service_id in listed - self._listed:
+            known = self._known.get(service_id)
+            if known is not None and not isinstance(known.reason, EvidenceRefused):
+                known.welcome()  # it was away, and is back
+        self._listed = listed
+        self._forget_strangers()
 
     def _forget_strangers(self) -> None:
         """A relay that lists ever new assistants fills no memory."""
         self._known = {
             service_id: known
             for service_id, known in self._known.items()
-            if service_id in self._listed or known.assistant.claims is not None
+            if service_id in self._listed or known.assistant.claims is not None or known.checking.locked()
         }
 
     def _get(self, service_id: ServiceId) -> _Known:
@@ -185,12 +275,25 @@ class Assistants:
 def is_worth_another(error: AssistantError) -> bool:
     """Whether another assistant may do what this one did not."""
     if isinstance(error, AssistantRefused):
-        return error.code in {"draining", "no_evidence", "engine_failed"}
-    return isinstance(error, AssistantSilent)
+        return error.code in {RefusalCode.DRAINING, RefusalCode.NO_EVIDENCE, RefusalCode.ENGINE_FAILED}
+    return isinstance(error, AssistantSilent | AssistantUnreachable)
 
 
 def has_forgotten(error: AssistantError) -> bool:
     """Whether the same assistant will do it once it is verified, and told about the conversation, again."""
     if isinstance(error, AssistantRefused):
-        return error.code in {"unknown_evidence", "not_opted_in"}
+        return error.code in {RefusalCode.UNKNOWN_EVIDENCE, RefusalCode.NOT_OPTED_IN}
     return isinstance(error, AssistantNotVerified)
+
+
+def _eligible(listed: Iterable[ListedAssistant]) -> frozenset[ServiceId]:
+    """Those that say they are there and take requests. Of too many the same ones whatever their order, so that members agree."""
+    found = set()
+    for each in listed:
+        try:
+            service_id = ServiceId.parse(each.service_id)
+        except MalformedField:
+            continue
+        if each.online and each.accepting and service_id.kind is IdentityKind.ACI:
+            found.add(service_id)
+    return frozenset(sorted(found)[:MAX_ASSISTANTS])

@@ -1,20 +1,31 @@
-"""What a device keeps of its conversations, in its store: members, statements, who was told what, and what was said."""
+"""What a device keeps of its conversations, in its store: members, statements, who was told what, and what was said.
+
+Everything that has to be done after a crash is in a record before it is begun: who has yet to be told, which own messages have yet
+to be sent, and which of them the assistant has yet to get. Doing it is for ``client.telling``, ``client.sharing`` and ``client.chats``.
+"""
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Self
 
 from messaging.client.conversation import Conversation, Statement
-from messaging.client.stores import Store
+from messaging.client.stores import Store, StoreTransaction
 from messaging.wire.consent import SignedConsent, read_consent
 from messaging.wire.identifiers import MessageId, ServiceId
 from messaging.wire.json import decode_base64, encode_base64
 
-HISTORY = "history"  # a queue of messages, of all conversations
-CONVERSATION, INDEX = "conversation", "conversations"  # records
+MAX_IN_MEMORY = 10_000  # messages of one conversation, the latest ones; the store keeps all
+MAX_UNSHARED = 500  # own messages of one conversation that wait for the assistant: it keeps no more
+MAX_INTRODUCED = 64  # assistants that may hold something of one conversation, the latest ones
+
+_HISTORY = "history"  # a queue of messages, of all conversations
+_UNSENT = "unsent"  # a queue of own messages that have yet to be handed over
+_CONVERSATION, _ALL = "conversation", ("all",)
+_LINKING = "linking"  # there while a device is being linked, which has to be told everything
 _PAGE = 500
 
 
@@ -28,30 +39,105 @@ class ChatMessage:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What one member has been told by this device; ``revision`` is one more than that of the conversation, 0 for none."""
+    """What one member has been told by this device; ``revision`` is one more than that of the conversation, 0 for none.
+
+    Who has ``lost`` everything, as one with new keys has, is told of the conversation whoever changed it last.
+    """
 
     profile_key: bool = False
     statement: bytes | None = None
     revision: int = 0
+    lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Introduced:
+    """What an assistant was told about a conversation: our statement (its digest), the members, and under which key."""
+
+    identity_key: bytes = field(repr=False)
+    statement: bytes | None
+    revision: int
 
 
 @dataclass(slots=True)
 class Chat:
-    """One conversation with its history. ``announced_by_us``: its latest revision is ours to tell."""
+    """One conversation with its history.
+
+    ``announced_by_us``: its latest revision is ours to tell. ``told`` says what each member knows from us; under the own account,
+    what own other devices know, who know everything or have no entry. ``introduced`` are assistants that may hold something of
+    ours. ``unshared`` are timestamps of own messages that the assistant has yet to get. ``read`` messages were read, counted from
+    the first one ever; ``dropped`` of them are not in memory any more.
+    """
 
     conversation: Conversation
     announced_by_us: bool = False
     told: dict[ServiceId, Known] = field(default_factory=dict)
+    introduced: dict[ServiceId, Introduced] = field(default_factory=dict)
+    unshared: deque[int] = field(default_factory=lambda: deque(maxlen=MAX_UNSHARED))
     messages: dict[MessageId, ChatMessage] = field(default_factory=dict, repr=False)
     read: int = 0
-    introducing: asyncio.Lock = field(default_factory=asyncio.Lock)  # one at a time tells the assistant about it
+    dropped: int = 0
+    telling: asyncio.Lock = field(default_factory=asyncio.Lock)
+    introducing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def note_told_all(self, statement: Statement | None) -> None:
-        """Another own device has told all members our statement."""
-        digest = None if statement is None else statement.signed.digest()
-        for member in self.conversation.members:
+    @property
+    def unread(self) -> tuple[ChatMessage, ...]:
+        """What was said since it was read."""
+        return tuple(self.messages.values())[max(0, self.read - self.dropped) :]
+
+    def digest_of(self, author: ServiceId) -> bytes | None:
+        """What names the statement of ``author`` that stands."""
+        statement = self.conversation.statement_of(author)
+        return None if statement is None else statement.signed.digest()
+
+    def note_change(self, conversation: Conversation, me: ServiceId) -> None:
+        """Another member changed it, and tells everybody; who is out need not be told anything by us."""
+        self.conversation, self.announced_by_us = conversation, False
+        self.told = {each: known for each, known in self.told.items() if each in (me, *conversation.members)}
+
+    def note_statement(self, author: ServiceId, statement: Statement, me: ServiceId) -> None:
+        """What an author decided, perhaps we ourselves: then nothing waits for the assistant any more that it may not have.
+
+        Raises:
+            ValueError: see ``Conversation.with_statement``.
+        """
+        self.conversation = self.conversation.with_statement(author, statement)
+        own = self.conversation.statement_of(me)
+        if own is not None and not own.consent.opted_in:
+            self.unshared.clear()
+
+    def note_told_by_another_device(self, me: ServiceId) -> None:
+        """Another own device has told everybody what our account says here, or will."""
+        digest, revision = self.digest_of(me), self.conversation.revision + 1
+        for member in (*self.conversation.members, me):
             known = self.told.get(member, Known())
-            self.told[member] = Known(known.profile_key, digest, known.revision)
+            self.told[member] = Known(True, digest, max(known.revision, revision), known.lost)
+
+    def note_introduced(self, assistant: ServiceId, known: Introduced) -> None:
+        """An assistant was told; of too many the one that was told longest ago is forgotten."""
+        self.introduced.pop(assistant, None)
+        self.introduced[assistant] = known
+        while len(self.introduced) > MAX_INTRODUCED:
+            del self.introduced[next(iter(self.introduced))]
+
+    def _add(self, message: ChatMessage) -> bool:
+        """Take a message into memory; says whether it is news."""
+        if message.id in self.messages:
+            return False
+        self.messages[message.id] = message
+        if len(self.messages) > MAX_IN_MEMORY:
+            del self.messages[next(iter(self.messages))]
+            self.dropped += 1
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Unsent:
+    """An own message that was written down and has yet to be handed over; ``number`` is its place in the store."""
+
+    number: int
+    conversation: bytes = field(repr=False)
+    message: ChatMessage
 
 
 class ChatRecords:
@@ -60,43 +146,88 @@ class ChatRecords:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.chats: dict[bytes, Chat] = {}
+        self.unsent: list[Unsent] = []  # from before this process began
 
     @classmethod
-    async def load(cls, store: Store) -> Self:
-        """Read all of them."""
+    async def load(cls, store: Store, me: ServiceId) -> Self:
+        """Read all of them; ``me`` is the own account."""
         records = cls(store)
         async with store.transaction() as transaction:
-            index = json.loads(transaction.get(INDEX) or b"[]")
-            for name in index:
-                chat = _read(transaction.get(CONVERSATION, name) or b"")
+            for record in transaction.family(_CONVERSATION, *_ALL):
+                chat = _read(record)
                 records.chats[chat.conversation.key] = chat
-            last = 0
-            while page := transaction.entries(HISTORY, after=last, limit=_PAGE):
-                for last, entry in page:  # noqa: B007  # the last number is where the next page begins
-                    key, message = _read_message(entry)
-                    if key in records.chats:
-                        records.chats[key].messages.setdefault(message.id, message)
+            for _, entry in _all(transaction, _HISTORY):
+                key, message = _read_message(entry)
+                if (known := records.chats.get(key)) is not None:
+                    known._add(message)
+            records.unsent = [Unsent(number, *_read_message(entry)) for number, entry in _all(transaction, _UNSENT)]
+            linking = transaction.get(_LINKING) is not None
+        if linking:  # and it is not known whether a device came of it
+            await records.note_linked(me)
         return records
 
-    async def add(self, chat: Chat) -> None:
-        """A conversation that was not there."""
-        self.chats[chat.conversation.key] = chat
-        async with self._store.transaction() as transaction:
-            transaction.put(INDEX, record=json.dumps([key.hex() for key in self.chats]).encode())
-            transaction.put(CONVERSATION, chat.conversation.key.hex(), record=_write(chat))
+    def is_member(self, service_id: ServiceId) -> bool:
+        """Whether this is a member of any conversation."""
+        return any(service_id in chat.conversation.members for chat in self.chats.values())
 
-    async def save(self, chat: Chat) -> None:
-        """Write a conversation, without its history."""
+    def latest_timestamp(self, author: ServiceId) -> int:
+        """Of all messages of ``author`` that are in memory; 0 for none."""
+        named = (message for chat in self.chats.values() for message in chat.messages)
+        return max((message.timestamp for message in named if message.author == author), default=0)
+
+    async def save(self, *chats: Chat) -> None:
+        """Write conversations, without their history."""
         async with self._store.transaction() as transaction:
-            transaction.put(CONVERSATION, chat.conversation.key.hex(), record=_write(chat))
+            for chat in chats:
+                self.chats[chat.conversation.key] = chat
+                _put(transaction, chat)
 
     async def add_message(self, chat: Chat, message: ChatMessage) -> None:
         """Something was said; a second copy changes nothing."""
-        if message.id in chat.messages:
-            return
-        chat.messages[message.id] = message
+        if chat._add(message):
+            async with self._store.transaction() as transaction:
+                transaction.append(_HISTORY, _write_message(chat.conversation.key, message))
+
+    # --- own messages, until they are handed over ---
+
+    async def add_unsent(self, chat: Chat, message: ChatMessage) -> Unsent:
+        """We said something, and it has yet to be sent."""
+        chat._add(message)
+        entry = _write_message(chat.conversation.key, message)
         async with self._store.transaction() as transaction:
-            transaction.append(HISTORY, _write_message(chat.conversation.key, message))
+            transaction.append(_HISTORY, entry)
+            return Unsent(transaction.append(_UNSENT, entry), chat.conversation.key, message)
+
+    async def note_sent(self, unsent: Unsent) -> None:
+        """It need not be sent again."""
+        async with self._store.transaction() as transaction:
+            transaction.remove(_UNSENT, unsent.number)
+
+    # --- linking ---
+
+    async def note_linking(self) -> None:
+        """A device is about to be linked: if this process ends meanwhile, it is told everything later."""
+        async with self._store.transaction() as transaction:
+            transaction.put(_LINKING, record=b"")
+
+    async def note_linked(self, me: ServiceId) -> None:
+        """There is another own device, which knows nothing."""
+        async with self._store.transaction() as transaction:
+            for chat in self.chats.values():
+                chat.told.pop(me, None)
+                _put(transaction, chat)
+            transaction.delete(_LINKING)
+
+
+def _all(transaction: StoreTransaction, queue: str) -> Iterator[tuple[int, bytes]]:
+    last = 0
+    while page := transaction.entries(queue, after=last, limit=_PAGE):
+        yield from page
+        last = page[-1][0]
+
+
+def _put(transaction: StoreTransaction, chat: Chat) -> None:
+    transaction.put(_CONVERSATION, chat.conversation.key.hex(), record=_write(chat), family=_ALL)
 
 
 def _write(chat: Chat) -> bytes:
@@ -104,17 +235,21 @@ def _write(chat: Chat) -> bytes:
     members: dict[str, Any] = {
         "key": encode_base64(conversation.key),
         "title": conversation.title,
-        "members": [str(member) for member in conversation.members],
+        "members": _texts(conversation.members),
         "revision": conversation.revision,
         "statements": {
-            str(author): [[encode_base64(each.signed.statement), encode_base64(each.signed.signature)] for each in said]
-            for author, said in conversation.statements.items()
+            str(author): [_write_statement(each) for each in said] for author, said in conversation.statements.items()
         },
         "announced_by_us": chat.announced_by_us,
         "told": {
-            str(member): [known.profile_key, known.statement and encode_base64(known.statement), known.revision]
+            str(member): [known.profile_key, _optional(known.statement), known.revision, known.lost]
             for member, known in chat.told.items()
         },
+        "introduced": {
+            str(assistant): [encode_base64(known.identity_key), _optional(known.statement), known.revision]
+            for assistant, known in chat.introduced.items()
+        },
+        "unshared": list(chat.unshared),
         "read": chat.read,
     }
     return json.dumps(members).encode()
@@ -125,24 +260,36 @@ def _read(record: bytes) -> Chat:
     conversation = Conversation(
         key=decode_base64(members["key"]),
         title=members["title"],
-        members=tuple(ServiceId.parse(member) for member in members["members"]),
+        members=tuple(map(ServiceId.parse, members["members"])),
         revision=members["revision"],
         statements=_statements(members["statements"]),
     )
-    told = {
-        ServiceId.parse(member): Known(profile_key, statement and decode_base64(statement), revision)
-        for member, (profile_key, statement, revision) in members["told"].items()
-    }
-    return Chat(conversation, members["announced_by_us"], told, read=members["read"])
+    chat = Chat(conversation, members["announced_by_us"], read=members["read"])
+    for member, (profile_key, statement, revision, lost) in members["told"].items():
+        chat.told[ServiceId.parse(member)] = Known(profile_key, _bytes(statement), revision, lost)
+    for assistant, (identity_key, statement, revision) in members["introduced"].items():
+        known = Introduced(decode_base64(identity_key), _bytes(statement), revision)
+        chat.introduced[ServiceId.parse(assistant)] = known
+    chat.unshared.extend(members["unshared"])
+    return chat
 
 
 def _statements(members: Mapping[str, list[list[str]]]) -> Mapping[ServiceId, tuple[Statement, ...]]:
-    """They were verified before they were written, and a store notices when a record was altered."""
-    found = {}
-    for author, said in members.items():
-        signed = [SignedConsent(decode_base64(statement), decode_base64(signature)) for statement, signature in said]
-        found[ServiceId.parse(author)] = tuple(Statement(read_consent(each), each) for each in signed)
-    return MappingProxyType(found)
+    return MappingProxyType(
+        {ServiceId.parse(author): tuple(map(_read_statement, said)) for author, said in members.items()}
+    )
+
+
+def _write_statement(statement: Statement) -> list[str]:
+    signed = statement.signed
+    return [encode_base64(part) for part in (signed.statement, signed.signature, statement.identity_key)]
+
+
+def _read_statement(parts: list[str]) -> Statement:
+    """It was verified before it was written, and a store notices when a record was altered."""
+    statement, signature, identity_key = map(decode_base64, parts)
+    signed = SignedConsent(statement, signature)
+    return Statement(read_consent(signed), signed, identity_key)
 
 
 def _write_message(key: bytes, message: ChatMessage) -> bytes:
@@ -152,3 +299,15 @@ def _write_message(key: bytes, message: ChatMessage) -> bytes:
 def _read_message(entry: bytes) -> tuple[bytes, ChatMessage]:
     key, author, timestamp, text = json.loads(entry)
     return decode_base64(key), ChatMessage(MessageId(ServiceId.parse(author), timestamp), text)
+
+
+def _texts(service_ids: Iterable[ServiceId]) -> list[str]:
+    return [str(service_id) for service_id in service_ids]
+
+
+def _optional(data: bytes | None) -> str | None:
+    return None if data is None else encode_base64(data)
+
+
+def _bytes(text: str | None) -> bytes | None:
+    return None if text is None else decode_base64(text)

@@ -38,7 +38,14 @@ def make_consent(
         conversation: its master key.
         timestamp: milliseconds since 1970; the statement counts for messages from then on.
         expires_at: milliseconds since 1970, or ``None``: until withdrawn.
+
+    Raises:
+        ValueError: it would allow nothing: a yes for no scope, or one that has run out when it begins.
     """
+    if opted_in and not scopes:
+        raise ValueError("consent is for one scope at least")
+    if expires_at is not None and expires_at <= timestamp:
+        raise ValueError("consent ends after it begins")
     statement = Consent(
         conversation_id(conversation), author, timestamp, opted_in, frozenset(scopes), expires_at
     ).encode()

@@ -2,6 +2,9 @@
 
 Consent is each author's own and counts from its timestamp on: an earlier message is not shared by a later consent. Where it
 is enforced is not here: an author who has not opted in never encrypts a message to the assistant.
+
+What members say arrives at each of them in another order. So which of two statements stands, or of two updates by members,
+depends on what they say and never on which came first.
 """
 
 import hashlib
@@ -16,25 +19,34 @@ from messaging.wire.assistant import ConsentReference, Scope
 from messaging.wire.consent import Consent, ConsentScope, SignedConsent, conversation_id, member_tag
 from messaging.wire.content import ConversationUpdate, Roster
 from messaging.wire.identifiers import DeviceAddress, MessageId, ServiceId
-from messaging.wire.limits import MASTER_KEY, MAX_AUTHORS, MAX_SCOPE
+from messaging.wire.limits import MASTER_KEY, MAX_AUTHORS, MAX_CONVERSATION_MEMBERS, MAX_SCOPE
 
 MAX_STATEMENTS = 16  # of one author that are remembered: messages written under older ones are not shared any more
+MAX_TITLE = 200  # characters; the rest of a longer one is cut
+MAX_REVISION = 2**32 - 1  # of the wire
+MAX_REVISION_STEP = 10_000  # by which one update may be ahead of what is known: nobody uses revisions up at once
 _DISTRIBUTION = b"subrosa distribution v1\x00"
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One statement of consent: read, and as it was signed."""
+    """One statement of consent: read, as it was signed, and the author's identity key (33 bytes) that it was verified with."""
 
     consent: Consent
     signed: SignedConsent = field(repr=False)
+    identity_key: bytes = field(repr=False)
+
+    @property
+    def precedence(self) -> tuple[int, bool, bytes]:
+        """The statement with the greatest one stands: the latest, and of the same millisecond one that says no."""
+        return self.consent.timestamp, not self.consent.opted_in, self.signed.digest()
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
     """One conversation. ``key`` (32 random bytes) names it; only its members, and the assistants they add, know it.
 
-    ``statements`` holds what each author said about the assistant, the latest last.
+    ``statements`` holds what each author said about the assistant, the one that stands last.
     """
 
     key: bytes = field(repr=False)
@@ -47,18 +59,32 @@ class Conversation:
 
     @classmethod
     def create(cls, title: str, members: Iterable[ServiceId]) -> Self:
-        """A new conversation with a fresh key."""
-        return cls(secrets.token_bytes(MASTER_KEY), title, tuple(dict.fromkeys(members)))
+        """A new conversation with a fresh key.
+
+        Raises:
+            ValueError: too many members.
+        """
+        return cls(secrets.token_bytes(MASTER_KEY), title[:MAX_TITLE], _members(members))
 
     @classmethod
     def from_update(cls, update: ConversationUpdate) -> Self:
-        """The conversation that a member told us of."""
-        return cls(update.conversation, update.title, tuple(dict.fromkeys(update.members)), update.revision)
+        """The conversation that a member told us of.
+
+        Raises:
+            ValueError: too many members.
+        """
+        return cls(update.conversation, update.title[:MAX_TITLE], _members(update.members), update.revision)
 
     @property
     def id(self) -> bytes:
         """32 bytes that name the conversation without giving its key away."""
         return conversation_id(self.key)
+
+    @property
+    def precedence(self) -> tuple[int, bytes]:
+        """The state with the greatest one stands: that of the latest revision; which of two with the same one, a hash says."""
+        parts = [self.title.encode(), *(member.to_bytes() for member in self.members)]
+        return self.revision, hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).digest()
 
     def as_update(self) -> ConversationUpdate:
         """What tells another member of it."""
@@ -79,42 +105,54 @@ class Conversation:
     # --- members ---
 
     def with_members(self, members: Iterable[ServiceId]) -> Self:
-        """The same conversation with other members, one revision on."""
-        return replace(self, members=tuple(dict.fromkeys(members)), revision=self.revision + 1)
-
-    def with_update(self, author: ServiceId, update: ConversationUpdate) -> Self:
-        """Note what a member says about the conversation; the greatest revision stands.
+        """The same conversation with other members, one revision on.
 
         Raises:
-            ValueError: another conversation, or not a member.
+            ValueError: too many members, or no revision is left.
+        """
+        if self.revision >= MAX_REVISION:
+            raise ValueError("a conversation cannot be changed for ever")
+        return replace(self, members=_members(members), revision=self.revision + 1)
+
+    def with_update(self, author: ServiceId, update: ConversationUpdate) -> Self:
+        """Note what a member says about the conversation; returns the same object if that is no news.
+
+        Raises:
+            ValueError: another conversation, not a member, or beyond a limit.
         """
         if update.conversation != self.key or author not in self.members:
             raise ValueError("an update by a stranger, or of another conversation")
-        if update.revision <= self.revision:
-            return self
-        members = tuple(dict.fromkeys(update.members))
-        return replace(self, title=update.title, members=members, revision=update.revision)
+        if update.revision > self.revision + MAX_REVISION_STEP:
+            raise ValueError("an update that is too far ahead")
+        updated = replace(
+            self, title=update.title[:MAX_TITLE], members=_members(update.members), revision=update.revision
+        )
+        return updated if updated.precedence > self.precedence else self
 
     # --- consent ---
 
     def with_statement(self, author: ServiceId, statement: Statement) -> Self:
-        """Note what ``author`` decided; of several statements the one with the latest timestamp stands.
+        """Note what ``author`` decided; returns the same object if that is no news.
 
-        The signature was verified before.
+        The signature was verified before, with the identity key that is trusted now: statements under another one are dropped.
 
         Raises:
-            ValueError: about another conversation, or not a member's: nobody else can decide for an author.
+            ValueError: of another author or about another conversation, or by somebody who never was a member here: nobody
+                else can decide for an author.
         """
-        if statement.consent.conversation_id != self.id or author not in self.members:
-            raise ValueError("consent of a stranger, or for another conversation")
         known = self.statements.get(author, ())
-        if known and known[-1].consent.timestamp >= statement.consent.timestamp:
+        said = statement.consent
+        if (said.author, said.conversation_id) != (author, self.id) or not (known or author in self.members):
+            raise ValueError("consent of a stranger, or for another conversation")
+        kept = {each.signed.digest(): each for each in known if each.identity_key == statement.identity_key}
+        kept[statement.signed.digest()] = statement
+        mine = tuple(sorted(kept.values(), key=lambda each: each.precedence)[-MAX_STATEMENTS:])
+        if mine == known:
             return self
-        mine = (*known, statement)[-MAX_STATEMENTS:]
         return replace(self, statements=MappingProxyType({**self.statements, author: mine}))
 
     def statement_of(self, author: ServiceId) -> Statement | None:
-        """The latest statement of ``author``."""
+        """The statement of ``author`` that stands."""
         known = self.statements.get(author)
         return known[-1] if known else None
 
@@ -163,3 +201,11 @@ class Conversation:
             not_asked=len(shared) - len(asked),
             names={author: names[author] for author in named if author in names},
         )
+
+
+def _members(members: Iterable[ServiceId]) -> tuple[ServiceId, ...]:
+    """Each once, in the order in which they are named."""
+    named = tuple(dict.fromkeys(members))
+    if len(named) > MAX_CONVERSATION_MEMBERS:
+        raise ValueError("a conversation has too many members")
+    return named

@@ -1,0 +1,70 @@
+"""Work that is done again and again, a few things at a time, and not too often where it fails."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Hashable, Iterable
+from contextlib import suppress
+from typing import TypeVar
+
+AT_ONCE = 8  # sends of one piece of work that run at the same time
+
+T = TypeVar("T")
+
+
+async def for_each(items: Iterable[T], do: Callable[[T], Awaitable[None]]) -> None:
+    """Do it for each, a few at a time. What ``do`` raises ends all of it."""
+    waiting = iter(items)
+
+    async def work() -> None:
+        for item in waiting:
+            await do(item)
+
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(AT_ONCE):
+            tasks.create_task(work())
+
+
+class Background:
+    """Does its work every ``seconds``, and at once when woken."""
+
+    def __init__(self, work: Callable[[], Awaitable[None]], seconds: float) -> None:
+        self._work = work
+        self._seconds = seconds
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """There is something to do."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            self._woken.clear()  # before the work: who wakes it meanwhile has it done again
+            await self._work()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._seconds):
+                    await self._woken.wait()
+
+
+class Patience:
+    """How long to leave alone what failed: ``first`` seconds, four times as long each time, at most ``longest``."""
+
+    def __init__(self, first: float, longest: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._first = first
+        self._longest = longest
+        self._monotonic = monotonic
+        self._failed: dict[Hashable, tuple[float, float]] = {}  # until when, and how long that was
+
+    def may_try(self, what: Hashable) -> bool:
+        """Whether it is time."""
+        return what not in self._failed or self._monotonic() >= self._failed[what][0]
+
+    def failed(self, what: Hashable) -> None:
+        """Not again for a while."""
+        _, before = self._failed.get(what, (0.0, self._first / 4))
+        seconds = min(before * 4, self._longest)
+        self._failed[what] = self._monotonic() + seconds, seconds
+
+    def done(self, what: Hashable) -> None:
+        """It went well, or something has changed: it may be tried at once."""
+        self._failed.pop(what, None)

@@ -1,0 +1,205 @@
+"""What arrives for the conversations of one device, each content where it belongs.
+
+Nobody is believed beyond what they may say: members about the conversation, authors about their own consent, own devices about what
+this account and others said. What arrives before that which it belongs to waits (``client.early``); a crash loses none of it.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+
+from messaging.client.assistant_accounts import AssistantAccounts
+from messaging.client.background import Patience
+from messaging.client.chat_records import Chat, ChatMessage, ChatRecords, Known
+from messaging.client.consent import ConsentRefused, verify_consent
+from messaging.client.conversation import Conversation, Statement
+from messaging.client.device import Device, Received
+from messaging.client.early import Early
+from messaging.client.errors import ClientError
+from messaging.wire.content import (
+    AnswerFrame,
+    ConsentUpdate,
+    Content,
+    ConversationUpdate,
+    DataMessage,
+    SentTranscript,
+    Told,
+)
+from messaging.wire.identifiers import MessageId, ServiceId
+
+FIRST_PAUSE, LAST_PAUSE = 5.0, 600.0  # seconds between two tries to learn an author's identity key
+
+Hint = Callable[[Chat, ServiceId], None]
+
+
+class Receiving:
+    """Takes what arrives into ``records``.
+
+    Args:
+        take_frame: gets frames of answers with their sender; says whether somebody waits for them.
+        take_hint: hears with which assistant another member shares.
+        changed: is called when something has changed that somebody may have to be told.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        records: ChatRecords,
+        accounts: AssistantAccounts,
+        *,
+        take_frame: Callable[[ServiceId, Content], bool],
+        take_hint: Hint,
+        changed: Callable[[Chat], None],
+    ) -> None:
+        self._device = device
+        self._records = records
+        self._accounts = accounts
+        self._take_frame = take_frame
+        self._take_hint = take_hint
+        self._changed = changed
+        self._early = Early()
+        self._has_news = False  # what waits may belong to something now
+        self._patience = Patience(FIRST_PAUSE, LAST_PAUSE)
+
+    async def take(self, received: Received) -> bool:
+        """Take one content; says whether it was for a conversation. If so the device need not show it again, now or later."""
+        taken = await self._take_one(received)
+        await self._take_early()
+        return taken
+
+    async def look_up_authors(self) -> None:
+        """Learn the identity keys of authors of whom own devices told, and take what waits for that."""
+        waiting = {each.content.author for each in self._early if isinstance(each.content, Told)}
+        for author in filter(self._patience.may_try, waiting):
+            with suppress(ClientError):
+                await self._device.fetch_identity(author)
+            self._patience.failed(author)  # until it is needed again, whether it was found or not
+            self._has_news = True
+        await self._take_early()
+
+    async def _take_early(self) -> None:
+        while self._has_news:
+            self._has_news = False
+            for received in self._early:
+                await self._take_one(received)
+
+    async def _take_one(self, received: Received) -> bool:
+        taken = await self._take(received.sender.service_id, received.content)
+        if taken is None:
+            pushed_out = self._early.keep(received)
+            if pushed_out is not None:
+                await self._device.done(pushed_out)
+            return True
+        self._early.forget(received)
+        if taken:
+            await self._device.done(received)
+        return taken
+
+    # --- one content; ``None``: it belongs to something that is not known yet ---
+
+    async def _take(self, sender: ServiceId, content: Content) -> bool | None:
+        match content:
+            case ConversationUpdate():
+                return await self._take_update(sender, content)
+            case ConsentUpdate():
+                return await self._take_consent(sender, content)
+            case DataMessage(_, _, bytes() as key):
+                return await self._take_message(sender, key, content)
+            case SentTranscript(message) if sender == self._me:
+                return await self._take(sender, message)
+            case Told(author, ConversationUpdate() as update) if sender == self._me:
+                return await self._take_told_update(author, update)
+            case Told(author, ConsentUpdate() as update) if sender == self._me:
+                return await self._take_told_consent(author, update)
+            case AnswerFrame():
+                return self._take_frame(sender, content)
+            case _:
+                return False
+
+    async def _take_message(self, sender: ServiceId, key: bytes, content: DataMessage) -> bool | None:
+        chat = self._records.chats.get(key)
+        if chat is None or sender not in chat.conversation.members:
+            return None
+        await self._records.add_message(chat, ChatMessage(MessageId(sender, content.timestamp), content.body))
+        return True
+
+    async def _take_update(self, sender: ServiceId, update: ConversationUpdate) -> bool | None:
+        chat = self._records.chats.get(update.conversation)
+        if chat is not None:
+            return await self._take_change(chat, sender, update) if sender in chat.conversation.members else None
+        if self._me in update.members and sender in update.members:
+            chat = _new(update)
+            if chat is not None:
+                chat.told[self._me] = Known(True, None, update.revision + 1)  # the sender told all our devices
+                await self._enter(chat)
+        return True
+
+    async def _take_change(self, chat: Chat, sender: ServiceId, update: ConversationUpdate) -> bool:
+        try:
+            changed = chat.conversation.with_update(sender, update)
+        except ValueError:
+            return True
+        if changed is not chat.conversation:
+            chat.note_change(changed, self._me)
+            await self._enter(chat)
+        return True
+
+    async def _take_consent(self, author: ServiceId, update: ConsentUpdate) -> bool | None:
+        chat = self._records.chats.get(update.conversation)
+        if chat is None or author not in (*chat.conversation.members, *chat.conversation.statements):
+            return None
+        identity_key = await self._identity_of(author)
+        if identity_key is None:
+            return None
+        with suppress(ConsentRefused, ValueError):
+            statement = Statement(verify_consent(update, author, identity_key), update.consent, identity_key)
+            await self._note_statement(chat, author, statement)
+            if update.assistant is not None and author != self._me:
+                self._take_hint(chat, update.assistant)
+        return True
+
+    async def _take_told_update(self, author: ServiceId, update: ConversationUpdate) -> bool:
+        chat = self._records.chats.get(update.conversation)
+        if chat is not None:
+            return await self._take_change(chat, author, update)
+        chat = _new(update)
+        if chat is not None:
+            chat.note_told_by_another_device(self._me)
+            await self._enter(chat)
+        return True
+
+    async def _take_told_consent(self, author: ServiceId, update: ConsentUpdate) -> bool | None:
+        taken = await self._take_consent(author, update)
+        chat = self._records.chats.get(update.conversation)
+        if author == self._me and chat is not None and chat.digest_of(author) == update.consent.digest():
+            chat.note_told_by_another_device(author)
+            await self._records.save(chat)
+        return taken
+
+    # --- inside ---
+
+    @property
+    def _me(self) -> ServiceId:
+        return self._device.service_id
+
+    async def _identity_of(self, author: ServiceId) -> bytes | None:
+        return self._device.identity_key if author == self._me else await self._device.trusted_identity(author)
+
+    async def _note_statement(self, chat: Chat, author: ServiceId, statement: Statement) -> None:
+        before = chat.conversation
+        chat.note_statement(author, statement, self._me)
+        if chat.conversation is not before:
+            await self._records.save(chat)
+            self._changed(chat)
+
+    async def _enter(self, chat: Chat) -> None:
+        """A conversation that is new, or has other members."""
+        await self._records.save(chat)
+        await self._accounts.note_members(chat.conversation.members)
+        self._changed(chat)
+        self._has_news = True
+
+
+def _new(update: ConversationUpdate) -> Chat | None:
+    with suppress(ValueError):
+        return Chat(Conversation.from_update(update))
+    return None
