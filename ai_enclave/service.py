@@ -8,7 +8,7 @@ import asyncio
 import secrets
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -133,31 +133,35 @@ async def _serve(
     stopping: Stopping,
 ) -> None:
     """Answer until told to stop; messages of one sender are taken in the order in which they arrived."""
+    answers: set[asyncio.Task[None]] = set()  # that are not sent yet
     async with asyncio.TaskGroup() as tasks:
         background = [
-            tasks.create_task(_receive(device, assistant)),
+            tasks.create_task(_receive(device, assistant, answers)),
             tasks.create_task(_look_after(device, assistant)),
             tasks.create_task(collateral.keep_fresh(trial)),
         ]
-        await _told_to_stop(name, device, assistant, stopping)
+        await _told_to_stop(name, device, assistant, answers, stopping)
         for task in background:
             task.cancel()
 
 
-async def _told_to_stop(name: str, device: Device, assistant: Assistant, stopping: Stopping) -> None:
+async def _told_to_stop(
+    name: str, device: Device, assistant: Assistant, answers: Collection[asyncio.Task[None]], stopping: Stopping
+) -> None:
     await _first(stopping.drain.wait(), stopping.now.wait())
     if stopping.now.is_set():
         return
     assistant.drain()
-    await _first(_drain(name, device, assistant), stopping.now.wait())
+    await _first(_drain(name, device, assistant, answers), stopping.now.wait())
 
 
-async def _drain(name: str, device: Device, assistant: Assistant) -> None:
+async def _drain(name: str, device: Device, assistant: Assistant, answers: Collection[asyncio.Task[None]]) -> None:
     """Tell the directory, so that clients move before they ask; then finish. Nothing of it may keep the end from coming."""
     try:
         async with asyncio.timeout(DRAIN_SECONDS):
             await device.set_accepting(name, accepting=False)
             await assistant.drained()
+            await asyncio.gather(*answers, return_exceptions=True)  # what the engine has finished still has to be sent
     except (ClientError, TimeoutError) as error:
         _say("draining was cut short", error)
 
@@ -172,14 +176,16 @@ async def _first(*waits: Coroutine[Any, Any, object]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _receive(device: Device, assistant: Assistant) -> None:
+async def _receive(device: Device, assistant: Assistant, answers: set[asyncio.Task[None]]) -> None:
     """Take what arrives, in order. Nothing that anybody sends may end the service, whatever it does to our code."""
     free = asyncio.Semaphore(MAX_CONCURRENT)
-    async with asyncio.TaskGroup() as answers:
+    async with asyncio.TaskGroup() as group:
         async for received in device.received():
             if isinstance(received.content, AssistantCall):
                 await free.acquire()
-                task = answers.create_task(_answer(device, assistant, received, received.content.request))
+                task = group.create_task(_answer(device, assistant, received, received.content.request))
+                answers.add(task)
+                task.add_done_callback(answers.discard)
                 task.add_done_callback(lambda _: free.release())
                 continue
             with _surviving("a message was not taken"):
