@@ -149,11 +149,19 @@ async def _run(arguments: argparse.Namespace, token: str) -> int:
         known, unknown = errors.split((ClientError, EngineError, CollectionError, NotHardened))
         if known is None or unknown is not None:
             raise
-        return _say(known.exceptions[0])
+        return _say(one_of(known))
     return 0
 
 
-def _say(error: Exception) -> int:
+def one_of(errors: BaseExceptionGroup[Exception]) -> BaseException:
+    """Of errors that happened together, in however many tasks within tasks, one to tell."""
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _say(error: BaseException) -> int:
     print(f"subrosa enclave: {error}", file=sys.stderr)  # noqa: T201
     return 1
 

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from ai_enclave.__main__ import one_of
+from messaging.client import CredentialsRevoked
+
 
 def enclave(*options: str) -> subprocess.CompletedProcess[str]:
     """The command with a relay that nobody runs: it must not come so far as to look for it."""
@@ -38,3 +41,8 @@ def test_without_the_hardware_it_was_told_to_use_it_does_not_start(
 @pytest.mark.parametrize("hardware", [[], ["--tee", "linux", "--unsafe-simulated-tee"], ["--tee", "other"]])
 def test_exactly_one_kind_of_hardware_is_named(token: str, hardware: list[str]) -> None:
     assert enclave("--assistant-token-file", token, *hardware).returncode == 2
+
+
+def test_of_errors_in_tasks_within_tasks_one_is_told_and_not_their_group() -> None:
+    replaced = CredentialsRevoked()
+    assert one_of(ExceptionGroup("tasks", [ExceptionGroup("tasks", [replaced])])) is replaced
