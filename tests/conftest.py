@@ -3,6 +3,7 @@
 ``relay`` runs a test twice: on SQLite with notices in the process, and on PostgreSQL with Valkey.
 """
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,9 @@ from messaging.relay.database import normalise_url
 from messaging.relay.migrate import migrate
 from tests.relays import BACKENDS, Relays, StartedRelay, TlsFiles
 from tests.servers import Postgres, running_postgres, running_valkey
+
+# One thread for each engine, in this process and in those that it starts: several engines at once would spin on the same cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

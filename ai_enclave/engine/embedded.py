@@ -53,7 +53,10 @@ _FORMATS = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 def owned_cores() -> int:
-    """The cores that this process may really use: its affinity, and its cgroup's quota where there is one."""
+    """The cores that this process may really use: its affinity, its cgroup's quota, and ``OMP_NUM_THREADS`` where there is one."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdecimal() and int(asked):
+        return int(asked)
     cores = len(os.sched_getaffinity(0))
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
