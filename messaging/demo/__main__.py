@@ -25,8 +25,8 @@ FAILURES = (StoryFailed, ServiceFailed, ClientError, SignalError)
 
 DESCRIPTION = """\
 Watch Sub Rosa work: a relay that cannot read, people who talk through it, two enclaves that some of them let in, what these
-answer and sign for, and what the server holds in the end. Everything is real (libsignal, TLS, databases, the language model) but one thing: the TEE is
-simulated. Everything runs on this machine, on loopback, in a folder that is removed at the end."""
+answer and sign for, and what the server holds in the end. Everything is real (libsignal, TLS, databases, the language
+model) but one thing: the TEE is simulated. It all runs on this machine, on loopback, in a folder that is removed at the end."""
 
 EPILOG = """\
 examples:
