@@ -32,7 +32,7 @@ class NotedConsent:
 class HeldMessage:
     """One message, the statement that it was written under, and its place among all that arrived."""
 
-    id: MessageId
+    id: MessageId = field(repr=False)
     text: str = field(repr=False)
     received_at: int
     arrival: int

@@ -309,6 +309,16 @@ async def test_a_status_says_how_the_enclave_is_and_what_it_holds_of_the_request
     )
 
 
+async def test_the_status_of_a_conversation_is_for_its_members() -> None:
+    enclave = Enclave()
+    ann, bob = await opted_in(enclave, 1, 2)
+    eve = Member(enclave, 9)
+    assert await refused(eve.ask(StatusRequest(KEY))) == Refusal(RefusalCode.NOT_OPTED_IN)
+    eve.state()
+    eve.count(ann, bob, eve)
+    assert await refused(eve.ask(StatusRequest(KEY))) == Refusal(RefusalCode.NOT_A_MEMBER)
+
+
 async def test_a_status_says_how_long_one_would_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     enclave = Enclave(writer=Scripted())
     monkeypatch.setattr(type(enclave.counter), "load", property(lambda _: Load(3, 1.25)))
@@ -630,6 +640,38 @@ async def test_too_many_authors_are_a_scope_too_large() -> None:
 @pytest.mark.parametrize("request_", [b"", b"\xff", b"\x0a\x0f" + bytes(15), b"no protobuf at all"])
 async def test_what_has_no_id_is_met_with_silence(request_: bytes) -> None:
     assert await Member(Enclave(), 1).call(request_) is None
+
+
+async def test_who_may_not_ask_is_told_at_once_and_takes_nobodys_turn() -> None:
+    gate = Gate()
+    enclave = Enclave(gate)
+    ann, bob = await opted_in(enclave, 1, 2)
+    eve = Member(enclave, 9)
+    await eve.verify()
+    message = bob.write("hello", 1)
+    gate.shut()
+    first = ann.asking(SuggestReplies(scope_of([message])))
+    await begun(gate)
+    for _ in range(REQUESTS_BURST + 1):
+        assert await refused(eve.ask(Summarize(scope_of([message])))) == Refusal(RefusalCode.NOT_OPTED_IN)
+    gate.go.set()
+    await first
+
+
+async def test_a_request_for_evidence_may_be_cancelled() -> None:
+    go = threading.Event()
+
+    def attest(_nonce: bytes) -> bytes:
+        assert go.wait(10)
+        raise OSError
+
+    ann = Member(Enclave(attest=attest), 1)
+    request_id = bytes(range(REQUEST_ID))
+    asking = ann.asking(EvidenceRequest(bytes(32)), request_id=request_id)
+    await asyncio.sleep(0.01)
+    await ann.cancel(request_id)
+    assert await refused(asking) == Refusal(RefusalCode.CANCELLED)
+    go.set()
 
 
 # --- what may change meanwhile ----------------------------------------------------------------------------------------

@@ -217,6 +217,7 @@ async def test_hardware_that_fails_is_one_line_without_its_words_and_not_the_end
         await proved(prover)
     assert str(raised.value) == ""
     assert raised.value.__suppress_context__
+    assert raised.value.__cause__ is None
     assert capfd.readouterr() == ("", f"subrosa enclave: no evidence ({type(error).__name__})\n")
     fails = False
     assert (await proved(prover)).document == ATTEST(NONCE)
