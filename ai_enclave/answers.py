@@ -75,7 +75,7 @@ def _label(recalled: Recalled, scope: Scope) -> _Labelled:
         Message(id=label, author=str(held.id.author), sent_at=held.id.timestamp, text=held.text)
         for label, held in zip(labels, recalled.messages, strict=True)
     )
-    names = {str(author): name for author, name in scope.names.items() if name.strip()}
+    names = {str(author): name for author, name in scope.names.items()}
     return _Labelled(Thread(messages, names), dict(zip(labels, (held.id for held in recalled.messages), strict=True)))
 
 

@@ -280,8 +280,7 @@ class Memory:
 
     def _give_way(self, share: Share) -> None:
         with self._counted(share):
-            if share.oldest is not None:
-                share.drop(share.oldest)
+            share.drop_oldest()
 
     def _shed(self, author: ServiceId) -> None:
         """Drop the author's oldest message; who has none loses the conversation in which they were silent longest."""

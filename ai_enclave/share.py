@@ -142,6 +142,10 @@ class Share:
         del self.messages[held.id.timestamp]
         self._held -= held.size
 
+    def drop_oldest(self) -> None:
+        """Forget the message that arrived first; there is one."""
+        self.drop(next(iter(self.messages.values())))
+
     def drop_all(self) -> int:
         """Forget all messages; returns how many there were."""
         dropped = len(self.messages)
