@@ -1,8 +1,9 @@
 """Which accounts this device treats as assistants: a new identity key of theirs is accepted for as long as a nonce needs.
 
 Only the relay says that an account is an assistant's, and the relay is hostile: it could list a person, exchange the keys of both,
-and be trusted for the person. So an account counts if it has proved itself to be an enclave, or if nothing was heard of it before
-it was listed and it is a member of no conversation. Who is known as a person stays one.
+and be trusted for the person. So an account counts if it has proved itself to be an enclave, or if it is a member of no conversation
+and nothing was heard of it before it was listed but answers, which no person sends: another device of this account has asked it
+first. Who is known as a person stays one.
 """
 
 from collections.abc import Callable, Iterable
@@ -84,6 +85,11 @@ class AssistantAccounts:
                 return False
             await self._note(service_id, _LISTED)
         return True
+
+    async def note_answering(self, service_id: ServiceId) -> None:
+        """It sent a part of an answer, perhaps to another own device, and before this one has met it."""
+        if service_id not in self._known and service_id != self._device.service_id and not self._is_member(service_id):
+            await self._note(service_id, _LISTED)
 
     async def note_proved(self, service_id: ServiceId) -> None:
         """Its evidence was accepted."""

@@ -36,7 +36,7 @@ class Receiving:
 
     Args:
         take_frame: gets frames of answers with their sender; says whether somebody waits for them.
-        take_hint: hears with which assistant another member shares.
+        take_hint: hears with which assistant another member, or own device, shares.
         changed: is called when something has changed that somebody may have to be told.
     """
 
@@ -111,6 +111,7 @@ class Receiving:
             case Told(author, ConsentUpdate() as update) if sender == self._me:
                 return await self._take_told_consent(author, update)
             case AnswerFrame():
+                await self._accounts.note_answering(sender)
                 return self._take_frame(sender, content)
             case _:
                 return False
@@ -153,7 +154,7 @@ class Receiving:
         with suppress(ConsentRefused, ValueError):
             statement = Statement(verify_consent(update, author, identity_key), update.consent, identity_key)
             await self._note_statement(chat, author, statement)
-            if update.assistant is not None and author != self._me:
+            if update.assistant is not None:
                 self._take_hint(chat, update.assistant)
         return True
 

@@ -50,6 +50,18 @@ async def test_who_was_heard_of_before_is_a_person(store: Store) -> None:
     assert not await accounts.admit(BOB)
 
 
+async def test_who_was_heard_of_by_answers_alone_was_asked_by_another_own_device(store: Store) -> None:
+    known = Known(keys={ENCLAVE: b"key", BOB: b"key"}, members={BOB})
+    accounts = await accounts_of(store, known)
+    for sender in (ENCLAVE, BOB, ME):
+        await accounts.note_answering(sender)
+    for again in (accounts, await accounts_of(store, known)):
+        assert await again.admit(ENCLAVE)
+        assert not again.has_proved(ENCLAVE)
+        assert not await again.admit(BOB)  # a member is a person, whatever they send
+        assert not await again.admit(ME)
+
+
 async def test_the_own_account_and_members_are_people(store: Store) -> None:
     accounts = await accounts_of(store, Known(members={BOB}))
     assert not await accounts.admit(ME)
