@@ -232,8 +232,7 @@ class Assistant:
         proved = self._in_force
         if proved is None:
             raise AssistantNotVerified
-        deadline = round(self._deadline * 1000)
-        request = AssistantRequest(secrets.token_bytes(REQUEST_ID), kind, proved.digest, deadline=deadline)
+        request = self._request(kind, proved.digest)
         encoded = request.encode()
         if len(encoded) > MAX_REQUEST or (isinstance(kind, Rewrite) and not _fits(kind)):
             raise ContentTooLarge
@@ -290,7 +289,7 @@ class Assistant:
 
     async def _appraised(self) -> Proved:
         nonce = secrets.token_bytes(NONCE)
-        request = AssistantRequest(secrets.token_bytes(REQUEST_ID), EvidenceRequest(nonce))
+        request = self._request(EvidenceRequest(nonce), None)
         part = await self._exchange(request.id, AssistantCall(request.encode()), self._send_to_whoever_it_is, None)
         kind = read_result(part).kind
         if isinstance(kind, Refusal):
@@ -327,6 +326,10 @@ class Assistant:
 
     # --- sending ---
 
+    def _request(self, kind: RequestKind, evidence: bytes | None) -> AssistantRequest:
+        deadline = round(self._deadline * 1000)
+        return AssistantRequest(secrets.token_bytes(REQUEST_ID), kind, evidence, deadline=deadline)
+
     async def _exchange(
         self,
         request_id: bytes,
@@ -354,7 +357,7 @@ class Assistant:
         """Tell the enclave that nobody waits any more; it does not matter whether it hears."""
 
         async def cancel() -> None:
-            request = AssistantRequest(secrets.token_bytes(REQUEST_ID), Cancel(request_id))
+            request = self._request(Cancel(request_id), None)
             with suppress(ClientError, SignalError):
                 await self.tell(AssistantCall(request.encode()))
 

@@ -73,10 +73,15 @@ class _Known:
 
     def leave(self, now: float, why: AssistantError) -> None:
         """Leave it alone for a while: the longer, the less waiting helps."""
-        longest = isinstance(why, EvidenceRefused)
-        seconds = REFUSED_SECONDS if longest else min(DOWN_SECONDS * 2.0**self.failures, REFUSED_SECONDS)
-        self.left_until, self.reason = now + seconds, why
+        self.left_until, self.reason = now + self._seconds(why), why
         self.failures = min(self.failures + 1, 10)
+
+    def _seconds(self, why: AssistantError) -> float:
+        if isinstance(why, EvidenceRefused):
+            return REFUSED_SECONDS
+        if isinstance(why, AssistantRefused) and why.retry_after is not None:
+            return min(why.retry_after, REFUSED_SECONDS)  # it knows best
+        return min(DOWN_SECONDS * 2.0**self.failures, REFUSED_SECONDS)
 
     def welcome(self) -> None:
         """Ask it again at once."""

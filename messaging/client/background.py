@@ -54,17 +54,27 @@ class Patience:
         self._longest = longest
         self._monotonic = monotonic
         self._failed: dict[Hashable, tuple[float, float]] = {}  # until when, and how long that was
+        self._changed: set[Hashable] = set()
 
     def may_try(self, what: Hashable) -> bool:
         """Whether it is time."""
-        return what not in self._failed or self._monotonic() >= self._failed[what][0]
+        return what in self._changed or what not in self._failed or self._monotonic() >= self._failed[what][0]
+
+    def begin(self, what: Hashable) -> None:
+        """It is tried now."""
+        self._changed.discard(what)
 
     def failed(self, what: Hashable) -> None:
-        """Not again for a while."""
+        """Not again for a while, unless something has changed since it began."""
         _, before = self._failed.get(what, (0.0, self._first / 4))
         seconds = min(before * 4, self._longest)
         self._failed[what] = self._monotonic() + seconds, seconds
 
     def done(self, what: Hashable) -> None:
-        """It went well, or something has changed: it may be tried at once."""
+        """It went well."""
         self._failed.pop(what, None)
+
+    def change(self, what: Hashable) -> None:
+        """Something has changed: it may be tried at once."""
+        self._failed.pop(what, None)
+        self._changed.add(what)

@@ -146,7 +146,7 @@ class ChatRecords:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.chats: dict[bytes, Chat] = {}
-        self.unsent: list[Unsent] = []  # from before this process began
+        self.unsent: list[Unsent] = []  # from before this process began, or because it could not be handed over
 
     @classmethod
     async def load(cls, store: Store, me: ServiceId) -> Self:

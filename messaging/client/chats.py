@@ -104,6 +104,7 @@ class Chats:
             take_frame=lambda sender, content: assistants is not None and assistants.receive(sender, content),
             take_hint=self._sharing.take_hint,
             changed=self._look_again,
+            look_up=self._people.wake,
         )
         self._problems: list[Problem] = []
         self._changed = asyncio.Condition()
@@ -207,7 +208,7 @@ class Chats:
         Raises:
             UnknownConversation: there is none with this key, or this account is out.
             ContentTooLarge: it does not fit an envelope; nothing was sent.
-            CredentialsRevoked, Displaced, SignalError: it was written down, and goes out when the device is opened again.
+            CredentialsRevoked, Displaced, SignalError: it was written down, and goes out when the device works again.
         """
         chat = self._chat_of_mine(key)
         message = DataMessage(text, self._timestamp(chat), key)
@@ -215,7 +216,11 @@ class Chats:
         named = MessageId(self.me, message.timestamp)
         unsent = await self._records.add_unsent(chat, ChatMessage(named, text))
         await self._notify()
-        failed = await self._hand_over(chat, message)
+        try:
+            failed = await self._hand_over(chat, message)
+        except BaseException:
+            self._records.unsent.append(unsent)
+            raise
         await self._records.note_sent(unsent)
         return Written(named, failed)
 
@@ -472,7 +477,7 @@ class Chats:
         await self._notify()
 
     async def _send_unsent(self) -> None:
-        """What was written down before a crash, and perhaps not sent; who has it already notices."""
+        """What was written down and perhaps not sent, before a crash or because of an error; who has it already notices."""
         while self._records.unsent:
             unsent = self._records.unsent[0]
             chat = self._records.chats.get(unsent.conversation)
@@ -490,7 +495,8 @@ class Chats:
                 self._problems = [*self._problems, problem][-MAX_PROBLEMS:]
 
     def _has_restarted(self, service_id: ServiceId) -> bool:
-        return self.assistants is not None and self.assistants.identity_changed(service_id)
+        is_known = self.assistants is not None and self.assistants.identity_changed(service_id)
+        return is_known or self._accounts.has_proved(service_id)
 
     def _look_again(self, chat: Chat) -> None:
         self._people.wake()

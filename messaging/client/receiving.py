@@ -38,6 +38,7 @@ class Receiving:
         take_frame: gets frames of answers with their sender; says whether somebody waits for them.
         take_hint: hears with which assistant another member, or own device, shares.
         changed: is called when something has changed that somebody may have to be told.
+        look_up: is called when :meth:`look_up_authors` has something to do.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Receiving:
         take_frame: Callable[[ServiceId, Content], bool],
         take_hint: Hint,
         changed: Callable[[Chat], None],
+        look_up: Callable[[], None],
     ) -> None:
         self._device = device
         self._records = records
@@ -56,6 +58,7 @@ class Receiving:
         self._take_frame = take_frame
         self._take_hint = take_hint
         self._changed = changed
+        self._look_up = look_up
         self._early = Early()
         self._has_news = False  # what waits may belong to something now
         self._patience = Patience(FIRST_PAUSE, LAST_PAUSE)
@@ -150,6 +153,7 @@ class Receiving:
             return None
         identity_key = await self._identity_of(author)
         if identity_key is None:
+            self._look_up()
             return None
         with suppress(ConsentRefused, ValueError):
             statement = Statement(verify_consent(update, author, identity_key), update.consent, identity_key)

@@ -35,7 +35,7 @@ from messaging.client.receipt_checks import NEEDED_SCOPE
 from messaging.client.receipts import ReceiptFile, ShownConsent
 from messaging.wire.assistant import ConsentReference, RefusalCode, RequestKind, Summary, request_name
 from messaging.wire.consent import ConsentScope
-from messaging.wire.content import ConsentUpdate, DataMessage, ProfileKeyUpdate
+from messaging.wire.content import ConsentUpdate, DataMessage, ProfileKeyUpdate, Told
 from messaging.wire.identifiers import MessageId, ServiceId
 from signal_protocol.errors import SignalError
 
@@ -143,6 +143,7 @@ class Sharing:
         return opted_in and (chat.conversation.key in self._due or self.ready(chat) is None)
 
     async def _look_after(self, chat: Chat) -> None:
+        self._patience.begin(chat.conversation.key)
         try:
             await self.tell_those_who_know(chat)
             if self._wants_assistant(chat):
@@ -155,7 +156,7 @@ class Sharing:
 
     def look_again(self, chat: Chat) -> None:
         """Something has changed: the assistant is looked after at once."""
-        self._patience.done(chat.conversation.key)
+        self._patience.change(chat.conversation.key)
         self._wake()
 
     # --- introducing ---
@@ -169,7 +170,11 @@ class Sharing:
             RelayUnreachable, CredentialsRevoked, Displaced: nobody can be asked; see ``Device.send``.
         """
         assistant = await self._choose(chat, DIRECTORY_AGE)
-        await self._introduce_to(chat, assistant)
+        try:
+            await self._introduce_to(chat, assistant)
+        except AssistantNotVerified:  # it has just restarted
+            assistant = await self._choose(chat, DIRECTORY_AGE)
+            await self._introduce_to(chat, assistant)
         return assistant
 
     async def tell_those_who_know(self, chat: Chat) -> None:
@@ -271,7 +276,7 @@ class Sharing:
     # --- hints: who shares with whom ---
 
     async def _tell_who_shares(self, chat: Chat, assistant: Assistant) -> None:
-        """Who shares with another assistant is given a hint that it may be gone; not by everybody, if one has said so."""
+        """Who shares with another assistant, own devices too, is given a hint that it may be gone; not by everybody, if one has said so."""
         me, key = self._device.service_id, chat.conversation.key
         before, self._hints[key] = self._hints.get(key), assistant.service_id
         statement = chat.conversation.statement_of(me)
@@ -281,12 +286,15 @@ class Sharing:
 
         async def tell(member: ServiceId) -> None:
             with suppress(ClientError):
-                await self._device.send(member, hint)
+                if member == me:
+                    await self._device.send_to_own_devices(Told(me, hint))
+                else:
+                    await self._device.send(member, hint)
 
-        await for_each(chat.conversation.opted_in(self._now()) - {me}, tell)
+        await for_each(chat.conversation.opted_in(self._now()), tell)
 
     def take_hint(self, chat: Chat, assistant: ServiceId) -> None:
-        """Another member shares with this assistant; if we share with another one, that may be gone."""
+        """Another member, or device of ours, shares with this assistant; if we share with another one, that may be gone."""
         key = chat.conversation.key
         before = self._hints.get(key)
         if before not in (None, assistant) and self._assistants is not None:
@@ -311,7 +319,8 @@ class Sharing:
             try:
                 assistant = await self._choose_patiently(chat)
             except NoAssistant as none:
-                raise (failures[-1] if failures else none) from None
+                news = [refusal for refusal in none.refusals if refusal not in failures]
+                raise (failures[-1] if failures and not news else none) from None
             try:
                 await self._introduce_to(chat, assistant)
                 kind = make()

@@ -131,11 +131,12 @@ class Telling:
 
     def try_again(self, chat: Chat, member: ServiceId) -> None:
         """Something has changed about ``member``, who could not be told before."""
-        self._patience.done(_name(chat, member))
+        self._patience.change(_name(chat, member))
 
     async def _tell_one(self, chat: Chat, relay: "_RelayState", member: ServiceId) -> None:
         if not relay.is_there:
             return
+        self._patience.begin(_name(chat, member))
         before = chat.told.get(member)
         news = news_for(chat, self._device.service_id, member, self._device.profile_key)
         try:

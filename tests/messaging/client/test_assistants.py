@@ -5,6 +5,7 @@ import secrets
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from random import Random
 from uuid import UUID, uuid4
 
 import pytest
@@ -151,10 +152,10 @@ def a_network(count: int = 3) -> Network:
 
 @given(st.binary(min_size=32, max_size=32), st.lists(service_ids, min_size=1, unique=True), st.randoms())
 def test_members_agree_whatever_the_order_of_the_directory(
-    conversation: bytes, assistants: list[ServiceId], random: object
+    conversation: bytes, assistants: list[ServiceId], random: Random
 ) -> None:
     ranked = rank(conversation, assistants)
-    random.shuffle(assistants)  # type: ignore[attr-defined]
+    random.shuffle(assistants)
     assert rank(conversation, assistants) == ranked
     assert sorted(ranked) == sorted(assistants)
 
@@ -240,6 +241,20 @@ async def test_a_silent_one_is_left_alone_for_a_while_longer_each_time() -> None
         network.seconds += 1
     network.silent.clear()
     assert await network.choose() == first
+
+
+async def test_who_says_when_to_come_back_is_left_alone_until_then() -> None:
+    network = a_network(1)
+    [only] = network.order
+    network.enclaves[only].refuses_evidence = Refusal("busy", 2500)
+    with pytest.raises(NoAssistant):
+        await network.choose()
+    network.enclaves[only].refuses_evidence = None
+    network.seconds += 2
+    with pytest.raises(NoAssistant):
+        await network.choose()
+    network.seconds += 1
+    assert await network.choose() == only
 
 
 async def test_nobody_is_left_alone_for_ever() -> None:
@@ -413,15 +428,19 @@ async def test_ready_is_the_verified_one_that_would_be_chosen() -> None:
     assert ready.service_id == second
 
 
+def is_stale(network: Network) -> bool:
+    return network.assistants.is_stale
+
+
 async def test_the_directory_is_looked_at_now_and_then() -> None:
     network = a_network(1)
     await network.choose()
-    assert not network.assistants.is_stale
+    assert not is_stale(network)
     network.seconds += DIRECTORY_AGE - 1
     await network.choose()
     assert network.looks == 1
     network.seconds += 1
-    assert network.assistants.is_stale
+    assert is_stale(network)
     await network.choose()
     assert network.looks == 2
     network.seconds += 2

@@ -102,3 +102,17 @@ def test_patience_grows_with_each_failure_and_ends_with_success() -> None:
     patience.failed("a")
     now += 10
     assert patience.may_try("a")
+
+
+def test_what_changes_while_something_is_tried_is_tried_again_at_once() -> None:
+    patience = Patience(10, 100, lambda: 0.0)
+    for _ in range(2):
+        patience.begin("a")
+        patience.change("a")
+        patience.failed("a")
+        assert patience.may_try("a")
+    patience.begin("a")
+    patience.failed("a")
+    assert not patience.may_try("a")
+    patience.change("a")
+    assert patience.may_try("a")

@@ -1,16 +1,31 @@
-"""Conversations as people have them: real devices, a real relay, and enclaves that write down what they get."""
+"""Conversations as people have them, on real devices and a real relay: everybody learns everything, once, whatever crashes."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from uuid import uuid4
 
 import pytest
 
-from messaging.client import Relay
-from messaging.wire.consent import ConsentScope
+from messaging.client import (
+    ContentTooLarge,
+    CredentialsRevoked,
+    Displaced,
+    IdentityChanged,
+    RelayUnreachable,
+)
+from messaging.client.assistants import NoAssistant
+from messaging.client.chat_records import ChatMessage
+from messaging.client.chats import Chats, UnknownConversation
+from messaging.wire.assistants import ListedAssistant
+from messaging.wire.content import DataMessage
+from messaging.wire.frames import Response
+from messaging.wire.identifiers import MessageId, ServiceId
+from messaging.wire.limits import MAX_CONTENT, MAX_CONVERSATION_MEMBERS
 from signal_protocol.operations import SignalCrypto
-from tests.messaging.client.conftest import Link, Register
-from tests.messaging.client.watched import WatchedRelay
-from tests.messaging.client.world import Person, World, soon, until
+from tests.messaging.client.test_groups import can_read
+from tests.messaging.client.watched import MANY, Ask, Crash, Sent, WatchedRelay, away, crash_before
+from tests.messaging.client.world import Person, World, soon
 from tests.relays import StartedRelay
 
 
@@ -22,38 +37,400 @@ async def client_relay(sqlite_relay: StartedRelay) -> AsyncIterator[WatchedRelay
 
 
 @pytest.fixture
-async def world(
-    sqlite_relay: StartedRelay, client_relay: WatchedRelay, crypto: SignalCrypto, register: Register
-) -> AsyncIterator[World]:
-    made = World(sqlite_relay, client_relay, crypto, register)
+async def world(sqlite_relay: StartedRelay, client_relay: WatchedRelay, crypto: SignalCrypto) -> AsyncIterator[World]:
+    made = World(sqlite_relay, client_relay, crypto)
     yield made
     await made.close()
 
 
-async def test_everybody_learns_the_conversation_and_what_is_said_in_it(world: World) -> None:
+def ids(*people: Person) -> tuple[ServiceId, ...]:
+    return tuple(person.service_id for person in people)
+
+
+def is_many(sent: Sent) -> bool:
+    return sent.path.startswith(MANY)
+
+
+async def reads(person: Person, *texts: str) -> None:
+    """Wait until somebody has read exactly these, in any order."""
+    await soon(lambda: sorted(person.texts()) == sorted(texts))
+
+
+async def all_are_told(*people: Person) -> None:
+    for person in people:
+        await soon(lambda person=person: not person.chats.untold(person.key))  # type: ignore[misc]
+
+
+# --- everybody learns everything ---
+
+
+async def test_members_learn_of_each_other_and_what_is_said(world: World) -> None:
     people = await world.people(3)
     ann, bob, cem = people
     for person in people:
         conversation = person.chats.conversation(person.key)
-        assert (conversation.title, conversation.members) == ("trip", tuple(each.service_id for each in people))
+        assert (conversation.title, conversation.members) == ("trip", ids(*people))
         assert person.chats.untold(person.key) == frozenset()
     await ann.write("one")
-    await soon(lambda: bob.texts() == ["one"])
+    await reads(bob, "one")
     await bob.write("two")
-    await soon(lambda: cem.texts() == ["one", "two"])
-    await soon(lambda: ann.texts() == ["one", "two"])
+    for person in people:
+        await reads(person, "one", "two")
+    assert ann.named() == bob.named()
+    assert ann.chats.unread(ann.key) == ann.chats.messages(ann.key)
+    assert cem.chats.conversations == (cem.chats.conversation(cem.key),)
 
 
-async def test_the_assistant_gets_what_its_author_writes_from_the_consent_on_and_nothing_else(world: World) -> None:
-    enclave = await world.enclave()
+async def test_a_group_message_goes_out_once_and_shows_no_sender(world: World, client_relay: WatchedRelay) -> None:
     ann, bob, cem = await world.people(3)
-    await ann.write("before")
-    await ann.chats.opt_in(ann.key)
+    await ann.write("one")
+    client_relay.sent.clear()
+    await ann.write("two")
+    assert [is_many(sent) for sent in client_relay.sends] == [True]
+    for person in (bob, cem):
+        await reads(person, "one", "two")
+
+
+async def test_between_two_people_a_message_goes_pairwise(world: World, client_relay: WatchedRelay) -> None:
+    ann, bob = await world.people(2)
+    client_relay.sent.clear()
+    await ann.write("hello")
+    await reads(bob, "hello")
+    assert not any(is_many(sent) for sent in client_relay.sent)
+
+
+async def test_alone_one_can_write_too(world: World) -> None:
+    ann = await world.person()
+    await ann.chats.create("notes", [])
+    await ann.write("to myself")
+    assert ann.texts() == ["to myself"]
+
+
+async def test_every_message_has_a_time_of_its_own_later_than_the_one_before(world: World) -> None:
+    ann, bob = await world.people(2)
+    await asyncio.gather(*(ann.chats.write(ann.key, str(number)) for number in range(5)))
+    ann.clock.ahead -= 60_000  # the clock is set back
+    await ann.write("last")
+    await ann.close()
+    await ann.open()
+    await ann.write("after a restart")
+    times = [message.timestamp for message in ann.named()]
+    assert times == sorted(set(times))
+    await soon(lambda: bob.named() == ann.named())
+
+
+# --- members come and go ---
+
+
+async def test_who_comes_reads_from_then_on_and_who_goes_no_longer(world: World) -> None:
+    ann, bob, cem = await world.people(3)
+    dan = await world.person()
+    await ann.write("before dan")
+    await ann.chats.set_members(ann.key, ids(bob, cem, dan))
+    await world.all_know([ann, bob, cem, dan])
+    await bob.write("with dan")
+    await reads(dan, "with dan")
+    await ann.chats.set_members(ann.key, ids(bob, dan))
+    await soon(lambda: cem.service_id not in cem.chats.conversation(cem.key).members)
+    await soon(lambda: cem.service_id not in bob.chats.conversation(bob.key).members)
+    with pytest.raises(UnknownConversation):
+        await cem.chats.write(cem.key, "still here?")
+    with pytest.raises(UnknownConversation):
+        await cem.chats.opt_in(cem.key)
+    await ann.write("without cem")
+    await reads(dan, "with dan", "without cem")
+    await reads(cem, "before dan", "with dan")
+    await all_are_told(ann, bob, dan)
+
+
+async def test_who_was_a_member_cannot_read_what_follows(world: World, client_relay: WatchedRelay) -> None:
+    ann, bob, cem = await world.people(3)
+    await ann.write("for all")
+    await reads(cem, "for all")
+    await ann.chats.set_members(ann.key, ids(bob, cem)[:1] + ids(await world.person()))
+    client_relay.sent.clear()
+    await ann.write("without cem")
+    [sent] = [each for each in client_relay.sends if each.to_many]
+    assert not await can_read(cem.device, sent, bob.device, ann.device)
+    await reads(bob, "for all", "without cem")
+
+
+async def test_everybody_may_change_the_conversation(world: World) -> None:
+    ann, bob, cem = await world.people(3)
+    dan = await world.person()
+    await cem.chats.set_members(cem.key, ids(ann, bob, dan))
+    await world.all_know([ann, bob, cem, dan])
+    assert dan.chats.conversation(dan.key) == ann.chats.conversation(ann.key)
+
+
+async def test_too_many_members_are_refused_before_anything_happens(world: World) -> None:
+    ann, _ = await world.people(2)
+    crowd = [ServiceId(uuid4()) for _ in range(MAX_CONVERSATION_MEMBERS)]
+    before = ann.chats.conversation(ann.key)
+    with pytest.raises(ValueError, match="too many members"):
+        await ann.chats.set_members(ann.key, crowd)
+    with pytest.raises(ValueError, match="too many members"):
+        await ann.chats.create("all", crowd)
+    assert ann.chats.conversations == (before,)
+
+
+# --- errors ---
+
+
+async def test_what_is_unknown_or_too_large_is_refused_and_leaves_no_trace(world: World) -> None:
+    ann, bob = await world.people(2)
+    for attempt in (ann.chats.write(bytes(32), "x"), ann.chats.opt_out(bytes(32)), ann.chats.status(bytes(32))):
+        with pytest.raises(UnknownConversation):
+            await attempt
+    with pytest.raises(UnknownConversation):
+        ann.chats.messages(bytes(32))
+    with pytest.raises(ContentTooLarge):
+        await ann.chats.write(ann.key, "x" * MAX_CONTENT)
+    assert ann.texts() == []
+    await ann.write("hello")
+    await reads(bob, "hello")
+
+
+async def test_a_member_with_other_keys_stops_nobody_and_is_told_of(world: World) -> None:
+    ann, bob, cem = await world.people(3)
+    await ann.write("one")
+    await reads(bob, "one")
+    again = await world.registered_again(bob)
+    written = await ann.chats.write(ann.key, "two")
+    assert {member: type(error) for member, error in written.failed.items()} == {bob.service_id: IdentityChanged}
+    await reads(cem, "one", "two")
+    await ann.chats.opt_out(ann.key)  # is told to all others
+    await soon(lambda: ann.service_id in cem.chats.conversation(cem.key).statements)
+    assert ann.chats.untold(ann.key) == {bob.service_id}
+    assert again.chats.conversations == ()
+
+
+async def test_who_is_trusted_again_is_told_all_that_they_have_lost(world: World) -> None:
+    ann, bob, cem = await world.people(3)
+    again = await world.registered_again(bob)
+    for person in (cem, ann):  # cem did not begin the conversation
+        await person.chats.trust(again.service_id, again.device.identity_key)
+    await world.all_know([ann, again, cem])
+    assert again.chats.conversation(again.key).members == ids(ann, bob, cem)
+    await cem.write("welcome back")
+    await reads(again, "welcome back")
+
+
+async def test_problems_are_kept_until_somebody_looks(world: World) -> None:
+    ann, bob = await world.people(2)
+    again = await world.registered_again(bob)
+    await again.device.send(ann.service_id, DataMessage("it is me", 1))
+    [problem] = await soon(ann.chats.problems)
+    assert isinstance(problem, IdentityChanged)
+    assert problem.service_id == bob.service_id
+    assert ann.chats.problems() == []
+
+
+async def test_while_the_relay_is_away_messages_wait_and_it_says_so(world: World, client_relay: WatchedRelay) -> None:
+    ann, bob, cem = await world.people(3)
+    ann.device._groups._requests = replace(ann.device._groups._requests, deadline=0.1)
+    client_relay.fault = away(is_many)
+    written = await ann.chats.write(ann.key, "late")
+    assert {type(error) for error in written.failed.values()} == {RelayUnreachable}
+    client_relay.fault = None
+    await ann.chats.write(ann.key, "next")
+    for person in (bob, cem):
+        await soon(lambda person=person: person.texts() == ["late", "next"])  # type: ignore[misc]
+
+
+async def test_who_is_displaced_hears_of_it_and_the_message_is_not_lost(world: World) -> None:
+    ann, bob = await world.people(2)
+    again = await world.registered_again(ann)
+    await soon(lambda: ann.device._failure)
+    with pytest.raises((Displaced, CredentialsRevoked)):
+        await ann.chats.write(ann.key, "hello?")
+    assert ann.texts() == ["hello?"]
+    assert again.chats.conversations == ()
+    assert bob.texts() == []
+
+
+# --- crashes ---
+
+
+async def test_what_is_known_is_there_after_a_restart(world: World) -> None:
+    ann, bob, cem = await world.people(3)
+    await ann.write("one")
+    await reads(bob, "one")
+    before = bob.chats.conversation(bob.key), bob.chats.messages(bob.key)
+    await bob.chats.mark_read(bob.key)
+    await bob.close()
+    await cem.write("two")
+    await bob.open()
+    assert (bob.chats.conversation(bob.key), bob.chats.messages(bob.key)[:1]) == before
+    await reads(bob, "one", "two")
+    assert [message.text for message in bob.chats.unread(bob.key)] == ["two"]
+    assert bob.chats.untold(bob.key) == frozenset()
+
+
+async def test_a_message_that_was_written_down_before_a_crash_is_sent_after_it(world: World) -> None:
+    ann, bob, cem = await world.people(3)
+    [chat] = ann.chats._records.chats.values()
+    message = ChatMessage(MessageId(ann.service_id, ann.clock()), "written")
+    await ann.chats._records.add_unsent(chat, message)
+    await ann.close()
+    await ann.open()
+    for person in (bob, cem):
+        await reads(person, "written")
+    assert ann.texts() == ["written"]
+    await soon(lambda: not ann.chats._records.unsent)
+    await ann.close()
+    await ann.open()
+    assert ann.chats._records.unsent == []
+
+
+async def test_a_message_that_was_on_its_way_in_a_crash_arrives_once(world: World, client_relay: WatchedRelay) -> None:
+    ann, bob, cem = await world.people(3)
+    client_relay.fault = crash_before(is_many)
+    with pytest.raises(Crash):
+        await ann.chats.write(ann.key, "on its way")
+    client_relay.fault = None
+    await ann.close()
+    await ann.open()
+    await soon(lambda: not ann.chats._records.unsent)
+    await ann.write("next")
+    for person in (bob, cem):
+        await soon(lambda person=person: person.texts() == ["on its way", "next"])  # type: ignore[misc]
+
+
+async def test_a_message_that_its_writer_did_not_wait_for_arrives_all_the_same(
+    world: World, client_relay: WatchedRelay
+) -> None:
+    ann, bob = await world.people(2)
+    never = asyncio.Event()
+
+    async def hang(sent: Sent, ask: Ask) -> Response:
+        await never.wait()
+        return await ask()
+
+    client_relay.fault = hang
+    writing = asyncio.ensure_future(ann.chats.write(ann.key, "later"))
+    await soon(ann.texts)
+    writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
+    assert [unsent.message.text for unsent in ann.chats._records.unsent] == ["later"]
+    client_relay.fault = None
+    ann.wake()
+    await reads(bob, "later")
+    await soon(lambda: not ann.chats._records.unsent)
+
+
+async def test_what_was_decided_before_a_crash_is_told_after_it(world: World) -> None:
+    ann, bob, cem = await world.people(3)
+    dan = await world.person()
+    [chat] = ann.chats._records.chats.values()
+    await ann.chats._decide(chat, opted_in=False, scopes=(), expires_at=None)
+    chat.conversation = chat.conversation.with_members(ids(ann, bob, dan))
+    chat.announced_by_us = True
+    await ann.chats._records.save(chat)
+    await ann.close()
+    await ann.open()
+    await world.all_know([ann, bob, dan])
+    for person in (bob, dan):
+        await soon(lambda person=person: ann.service_id in person.chats.conversation(person.key).statements)  # type: ignore[misc]
+    await soon(lambda: cem.service_id not in cem.chats.conversation(cem.key).members)
+    await all_are_told(ann)
+
+
+async def test_a_fault_of_ours_is_heard_of_at_the_end(world: World) -> None:
+    ann = await world.person()
+
+    async def fails() -> None:
+        raise ZeroDivisionError
+
+    chats = await Chats.open(ann.device, ann.device._store)
+    chats._people._work = fails
+    with pytest.raises(ZeroDivisionError):
+        async with chats:
+            await soon(lambda: chats._tasks[0].done())
+
+
+# --- own devices ---
+
+
+async def test_own_devices_know_what_one_of_them_does(world: World) -> None:
+    ann, bob = await world.people(2)
+    laptop = await world.laptop(ann)
+    await soon(lambda: laptop.chats.conversations)
+    assert laptop.chats.conversation(laptop.key) == ann.chats.conversation(ann.key)
+    assert laptop.chats.untold(laptop.key) == frozenset()
+    await ann.write("from the phone")
+    await reads(laptop, "from the phone")
+    await laptop.write("from the laptop")
+    await bob.write("from bob")
+    for person in (ann, laptop, bob):
+        await reads(person, "from the phone", "from the laptop", "from bob")
+    cem = await world.person()
+    await laptop.chats.set_members(laptop.key, ids(bob, cem))
     for person in (ann, bob, cem):
-        await soon(lambda person=person: person.sees() == {ann.service_id})  # type: ignore[misc]
-    await ann.write("shared")
-    await bob.write("not shared")
-    await soon(lambda: enclave.texts() == ["shared"])
-    await soon(lambda: sorted(cem.texts()) == ["before", "not shared", "shared"])
-    assert enclave.consents(ann) == [True]
-    assert enclave.texts() == ["shared"]
+        await soon(lambda person=person: person.chats.conversations and len(person.chats.conversations[0].members) == 3)  # type: ignore[misc]
+    await all_are_told(ann, laptop)
+
+
+async def test_a_device_that_joins_later_knows_what_everybody_said_before(world: World) -> None:
+    ann, bob = await world.people(2)
+    await bob.chats.opt_out(bob.key)
+    await ann.chats.opt_out(ann.key)
+    await soon(lambda: len(ann.chats.conversation(ann.key).statements) == 2)
+    laptop = await world.laptop(ann)
+    await soon(lambda: laptop.chats.conversations)
+    await soon(lambda: laptop.chats.conversation(laptop.key) == ann.chats.conversation(ann.key))
+    assert laptop.chats.untold(laptop.key) == frozenset()
+
+
+async def test_a_device_that_was_linked_in_a_crash_is_told_when_the_client_is_back(world: World) -> None:
+    ann, _ = await world.people(2)
+    ann_told = ann.chats._telling
+    ann.chats._telling = _Nobody()  # type: ignore[assignment]
+    laptop = await world.laptop(ann)
+    ann.chats._telling = ann_told
+    await ann.close()
+    await ann.open()
+    await soon(lambda: laptop.chats.conversations)
+    assert laptop.chats.conversation(laptop.key) == ann.chats.conversation(ann.key)
+
+
+class _Nobody:
+    """Tells nobody: as if the process had ended before."""
+
+    async def tell_all(self) -> None:
+        return None
+
+
+# --- who is an assistant ---
+
+
+async def test_a_person_whom_the_relay_lists_as_an_assistant_stays_a_person(world: World) -> None:
+    ann, bob = await world.people(2)
+    trusted = await ann.device.trusted_identity(bob.service_id)
+    await world.registered_again(bob)  # or the relay pretends so
+    lies = [ListedAssistant(name="assistant", service_id=str(bob.service_id), online=True, accepting=True)]
+    ann.assistants.directory = _always(lies)
+    with pytest.raises(NoAssistant, match=r"\(account\)"):
+        await ann.chats.opt_in(ann.key)
+    assert await ann.device.trusted_identity(bob.service_id) == trusted
+    written = await ann.chats.write(ann.key, "for bob alone")
+    assert isinstance(written.failed[bob.service_id], IdentityChanged)
+
+
+def _always(listed: list[ListedAssistant]) -> Callable[[], Awaitable[tuple[ListedAssistant, ...]]]:
+    async def directory() -> tuple[ListedAssistant, ...]:
+        return tuple(listed)
+
+    return directory
+
+
+async def test_an_enclave_that_somebody_calls_a_member_gets_no_messages_for_it(world: World) -> None:
+    enclave = await world.enclave()
+    ann, bob = await world.people(2)
+    await ann.chats.opt_in(ann.key)
+    await ann.chats.opt_out(ann.key)
+    await bob.chats.set_members(bob.key, [ann.service_id, enclave.service_id])
+    await soon(lambda: enclave.service_id in ann.chats.conversation(ann.key).members)
+    await ann.chats.write(ann.key, "for bob alone")
+    await reads(bob, "for bob alone")
+    assert enclave.texts() == []

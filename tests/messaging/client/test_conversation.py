@@ -1,6 +1,8 @@
 """A conversation knows who has opted in and from when on, and tells the assistant no more than the number of other messages."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from random import Random
 from uuid import uuid4
 
 import pytest
@@ -108,7 +110,7 @@ def test_the_greatest_revision_of_a_member_stands() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.text(max_size=3)), min_size=1, max_size=6), st.randoms())
-def test_two_members_who_change_it_at_once_end_with_the_same(changes: list[tuple[int, str]], random: object) -> None:
+def test_two_members_who_change_it_at_once_end_with_the_same(changes: list[tuple[int, str]], random: Random) -> None:
     updates = [ConversationUpdate(KEY, title, (ANN, BOB, CEM), revision) for revision, title in changes]
     outcomes = []
     for _ in range(2):
@@ -116,7 +118,7 @@ def test_two_members_who_change_it_at_once_end_with_the_same(changes: list[tuple
         for update in updates:
             conversation = conversation.with_update(BOB, update)
         outcomes.append(conversation)
-        random.shuffle(updates)  # type: ignore[attr-defined]
+        random.shuffle(updates)
     assert outcomes[0] == outcomes[1]
 
 
@@ -145,12 +147,14 @@ def test_nobody_uses_up_all_revisions_at_once() -> None:
 def test_members_are_as_many_as_the_wire_allows() -> None:
     members = [ServiceId(uuid4()) for _ in range(MAX_CONVERSATION_MEMBERS + 1)]
     assert len(Conversation.create("all", members[1:]).members) == MAX_CONVERSATION_MEMBERS
-    for make in (
+    update = ConversationUpdate(KEY, "all", tuple(members), 1)
+    ways: list[Callable[[], object]] = [
         lambda: Conversation.create("all", members),
         lambda: a_conversation().with_members(members),
-        lambda: Conversation.from_update(ConversationUpdate(KEY, "all", tuple(members))),
-        lambda: a_conversation().with_update(BOB, ConversationUpdate(KEY, "all", tuple(members), 1)),
-    ):
+        lambda: Conversation.from_update(update),
+        lambda: a_conversation().with_update(BOB, update),
+    ]
+    for make in ways:
         with pytest.raises(ValueError, match="too many members"):
             make()
 
@@ -169,9 +173,9 @@ def test_a_long_title_is_cut() -> None:
 
 
 @given(st.lists(statements, min_size=1, max_size=6), st.randoms())
-def test_statements_count_the_same_in_whatever_order_they_arrive(said: list[Statement], random: object) -> None:
+def test_statements_count_the_same_in_whatever_order_they_arrive(said: list[Statement], random: Random) -> None:
     before = with_statements(*said)
-    random.shuffle(said)  # type: ignore[attr-defined]
+    random.shuffle(said)
     assert with_statements(*said) == before
     assert with_statements(*said, *said) == before
 

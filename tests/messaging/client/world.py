@@ -13,11 +13,19 @@ from messaging.client import Device, Relay, Store
 from messaging.client.assistants import Assistants
 from messaging.client.chats import Chats
 from messaging.client.consent import verify_consent
-from messaging.wire.assistant import AssistantRequest, Cancel, ConsentReference, EvidenceRequest, RequestKind
+from messaging.client.receipt_checks import NEEDED_SCOPE
+from messaging.wire.assistant import (
+    AssistantRequest,
+    Cancel,
+    ConsentReference,
+    EvidenceRequest,
+    RequestKind,
+    request_name,
+)
+from messaging.wire.consent import read_consent
 from messaging.wire.content import AssistantCall, ConsentUpdate, Content, DataMessage, Roster
 from messaging.wire.identifiers import MessageId, ServiceId
 from signal_protocol.operations import SignalCrypto
-from tests.messaging.client.conftest import Register
 from tests.messaging.client.enclaves import UNSAFE, Enclave
 from tests.relays import StartedRelay
 
@@ -86,13 +94,25 @@ class ScriptedEnclave:
         """How often it was asked for evidence."""
         return len(self.says.issued)
 
-    def references(self, _: RequestKind) -> list[ConsentReference]:
-        """All statements that it knows, the latest of each author."""
-        latest: dict[ServiceId, ConsentReference] = {}
+    def references(self, kind: RequestKind) -> list[ConsentReference]:
+        """The latest statements of all authors who allow this use, as an honest enclave names them."""
+        needed, latest = NEEDED_SCOPE.get(request_name(kind)), {}
         for sender, content in self.got:
             if isinstance(content, ConsentUpdate):
-                latest[sender] = ConsentReference(sender, content.consent.digest())
-        return list(latest.values())
+                latest[sender] = content.consent
+        return [
+            ConsentReference(author, signed.digest())
+            for author, signed in latest.items()
+            if read_consent(signed).opted_in and needed in (None, *read_consent(signed).scopes)
+        ]
+
+    def all_references(self, _: RequestKind) -> list[ConsentReference]:
+        """The same of all authors, whatever they allow."""
+        return [
+            ConsentReference(sender, content.consent.digest())
+            for sender, content in self.got
+            if isinstance(content, ConsentUpdate)
+        ]
 
     async def run(self) -> None:
         """Serve, for ever."""
@@ -149,10 +169,16 @@ class Person:
         """Who has opted in, as far as this person knows."""
         return set(self.chats.conversation(self.key).opted_in(self.clock()))
 
-    async def write(self, text: str) -> None:
+    async def write(self, text: str) -> MessageId:
         """To all, and it reaches them."""
         written = await self.chats.write(self.key, text)
         assert written.failed == {}
+        return written.id
+
+    def wake(self) -> None:
+        """As if it were time to look what is to be done."""
+        self.chats._people.wake()
+        self.chats._enclaves.wake()
 
     async def open(self) -> None:
         """Start the client, with what the store holds."""
@@ -183,7 +209,6 @@ class World:
     started: StartedRelay
     relay: Relay
     crypto: SignalCrypto
-    register: Register
     policy: Policy = UNSAFE
     deadline: float = 5.0  # seconds that people wait for an answer
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
@@ -192,8 +217,10 @@ class World:
 
     async def person(self, device: Device | None = None) -> Person:
         """Somebody new, or another device of somebody."""
-        self.numbers += 1
-        person = Person(device or await self.register(f"+49155500{self.numbers:05}"), Clock(), self)
+        if device is None:
+            self.numbers += 1
+            device = await self._register(f"+49155500{self.numbers:05}")
+        person = Person(device, Clock(), self)
         await person.open()
         self.stack.push_async_callback(person.close)
         return person
@@ -204,6 +231,38 @@ class World:
         await people[0].chats.create("trip", [person.service_id for person in people])
         await self.all_know(people)
         return people
+
+    async def laptop(self, person: Person) -> Person:
+        """Another device of somebody, linked by the first one's client; its own client is started."""
+        store = await self.stack.enter_async_context(Store.open(":memory:", secrets.token_bytes(32)))
+        adding: list[asyncio.Task[int]] = []
+
+        async def show(url: str) -> None:
+            adding.append(asyncio.create_task(person.chats.add_device(url)))
+
+        device = await Device.link(store, self.relay, self.crypto, show=show, name="laptop", deadline=5)
+        await self.stack.enter_async_context(device)
+        await device.ready()
+        assert await adding[0] == device.address.device_id
+        return await self.person(device)
+
+    async def registered_again(self, person: Person) -> Person:
+        """Somebody who has lost the device and everything on it, and has other keys now."""
+        await person.close()
+        device = await self._register(person.device._account.number or "")
+        assert device.service_id == person.service_id
+        return await self.person(device)
+
+    async def _register(self, number: str) -> Device:
+        store = await self.stack.enter_async_context(Store.open(":memory:", secrets.token_bytes(32)))
+
+        async def code() -> str:
+            return self.started.last_code(number)
+
+        device = await Device.register(store, self.relay, self.crypto, number=number, code=code, deadline=5)
+        await self.stack.enter_async_context(device)
+        await device.ready()
+        return device
 
     async def all_know(self, people: Sequence[Person]) -> None:
         """Wait until everybody is in a conversation, and knows how to reach the others."""

@@ -1,0 +1,263 @@
+"""What arrives finds its place whatever the order, and nobody is believed beyond what they may say."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from messaging.client import Device, Received
+from messaging.client.chats import Chats
+from messaging.client.conversation import Conversation
+from messaging.client.early import MAX_EARLY_OF_SENDER
+from messaging.wire.content import (
+    ConsentUpdate,
+    Content,
+    ConversationUpdate,
+    DataMessage,
+    DeliveryReceipt,
+    SentTranscript,
+    Told,
+)
+from messaging.wire.identifiers import DeviceAddress, MessageId, ServiceId
+from messaging.wire.limits import MAX_CONVERSATION_MEMBERS
+from signal_protocol.public import KeyPair
+from tests.messaging.client.conftest import Register
+from tests.messaging.client.people import Person
+
+ANN, CEM, EVE = Person.new(), Person.new(), Person.new()
+NOW = 10_000
+_numbers = itertools.count(1_000_000)  # of contents, which are in no inbox
+
+
+@pytest.fixture
+async def bob(register: Register) -> Device:
+    """A device that knows the others' keys."""
+    device = await register("+4915550000251")
+    for person in (ANN, CEM, EVE):
+        await device.trust(person.service_id, person.identity_key)
+    return device
+
+
+@pytest.fixture
+async def chats(bob: Device) -> Chats:
+    """Its conversations, with nothing running in the background."""
+    return await Chats.open(bob, bob._store, now=lambda: NOW)
+
+
+def received(sender: ServiceId, content: Content) -> Received:
+    return Received(next(_numbers), DeviceAddress(sender, 1), content, NOW, True)
+
+
+async def take(chats: Chats, sender: Person | ServiceId, *contents: Content) -> bool:
+    """Take these; says whether all of them were for a conversation."""
+    account = sender.service_id if isinstance(sender, Person) else sender
+    return all([await chats.take(received(account, content)) for content in contents])
+
+
+def a_conversation(bob: ServiceId, *members: Person) -> Conversation:
+    return Conversation.create("trip", [bob, *(member.service_id for member in members or (ANN,))])
+
+
+def consent(conversation: Conversation, person: Person, at: int = 100, *, opted_in: bool = True) -> ConsentUpdate:
+    return ConsentUpdate(conversation.key, person.signed(conversation.key, at, opted_in=opted_in))
+
+
+def said(chats: Chats, key: bytes) -> set[tuple[ServiceId, str]]:
+    return {(message.id.author, message.text) for message in chats.messages(key)}
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(order=st.permutations(range(7)))
+async def test_it_all_finds_its_place_in_whatever_order_it_arrives(chats: Chats, order: Sequence[int]) -> None:
+    begun = a_conversation(chats.me)
+    grown = begun.with_members([*begun.members, CEM.service_id])
+    renamed = replace(grown.with_members(grown.members), title="journey")
+    everything: list[tuple[Person, Content]] = [
+        (ANN, begun.as_update()),
+        (ANN, consent(begun, ANN)),
+        (ANN, DataMessage("hello", 200, begun.key)),
+        (ANN, grown.as_update()),
+        (CEM, consent(begun, CEM)),
+        (CEM, DataMessage("hi", 200, begun.key)),
+        (CEM, renamed.as_update()),
+    ]
+    for place in order:
+        assert await take(chats, *everything[place])
+    conversation = chats.conversation(begun.key)
+    assert (conversation.title, conversation.members) == ("journey", grown.members)
+    assert conversation.opted_in(NOW) == {ANN.service_id, CEM.service_id}
+    assert said(chats, begun.key) == {(ANN.service_id, "hello"), (CEM.service_id, "hi")}
+
+
+async def test_what_waits_is_shown_again_after_a_crash_and_what_was_taken_is_not(bob: Device, chats: Chats) -> None:
+    conversation = a_conversation(bob.service_id)
+    early = DataMessage("early", 200, conversation.key)
+    async with bob._store.transaction() as transaction:  # as the device writes it down when it arrives
+        number = transaction.append("inbox", b"")
+    first = replace(received(ANN.service_id, early), id=number)
+
+    async def is_there() -> bool:
+        async with bob._store.transaction() as transaction:
+            return number in [each for each, _ in transaction.entries("inbox")]
+
+    assert await chats.take(first)
+    assert await is_there()
+    again = await Chats.open(bob, bob._store, now=lambda: NOW)
+    assert await again.take(first)
+    assert await take(again, ANN, conversation.as_update())
+    assert said(again, conversation.key) == {(ANN.service_id, "early")}
+    assert not await is_there()
+
+
+async def test_a_message_that_comes_twice_is_there_once(chats: Chats) -> None:
+    conversation = a_conversation(chats.me)
+    await take(chats, ANN, conversation.as_update())
+    message = DataMessage("hello", 200, conversation.key)
+    await take(chats, ANN, message, message, replace(message, body="other"))
+    assert said(chats, conversation.key) == {(ANN.service_id, "hello")}
+
+
+async def test_who_is_no_member_says_nothing(chats: Chats) -> None:
+    conversation = a_conversation(chats.me)
+    await take(chats, ANN, conversation.as_update())
+    await take(
+        chats,
+        EVE,
+        DataMessage("let me in", 200, conversation.key),
+        consent(conversation, EVE),
+        conversation.with_members([chats.me, EVE.service_id]).as_update(),
+        ConsentUpdate(conversation.key, ANN.signed(conversation.key, 100)),
+    )
+    assert said(chats, conversation.key) == set()
+    assert chats.conversation(conversation.key) == conversation
+
+
+async def test_nobody_consents_for_another(chats: Chats) -> None:
+    conversation = a_conversation(chats.me, ANN, CEM)
+    other = a_conversation(chats.me)
+    await take(chats, ANN, conversation.as_update(), other.as_update())
+    await take(
+        chats,
+        CEM,
+        consent(conversation, ANN),
+        ConsentUpdate(conversation.key, CEM.signed(other.key, 100)),
+        ConsentUpdate(conversation.key, replace(CEM.signed(conversation.key, 100), signature=bytes(64))),
+    )
+    assert chats.conversation(conversation.key).opted_in(NOW) == frozenset()
+    await take(chats, CEM, consent(conversation, CEM))
+    assert chats.conversation(conversation.key).opted_in(NOW) == {CEM.service_id}
+
+
+async def test_a_statement_under_a_key_that_is_not_trusted_is_none(bob: Device, chats: Chats) -> None:
+    conversation = a_conversation(bob.service_id)
+    await take(chats, ANN, conversation.as_update())
+    await bob.trust(ANN.service_id, EVE.identity_key)
+    await take(chats, ANN, consent(conversation, ANN))
+    assert chats.conversation(conversation.key).opted_in(NOW) == frozenset()
+
+
+async def test_a_conversation_that_does_not_have_us_or_its_sender_in_it_is_none(chats: Chats) -> None:
+    for members in ([chats.me, CEM.service_id], [ANN.service_id, CEM.service_id], []):
+        assert await take(chats, ANN, Conversation.create("trip", members).as_update())
+    crowd = tuple(ServiceId(uuid4()) for _ in range(MAX_CONVERSATION_MEMBERS))
+    assert await take(chats, ANN, ConversationUpdate(bytes(32), "all", (chats.me, ANN.service_id, *crowd)))
+    assert chats.conversations == ()
+
+
+async def test_an_update_beyond_the_limits_changes_nothing(chats: Chats) -> None:
+    conversation = a_conversation(chats.me)
+    await take(chats, ANN, conversation.as_update())
+    await take(chats, ANN, replace(conversation.as_update(), title="far", revision=2**31))
+    assert chats.conversation(conversation.key) == conversation
+
+
+async def test_what_is_for_no_conversation_is_left_to_others(chats: Chats) -> None:
+    for content in (DeliveryReceipt((1,)), DataMessage("hello", 1), SentTranscript(DataMessage("hello", 1))):
+        assert not await take(chats, ANN, content)
+    assert not await take(chats, chats.me, SentTranscript(DataMessage("hello", 1)))
+
+
+async def test_who_floods_pushes_out_only_what_is_their_own(chats: Chats) -> None:
+    conversation = a_conversation(chats.me, ANN, CEM)
+    await take(chats, CEM, DataMessage("early", 1, conversation.key))
+    flood = [DataMessage(str(at), at, conversation.key) for at in range(2 * MAX_EARLY_OF_SENDER)]
+    await take(chats, ANN, *flood)
+    await take(chats, ANN, conversation.as_update())
+    assert (CEM.service_id, "early") in said(chats, conversation.key)
+    assert len(said(chats, conversation.key)) == MAX_EARLY_OF_SENDER + 1
+
+
+async def test_many_early_changes_are_taken_one_after_the_other(chats: Chats) -> None:
+    """They could be so many that to take each from within the one before would end the program."""
+    people = [Person.new() for _ in range(4)]
+    conversation = a_conversation(chats.me, ANN)
+    grown = conversation.with_members([*conversation.members, *(person.service_id for person in people)])
+    updates = [replace(grown.as_update(), revision=at, title=str(at)) for at in range(2, 250)]
+    for place, update in enumerate(updates):
+        await take(chats, people[place % 4], update)
+    await take(chats, ANN, conversation.as_update(), grown.as_update())
+    assert chats.conversation(conversation.key).title == "249"
+
+
+# --- own devices ---
+
+
+async def test_what_another_own_device_wrote_is_there(chats: Chats) -> None:
+    conversation = a_conversation(chats.me)
+    written = SentTranscript(DataMessage("from the laptop", 300, conversation.key))
+    await take(chats, chats.me, written, Told(chats.me, conversation.as_update()))
+    assert said(chats, conversation.key) == {(chats.me, "from the laptop")}
+    assert not await take(chats, ANN, written)
+
+
+async def test_an_own_device_tells_what_others_said_and_is_believed_only_with_their_signature(chats: Chats) -> None:
+    conversation = a_conversation(chats.me, ANN, CEM)
+    await take(chats, chats.me, Told(ANN.service_id, consent(conversation, ANN)))
+    await take(chats, chats.me, Told(chats.me, conversation.as_update()))
+    await take(chats, chats.me, Told(CEM.service_id, consent(conversation, ANN)))
+    assert chats.conversation(conversation.key).opted_in(NOW) == {ANN.service_id}
+    assert not await take(chats, ANN, Told(CEM.service_id, consent(conversation, CEM)))
+
+
+async def test_nothing_that_an_own_device_says_is_told_to_everybody_again(bob: Device, chats: Chats) -> None:
+    conversation = a_conversation(bob.service_id, ANN, CEM)
+    own = Person(bob.service_id, EVE.keys)  # of the right account, and under another key
+    await take(chats, bob.service_id, Told(bob.service_id, conversation.as_update()))
+    assert chats.untold(conversation.key) == frozenset()
+    await take(chats, bob.service_id, Told(bob.service_id, consent(conversation, own)))
+    assert chats.conversation(conversation.key).opted_in(NOW) == frozenset()
+    assert chats.untold(conversation.key) == frozenset()
+
+
+async def test_an_author_whose_key_is_not_known_is_looked_up_later(bob: Device, register: Register) -> None:
+    dan = await register("+4915550000252")
+    chats = await Chats.open(bob, bob._store, now=lambda: NOW)
+    conversation = Conversation.create("trip", [bob.service_id, dan.service_id])
+    update = consent(conversation, Person(dan.service_id, _keys_of(dan)))
+    await take(chats, bob.service_id, Told(bob.service_id, conversation.as_update()), Told(dan.service_id, update))
+    assert chats.conversation(conversation.key).opted_in(NOW) == frozenset()
+    await chats._receiving.look_up_authors()
+    assert chats.conversation(conversation.key).opted_in(NOW) == {dan.service_id}
+
+
+def _keys_of(device: Device) -> KeyPair:
+    identity = device._account.identity
+    return KeyPair(private=identity.private_key, public=identity.public_key)
+
+
+async def test_messages_are_in_the_order_in_which_they_came(chats: Chats) -> None:
+    conversation = a_conversation(chats.me, ANN, CEM)
+    await take(chats, ANN, conversation.as_update(), DataMessage("second", 200, conversation.key))
+    await take(chats, CEM, DataMessage("first", 100, conversation.key))
+    assert [message.id for message in chats.messages(conversation.key)] == [
+        MessageId(ANN.service_id, 200),
+        MessageId(CEM.service_id, 100),
+    ]
+    assert [message.text for message in chats.unread(conversation.key)] == ["second", "first"]
+    await chats.mark_read(conversation.key)
+    await take(chats, CEM, DataMessage("third", 300, conversation.key))
+    assert [message.text for message in chats.unread(conversation.key)] == ["third"]
