@@ -119,7 +119,7 @@ class Rewrite:
 
 @dataclass(frozen=True, slots=True)
 class Forget:
-    """Drop my messages of ``conversation``, or of all conversations if ``None``; with ``whole`` those of every author in it."""
+    """Drop my messages of ``conversation``, or of all conversations if ``None``; with ``whole`` also those of authors who count me."""
 
     conversation: bytes | None = field(default=None, repr=False)
     whole: bool = False

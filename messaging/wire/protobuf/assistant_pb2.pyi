@@ -284,7 +284,7 @@ class AssistantRequest(_message.Message):
         master_key: _builtins.bytes
         """absent: everything of the requester's, everywhere"""
         whole: _builtins.bool
-        """all that is held of the conversation, of every author; else the requester's own"""
+        """of every author who counts the requester among the members; else the requester's own"""
         def __init__(
             self,
             *,
