@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Sub Rosa for people who work on it: set up what is missing, then run, test, check or measure.
 
-  python3 dev.py run        the first story: relay, enclave and a small cast, on this machine (--help for options)
+  python3 dev.py run        the first story: relay, two enclaves and a small cast, on this machine (--help for options)
   python3 dev.py test       every test, with a real PostgreSQL and a real Valkey (arguments go to pytest)
   python3 dev.py check      format, lint, types, import rules, coverage, and last the tests (--long: the slow ones too)
   python3 dev.py bench NAME one benchmark of benchmarks/ (without NAME: their names)

@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 # verb: the module whose ``main`` it calls, and what it does. Imported when called: the relay needs no torch.
 VERBS = {
-    "demo": ("messaging.demo.__main__", "play the first story: relay, enclave and a small cast on this machine"),
+    "demo": ("messaging.demo.__main__", "play the first story: relay, two enclaves and a small cast on this machine"),
     "relay": ("messaging.relay.__main__", "run the relay, which stores and forwards what it cannot read"),
     "migrate": ("messaging.relay.migrate_command", "bring a relay's database up to date"),
     "grant": ("messaging.relay.grant", "give single accounts other limits"),

@@ -308,7 +308,7 @@ def _why(error: Exception) -> str:
 
 TEMPLATE = """\
 # Which confidential machines we accept. Everything that is left out is strict; every exception has a name that begins
-# with "Unsafe" and stands in every result. Sign this file with: subrosa policy sign FILE --key KEYFILE
+# with "Unsafe" and stands in every result. Sign this file with: subrosa policy sign FILE KEYFILE
 policy = 1
 name = "Example clinic, from November 2026"
 
