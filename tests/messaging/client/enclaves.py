@@ -72,6 +72,7 @@ class Enclave:
     now: Callable[[], datetime] = _now
     consents: Callable[[RequestKind], Iterable[ConsentReference]] = lambda _: ()
     refuses: Refusal | None = None  # everything but evidence
+    refuses_once: list[Refusal] = field(default_factory=list)
     refuses_evidence: Refusal | None = None
     tamper: Callable[[bytes], bytes] = lambda document: document
     text: tuple[str, ...] = ()  # said before the result
@@ -90,15 +91,16 @@ class Enclave:
         frames = FrameWriter(request.id)
         for text in self.text:
             frames.write(AnswerPart(text=text))
+        kind = self.result or self._kind(request.kind)
         result = Result(
-            kind=self.result or self._kind(request.kind),
+            kind=kind,
             salt=secrets.token_bytes(SALT),
             engine="simulated",
             consents=tuple(self.consents(request.kind)),
         )
         answer = result.encode()
         total = frames.total(len(answer) + 1024)
-        receipted = not isinstance(request.kind, EvidenceRequest | StatusRequest) and self.refuses is None
+        receipted = not isinstance(request.kind, EvidenceRequest | StatusRequest) and not isinstance(kind, Refusal)
         signed = self._sign(request, encoded, result, answer, total) if receipted and self.receipts else None
         frames.write(AnswerPart(result=answer, receipt=signed))
         return list(frames.finish(total))
@@ -106,6 +108,8 @@ class Enclave:
     def _kind(self, kind: RequestKind) -> ResultKind:
         if isinstance(kind, EvidenceRequest):
             return self.refuses_evidence or self._evidence(kind.nonce)
+        if self.refuses_once:
+            return self.refuses_once.pop(0)
         if self.refuses is not None:
             return self.refuses
         match kind:

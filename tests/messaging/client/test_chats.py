@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -25,8 +26,18 @@ from messaging.wire.limits import MAX_CONTENT, MAX_CONVERSATION_MEMBERS
 from signal_protocol.operations import SignalCrypto
 from tests.messaging.client.test_groups import can_read
 from tests.messaging.client.watched import MANY, Ask, Crash, Sent, WatchedRelay, away, crash_before
-from tests.messaging.client.world import Person, World, soon
-from tests.relays import StartedRelay
+from tests.messaging.client.world import Person, World, a_relay, soon
+from tests.relays import StartedRelay, TlsFiles
+from tests.servers import Postgres
+
+
+@pytest.fixture(scope="module")
+async def sqlite_relay(
+    tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path, postgres: Postgres, tls_files: TlsFiles
+) -> AsyncIterator[StartedRelay]:
+    """Stands for the relay of the same name, and serves all tests here."""
+    async with a_relay(tmp_path_factory.mktemp("relay"), sqlite_template, postgres, tls_files) as started:
+        yield started
 
 
 @pytest.fixture

@@ -1,15 +1,17 @@
 """What arrives finds its place whatever the order, and nobody is believed beyond what they may say."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from messaging.client import Device, Received
+from messaging.client import Device, Received, Relay, Store
 from messaging.client.chats import Chats
 from messaging.client.conversation import Conversation
 from messaging.client.early import MAX_EARLY_OF_SENDER
@@ -24,28 +26,61 @@ from messaging.wire.content import (
 )
 from messaging.wire.identifiers import DeviceAddress, MessageId, ServiceId
 from messaging.wire.limits import MAX_CONVERSATION_MEMBERS
+from signal_protocol.operations import SignalCrypto
 from signal_protocol.public import KeyPair
-from tests.messaging.client.conftest import Register
 from tests.messaging.client.people import Person
+from tests.messaging.client.world import World, a_relay
+from tests.relays import TlsFiles
+from tests.servers import Postgres
 
 ANN, CEM, EVE = Person.new(), Person.new(), Person.new()
 NOW = 10_000
 _numbers = itertools.count(1_000_000)  # of contents, which are in no inbox
 
 
+@pytest.fixture(scope="module")
+async def world(
+    tmp_path_factory: pytest.TempPathFactory,
+    sqlite_template: Path,
+    postgres: Postgres,
+    tls_files: TlsFiles,
+    crypto: SignalCrypto,
+) -> AsyncIterator[World]:
+    """A relay for all tests here."""
+    async with AsyncExitStack() as stack:
+        relay = a_relay(tmp_path_factory.mktemp("relay"), sqlite_template, postgres, tls_files)
+        started = await stack.enter_async_context(relay)
+        client = await stack.enter_async_context(Relay(started.url))
+        made = World(started, client, crypto)
+        stack.push_async_callback(made.close)
+        yield made
+
+
+@pytest.fixture(scope="module")
+async def device(world: World) -> Device:
+    """Bob's, in all tests."""
+    return await world.device()
+
+
 @pytest.fixture
-async def bob(register: Register) -> Device:
-    """A device that knows the others' keys."""
-    device = await register("+4915550000251")
+async def bob(device: Device) -> Device:
+    """The same; it knows the others' keys."""
     for person in (ANN, CEM, EVE):
         await device.trust(person.service_id, person.identity_key)
     return device
 
 
 @pytest.fixture
-async def chats(bob: Device) -> Chats:
-    """Its conversations, with nothing running in the background."""
-    return await Chats.open(bob, bob._store, now=lambda: NOW)
+async def store() -> AsyncIterator[Store]:
+    """For the conversations of one test."""
+    async with Store.open(":memory:", bytes(32)) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def chats(bob: Device, store: Store) -> Chats:
+    """Bob's conversations, with nothing running in the background."""
+    return await Chats.open(bob, store, now=lambda: NOW)
 
 
 def received(sender: ServiceId, content: Content) -> Received:
@@ -93,7 +128,9 @@ async def test_it_all_finds_its_place_in_whatever_order_it_arrives(chats: Chats,
     assert said(chats, begun.key) == {(ANN.service_id, "hello"), (CEM.service_id, "hi")}
 
 
-async def test_what_waits_is_shown_again_after_a_crash_and_what_was_taken_is_not(bob: Device, chats: Chats) -> None:
+async def test_what_waits_is_shown_again_after_a_crash_and_what_was_taken_is_not(
+    bob: Device, store: Store, chats: Chats
+) -> None:
     conversation = a_conversation(bob.service_id)
     early = DataMessage("early", 200, conversation.key)
     async with bob._store.transaction() as transaction:  # as the device writes it down when it arrives
@@ -106,7 +143,7 @@ async def test_what_waits_is_shown_again_after_a_crash_and_what_was_taken_is_not
 
     assert await chats.take(first)
     assert await is_there()
-    again = await Chats.open(bob, bob._store, now=lambda: NOW)
+    again = await Chats.open(bob, store, now=lambda: NOW)
     assert await again.take(first)
     assert await take(again, ANN, conversation.as_update())
     assert said(again, conversation.key) == {(ANN.service_id, "early")}
@@ -233,9 +270,8 @@ async def test_nothing_that_an_own_device_says_is_told_to_everybody_again(bob: D
     assert chats.untold(conversation.key) == frozenset()
 
 
-async def test_an_author_whose_key_is_not_known_is_looked_up_later(bob: Device, register: Register) -> None:
-    dan = await register("+4915550000252")
-    chats = await Chats.open(bob, bob._store, now=lambda: NOW)
+async def test_an_author_whose_key_is_not_known_is_looked_up_later(bob: Device, chats: Chats, world: World) -> None:
+    dan = await world.device()
     conversation = Conversation.create("trip", [bob.service_id, dan.service_id])
     update = consent(conversation, Person(dan.service_id, _keys_of(dan)))
     await take(chats, bob.service_id, Told(bob.service_id, conversation.as_update()), Told(dan.service_id, update))

@@ -3,9 +3,11 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
 from typing import TypeVar
 
 from attestation import Policy
@@ -27,15 +29,25 @@ from messaging.wire.content import AssistantCall, ConsentUpdate, Content, DataMe
 from messaging.wire.identifiers import MessageId, ServiceId
 from signal_protocol.operations import SignalCrypto
 from tests.messaging.client.enclaves import UNSAFE, Enclave
-from tests.relays import StartedRelay
+from tests.relays import Relays, StartedRelay, TlsFiles
+from tests.servers import Postgres
 
 SECONDS = 20  # until a test gives up waiting
+_numbers = count(10_000)
 T = TypeVar("T")
 
 
 def milliseconds() -> int:
     """Since 1970, by the real clock."""
     return time.time_ns() // 1_000_000
+
+
+@asynccontextmanager
+async def a_relay(folder: Path, template: Path, postgres: Postgres, tls: TlsFiles) -> AsyncIterator[StartedRelay]:
+    """A relay on SQLite for all tests of a module: people and their keys are new in each."""
+    async with AsyncExitStack() as databases, AsyncExitStack() as running:
+        relays = Relays(databases, running, folder, template, postgres, "", "", tls)
+        yield await relays.start("sqlite")
 
 
 async def soon(holds: Callable[[], T]) -> T:
@@ -213,17 +225,17 @@ class World:
     deadline: float = 5.0  # seconds that people wait for an answer
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     enclaves: dict[str, AsyncExitStack] = field(default_factory=dict)
-    numbers: int = 0
 
     async def person(self, device: Device | None = None) -> Person:
         """Somebody new, or another device of somebody."""
-        if device is None:
-            self.numbers += 1
-            device = await self._register(f"+49155500{self.numbers:05}")
-        person = Person(device, Clock(), self)
+        person = Person(device or await self.device(), Clock(), self)
         await person.open()
         self.stack.push_async_callback(person.close)
         return person
+
+    async def device(self) -> Device:
+        """Of somebody new."""
+        return await self._register(f"+49155500{next(_numbers):05}")
 
     async def people(self, count: int) -> list[Person]:
         """Some, all in one conversation that the first one has begun."""
@@ -231,6 +243,12 @@ class World:
         await people[0].chats.create("trip", [person.service_id for person in people])
         await self.all_know(people)
         return people
+
+    async def alone(self) -> Person:
+        """Somebody in a conversation with nobody else."""
+        person = await self.person()
+        await person.chats.create("notes", [])
+        return person
 
     async def laptop(self, person: Person) -> Person:
         """Another device of somebody, linked by the first one's client; its own client is started."""
