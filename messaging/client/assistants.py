@@ -72,9 +72,10 @@ class _Known:
     checking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def leave(self, now: float, why: AssistantError) -> None:
-        """Leave it alone for a while: the longer, the less waiting helps."""
-        self.left_until, self.reason = now + self._seconds(why), why
-        self.failures = min(self.failures + 1, 10)
+        """Leave it alone for a while: the longer, the less waiting helps. Many who fail at the same time count once."""
+        if now >= self.left_until or isinstance(why, EvidenceRefused):
+            self.left_until, self.reason = now + self._seconds(why), why
+            self.failures = min(self.failures + 1, 10)
 
     def _seconds(self, why: AssistantError) -> float:
         if isinstance(why, EvidenceRefused):

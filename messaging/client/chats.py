@@ -21,18 +21,14 @@ from messaging.client.chat_records import Chat, ChatMessage, ChatRecords, Known
 from messaging.client.consent import make_consent, verify_consent
 from messaging.client.conversation import Conversation, Statement
 from messaging.client.device import Device, Problem, Received, milliseconds_now
-from messaging.client.errors import (
-    ClientError,
-    CredentialsRevoked,
-    Displaced,
-    IdentityChanged,
-)
+from messaging.client.errors import ClientError, IdentityChanged
 from messaging.client.receipts import ReceiptFile
 from messaging.client.receiving import Receiving
 from messaging.client.sending import plaintext_of
 from messaging.client.sharing import Sharing, receipt_file
 from messaging.client.stores import Store
 from messaging.client.telling import Telling
+from messaging.client.writing import Writing
 from messaging.wire.assistant import (
     AboutMessages,
     Actions,
@@ -46,7 +42,7 @@ from messaging.wire.assistant import (
     Summarize,
 )
 from messaging.wire.consent import ALL_SCOPES, ConsentScope
-from messaging.wire.content import ConsentUpdate, DataMessage, SentTranscript
+from messaging.wire.content import ConsentUpdate, DataMessage
 from messaging.wire.identifiers import MessageId, ServiceId
 from signal_protocol.errors import SignalError
 
@@ -97,6 +93,7 @@ class Chats:
         self._sharing = Sharing(
             device, records, assistants, now=now, announce=self._telling.tell, wake=self._enclaves.wake
         )
+        self._writing = Writing(device, records, accounts, self._sharing)
         self._receiving = Receiving(
             device,
             records,
@@ -213,16 +210,10 @@ class Chats:
         chat = self._chat_of_mine(key)
         message = DataMessage(text, self._timestamp(chat), key)
         plaintext_of(message)
-        named = MessageId(self.me, message.timestamp)
-        unsent = await self._records.add_unsent(chat, ChatMessage(named, text))
+        unsent = await self._writing.note(chat, message)
         await self._notify()
-        try:
-            failed = await self._hand_over(chat, message)
-        except BaseException:
-            self._records.unsent.append(unsent)
-            raise
-        await self._records.note_sent(unsent)
-        return Written(named, failed)
+        failed = await self._writing.send(unsent)
+        return Written(unsent.message.id, failed)
 
     # --- people ---
 
@@ -374,51 +365,6 @@ class Chats:
         async with self._changed:
             return await self._changed.wait_for(holds)
 
-    # --- inside: sending ---
-
-    async def _hand_over(self, chat: Chat, message: DataMessage) -> Mapping[ServiceId, ClientError]:
-        """To the members, to own devices, and to the assistant in the same breath if it is ready; else it gets it when it is."""
-        named = MessageId(self.me, message.timestamp)
-        people = [each for each in chat.conversation.others(self.me) if not self._accounts.has_proved(each)]
-        assistant = self._sharing.recipient(chat, named)
-        only_to = {} if assistant is None else {assistant.service_id: assistant.identity_key}
-        failed, _ = await asyncio.gather(
-            self._send_to(chat, (*people, *only_to), message, only_to), self._tell_own_devices(message)
-        )
-        for error in failed.values():
-            if isinstance(error, CredentialsRevoked | Displaced):
-                raise error
-        missed = None if assistant is None else failed.pop(assistant.service_id, None)
-        if assistant is not None and isinstance(missed, IdentityChanged):
-            assistant.assistant.distrust()
-        await self._sharing.note_sent(chat, named, shared=assistant is not None and missed is None)
-        return failed
-
-    async def _send_to(
-        self, chat: Chat, to: Collection[ServiceId], message: DataMessage, only_to: Mapping[ServiceId, bytes]
-    ) -> dict[ServiceId, ClientError]:
-        """With a sender key in a group; between two people, and with their assistant, pairwise."""
-        if len(chat.conversation.members) > 2:
-            group = chat.conversation.distribution_id(self._device.address)
-            try:
-                return dict(await self._device.send_to_group(group, to, message, only_to=only_to))
-            except ClientError as error:
-                return dict.fromkeys(to, error)
-        failed: dict[ServiceId, ClientError] = {}
-
-        async def send(member: ServiceId) -> None:
-            try:
-                await self._device.send(member, message, only_to=only_to.get(member))
-            except ClientError as error:
-                failed[member] = error
-
-        await asyncio.gather(*map(send, to))
-        return failed
-
-    async def _tell_own_devices(self, message: DataMessage) -> None:
-        with suppress(ClientError):
-            await self._device.send_to_own_devices(SentTranscript(message))
-
     # --- inside: deciding ---
 
     async def _announce(self, chat: Chat) -> None:
@@ -467,7 +413,7 @@ class Chats:
     async def _look_after_people(self) -> None:
         self._look_at_problems()
         with suppress(ClientError, SignalError):
-            await self._send_unsent()
+            await self._writing.send_unsent()
             await self._receiving.look_up_authors()
         await self._telling.tell_all()
         await self._notify()
@@ -475,17 +421,6 @@ class Chats:
     async def _look_after_assistants(self) -> None:
         await self._sharing.look_after_all()
         await self._notify()
-
-    async def _send_unsent(self) -> None:
-        """What was written down and perhaps not sent, before a crash or because of an error; who has it already notices."""
-        while self._records.unsent:
-            unsent = self._records.unsent[0]
-            chat = self._records.chats.get(unsent.conversation)
-            if chat is not None and self.me in chat.conversation.members:
-                message = unsent.message
-                await self._hand_over(chat, DataMessage(message.text, message.id.timestamp, unsent.conversation))
-            await self._records.note_sent(unsent)
-            self._records.unsent.pop(0)
 
     def _look_at_problems(self) -> None:
         for problem in self._device.problems():

@@ -92,8 +92,10 @@ class Sharing:
     # --- own messages ---
 
     def is_shared(self, chat: Chat, message: MessageId) -> bool:
-        """Whether the assistant may have an own message."""
-        return any(chat.conversation.is_shared(message, scope, self._now()) for scope in ConsentScope)
+        """Whether the assistant may have an own message, for any purpose."""
+        now, conversation = self._now(), chat.conversation
+        opted_in = conversation.has_opted_in(self._device.service_id, now)
+        return opted_in and any(conversation.is_shared(message, scope, now) for scope in ConsentScope)
 
     def recipient(self, chat: Chat, message: MessageId) -> Recipient | None:
         """To whom a message may be sent in the same breath as to the members; ``None``: to no assistant, or not yet.

@@ -243,6 +243,20 @@ async def test_a_silent_one_is_left_alone_for_a_while_longer_each_time() -> None
     assert await network.choose() == first
 
 
+async def test_many_who_wait_for_the_same_silence_count_once() -> None:
+    network = a_network(1)
+    assistant = await network.assistants.choose(CONVERSATION)
+    for _ in range(5):
+        network.assistants.leave(assistant, AssistantSilent())
+    network.seconds += DOWN_SECONDS
+    assert await network.assistants.choose(CONVERSATION) is assistant
+    network.assistants.leave(assistant, AssistantSilent())
+    network.assistants.leave(assistant, EvidenceRefused("check", "which counts for more"))
+    network.seconds += REFUSED_SECONDS - 1
+    with pytest.raises(NoAssistant, match="counts for more"):
+        await network.choose()
+
+
 async def test_who_says_when_to_come_back_is_left_alone_until_then() -> None:
     network = a_network(1)
     [only] = network.order

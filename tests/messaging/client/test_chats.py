@@ -294,6 +294,19 @@ async def test_a_message_that_was_written_down_before_a_crash_is_sent_after_it(w
     assert ann.chats._records.unsent == []
 
 
+async def test_what_was_not_sent_before_one_was_out_is_not_sent_after(world: World) -> None:
+    ann, bob, cem = await world.people(3)
+    await ann.close()
+    await bob.chats.set_members(bob.key, ids(cem))
+    await ann.open()
+    await soon(lambda: ann.service_id not in ann.chats.conversation(ann.key).members)
+    [chat] = ann.chats._records.chats.values()
+    unsent = await ann.chats._writing.note(chat, DataMessage("too late", ann.clock(), ann.key))
+    assert await ann.chats._writing.send(unsent) == {}
+    await bob.write("without ann")
+    await reads(cem, "without ann")
+
+
 async def test_a_message_that_was_on_its_way_in_a_crash_arrives_once(world: World, client_relay: WatchedRelay) -> None:
     ann, bob, cem = await world.people(3)
     client_relay.fault = crash_before(is_many)
