@@ -1,8 +1,8 @@
 """all-MiniLM-L6-v2 as a plain forward pass: six transformer layers over one packed row of tokens, without padding.
 
 Sentence-BERT (Reimers and Gurevych 2019) over MiniLM (Wang et al. 2020): the vector of a text is the mean of its last hidden
-states, scaled to length 1. Letters in shapes: B texts; T tokens of all of them together; L tokens of each text of one length;
-H heads; D head size; C = H*D.
+states, scaled to length 1. Letters in shapes: B texts; T tokens of all of them together, filled up with rows of nothing; L tokens of each
+text of one length; H heads; D head size; C = H*D.
 """
 
 import json
@@ -19,6 +19,7 @@ from torch import Tensor
 
 MAX_TOKENS = 256  # of one text, as the model was trained; the rest is cut
 MAX_PACK = 8192  # tokens of one forward pass: bounds memory
+STEP = 128  # a pack is filled up to a multiple of so many tokens: oneDNN keeps 2 MB of code and room for each number it meets
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,19 +85,21 @@ class Encoder:
         lengths = [len(text) for text in texts]
         ids = torch.tensor([token for text in texts for token in text])  # (T,)
         places = torch.cat([torch.arange(length) for length in lengths])  # (T,)
-        x = F.layer_norm(self._words[ids] + self._positions[places], (self.size,), *self._norm, self.eps)  # (T, C)
+        x = F.pad(self._words[ids] + self._positions[places], (0, 0, 0, -len(ids) % STEP))  # (T, C)
+        x = F.layer_norm(x, (self.size,), *self._norm, self.eps)
         runs = [(length, len(list(same))) for length, same in groupby(lengths)]  # texts of equal length are neighbours
         for layer in self._layers:
             x = self._block(x, layer, runs)
         sums = torch.zeros(len(texts), self.size).index_add_(
-            0, torch.repeat_interleave(torch.tensor(lengths)), x.float()
+            0, torch.repeat_interleave(torch.tensor(lengths)), x[: len(ids)].float()
         )  # (B, C)
         return F.normalize(sums / torch.tensor(lengths).unsqueeze(1), dim=1)
 
     def _block(self, x: Tensor, layer: Layer, runs: Sequence[tuple[int, int]]) -> Tensor:
         """Attention and feed-forward, each with a residual and a norm after it (BERT, Devlin et al. 2018)."""
         qkv = F.linear(x, layer.qkv, layer.qkv_bias)  # (T, 3C)
-        mixed = torch.cat([self._attend(part, length) for part, length in _split(qkv, runs)])  # (T, C)
+        mixed = torch.cat([self._attend(part, length) for part, length in _split(qkv, runs)])
+        mixed = F.pad(mixed, (0, 0, 0, len(x) - len(mixed)))  # (T, C)
         x = F.layer_norm(x + F.linear(mixed, layer.out, layer.out_bias), (self.size,), *layer.out_norm, self.eps)
         hidden = F.gelu(F.linear(x, layer.up, layer.up_bias))  # (T, 4C)
         return F.layer_norm(x + F.linear(hidden, layer.down, layer.down_bias), (self.size,), *layer.down_norm, self.eps)
