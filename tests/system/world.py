@@ -61,7 +61,7 @@ class World:
             a_member(
                 name,
                 number=number,
-                code=lambda: self._code_for(number),
+                code=lambda: self.code_for(number),
                 folder=self.folders.clients,
                 relay=self.client,
                 crypto=self.crypto,
@@ -71,7 +71,8 @@ class World:
         member.assistants.deadline = deadline
         return member
 
-    def _code_for(self, number: str) -> str:
+    def code_for(self, number: str) -> str:
+        """What was sent to a number last."""
         sent = [json.loads(line) for line in self.folders.codes.read_text().splitlines()]
         return next(str(entry["code"]) for entry in reversed(sent) if entry["number"] == number)
 
