@@ -197,18 +197,18 @@ async def _take(device: Device, assistant: Assistant, received: Received) -> Non
     sender = received.sender.service_id
     if isinstance(received.content, ProfileKeyUpdate):
         await device.learn_profile_key(sender, received.content.profile_key)
-    identity_key = await device.trusted_identity(sender)
-    if identity_key is not None:
-        assistant.note(sender, identity_key, received.content)
+    if await device.trusted_identity(sender) == received.identity_key:  # else it is of whoever had the account before
+        assistant.note(sender, received.identity_key, received.content)
 
 
 async def _answer(device: Device, assistant: Assistant, received: Received, request: bytes) -> None:
-    requester = received.sender.service_id
+    """Answer whoever asked: the identity key under which the request came, and no other, whatever is trusted by now."""
+    requester, identity_key = received.sender.service_id, received.identity_key
     with _surviving("an answer was not delivered"):  # the requester asks again
         try:
             async with aclosing(assistant.answer(requester, request)) as frames:
                 async for frame in frames:
-                    await device.send(requester, frame)
+                    await device.send(requester, frame, only_to=identity_key)
         except IdentityChanged as changed:
             await _start_over(device, assistant, requester, changed.identity_key)
     await device.done(received)
@@ -228,9 +228,10 @@ async def _look_after(device: Device, assistant: Assistant) -> None:
 
 async def _start_over(device: Device, assistant: Assistant, account: ServiceId, identity_key: bytes) -> None:
     """An account with a new identity key may be somebody else: nothing from before is theirs."""
-    assistant.forget_account(account)
-    await device.forget_sender_keys(account)
-    await device.trust(account, identity_key)
+    if await device.trusted_identity(account) != identity_key:
+        assistant.forget_account(account)
+        await device.forget_sender_keys(account)
+    await device.trust(account, identity_key)  # also if it is trusted already: what was held back is taken in
 
 
 class EvidenceTooLarge(ClientError):

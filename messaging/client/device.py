@@ -55,13 +55,17 @@ _KINDS = {EnvelopeType.CIPHERTEXT: MessageKind.WHISPER, EnvelopeType.PREKEY_MESS
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One content that arrived, from its authenticated sender. ``server_timestamp`` is milliseconds since 1970."""
+    """One content that arrived, from its authenticated sender. ``server_timestamp`` is milliseconds since 1970.
+
+    ``identity_key`` is the sender's key under which it came, which by now may be trusted no more.
+    """
 
     id: int
     sender: DeviceAddress
     content: Content = field(repr=False)
     server_timestamp: int
     sealed: bool
+    identity_key: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -548,7 +552,7 @@ class Device:
             async def keep_sealed(transaction: StoreTransaction, result: signal_types.Received) -> None:
                 pairwise = result.kind is not MessageKind.SENDER_KEY
                 sender = DeviceAddress.parse(str(result.sender))
-                self._keep(transaction, envelope, sender, result.plaintext, pairwise=pairwise)
+                await self._keep(transaction, envelope, sender, result.plaintext, pairwise=pairwise)
 
             # By the relay's clock, as the certificate: it was good when the message was sent, however long we were away.
             await self._sessions.decrypt_sealed(envelope.content, keep_sealed, at=envelope.server_timestamp)
@@ -558,12 +562,12 @@ class Device:
             raise MalformedField("type")
 
         async def keep(transaction: StoreTransaction, result: Decrypted) -> None:
-            self._keep(transaction, envelope, source, result.plaintext, pairwise=True)
+            await self._keep(transaction, envelope, source, result.plaintext, pairwise=True)
 
         remote = signal_types.Address(str(source.service_id), source.device_id)
         await self._sessions.decrypt(remote, kind, envelope.content, keep)
 
-    def _keep(
+    async def _keep(
         self,
         transaction: StoreTransaction,
         envelope: Envelope,
@@ -582,7 +586,10 @@ class Device:
                 self._problem(Undecryptable(sender, "NotPairwise"))  # nothing says whose key it is
             case _:
                 sealed = envelope.type is EnvelopeType.UNIDENTIFIED_SENDER
-                header = f"{sender}\n{envelope.server_timestamp}\n{int(sealed)}\n".encode()
+                key = (
+                    await transaction.load_identity(str(sender.service_id)) or b""
+                )  # the one that it was decrypted under
+                header = f"{sender}\n{envelope.server_timestamp}\n{int(sealed)}\n{key.hex()}\n".encode()
                 transaction.append(INBOX, header + plaintext)
 
     async def _take_over_sender_keys(self) -> None:
@@ -590,7 +597,7 @@ class Device:
             self._problem(Undecryptable(sender, "MalformedSenderKey"))
 
     async def _read(self, number: int, entry: bytes) -> Received | None:
-        sender, server_timestamp, sealed, plaintext = entry.split(b"\n", 3)
+        sender, server_timestamp, sealed, key, plaintext = entry.split(b"\n", 4)
         address = DeviceAddress.parse(sender.decode())
         try:
             content = decode_content(plaintext)
@@ -600,7 +607,8 @@ class Device:
         if isinstance(content, SentTranscript | Told) and address.service_id != self.service_id:
             await self._refuse(number, address, "NotFromOwnAccount")  # nobody else speaks for this account
             return None
-        return Received(number, address, content, int(server_timestamp), sealed == b"1")
+        identity_key = bytes.fromhex(key.decode())
+        return Received(number, address, content, int(server_timestamp), sealed == b"1", identity_key)
 
     async def _refuse(self, number: int, sender: DeviceAddress, reason: str) -> None:
         self._problem(Undecryptable(sender, reason))

@@ -1,0 +1,188 @@
+"""The enclave's device on a real relay: whom answers go to, whatever the relay shows meanwhile, and what else keeps it serving."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from ai_enclave.assistant import Assistant
+from ai_enclave.service import _look_after, _receive, _start_over
+from messaging.client import Device, Store
+from messaging.client.consent import make_consent
+from messaging.wire.assistant import AssistantRequest, StatusRequest
+from messaging.wire.content import AnswerFrame, AssistantCall, ConsentUpdate, DataMessage
+from messaging.wire.frames import Response
+from messaging.wire.limits import REQUEST_ID
+from signal_protocol.operations import SignalCrypto
+from tests.ai_enclave.asking import KEY
+from tests.ai_enclave.asking import Enclave as Simulated
+from tests.messaging.client.watched import Ask, Sent, WatchedRelay
+from tests.messaging.client.world import World, a_relay, milliseconds, soon, until
+from tests.relays import TlsFiles
+from tests.servers import Postgres
+
+
+@pytest.fixture(scope="module")
+async def world(
+    tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path, postgres: Postgres, tls_files: TlsFiles
+) -> AsyncIterator[World]:
+    """A relay for all tests here; what reaches it without credentials is watched."""
+    async with AsyncExitStack() as stack:
+        relay = a_relay(tmp_path_factory.mktemp("relay"), sqlite_template, postgres, tls_files)
+        started = await stack.enter_async_context(relay)
+        crypto = await stack.enter_async_context(SignalCrypto.start())
+        made = World(started, await stack.enter_async_context(WatchedRelay(started.url)), crypto)
+        stack.push_async_callback(made.close)
+        yield made
+
+
+@dataclass
+class Served:
+    """An assistant behind its device; it takes nothing before it is told to."""
+
+    device: Device
+    assistant: Assistant
+    answers: set[asyncio.Task[None]] = field(default_factory=set)
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def begin(self) -> None:
+        """Take what arrives."""
+        receiving = _receive(self.device, self.assistant, self.answers)
+        self.tasks += [asyncio.create_task(each) for each in (receiving, _look_after(self.device, self.assistant))]
+
+    async def end(self) -> None:
+        """Take nothing more."""
+        for task in self.tasks:
+            task.cancel()
+        for task in self.tasks:
+            with suppress(asyncio.CancelledError):
+                await task
+
+    async def inbox(self) -> int:
+        """How much has come that is not done with."""
+        async with self.device._store.transaction() as transaction:
+            return len(transaction.entries("inbox"))
+
+    async def has(self, waiting: int) -> bool:
+        """Whether so much has come."""
+        return await self.inbox() == waiting
+
+    async def trusts(self, device: Device) -> bool:
+        """Whether it has taken in this device's keys."""
+        return await self.device.trusted_identity(device.service_id) == device.identity_key
+
+
+@pytest.fixture
+async def served(world: World) -> AsyncIterator[Served]:
+    """One enclave, by the real clock."""
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(Store.open(":memory:", secrets.token_bytes(32)))
+        device = await Device.register_assistant(
+            store, world.relay, world.crypto, name="assistant-1", token=world.started.assistant_token, deadline=5
+        )
+        await stack.enter_async_context(device)
+        await device.ready()
+        simulated = Simulated()
+        simulated.now = milliseconds()
+        made = Served(device, simulated.assistant)
+        stack.push_async_callback(made.end)
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def _no_fault(world: World) -> None:
+    assert isinstance(world.relay, WatchedRelay)
+    world.relay.fault = None
+
+
+async def ask(device: Device, served: Served) -> bytes:
+    """Ask for the status; returns the request's id."""
+    request_id = secrets.token_bytes(REQUEST_ID)
+    await device.send(served.device.service_id, AssistantCall(AssistantRequest(request_id, StatusRequest()).encode()))
+    return request_id
+
+
+async def next_answer(device: Device, seconds: float = 10) -> bytes:
+    """The request that the first frame to arrive answers."""
+    async with asyncio.timeout(seconds):
+        async for received in device.received():
+            await device.done(received)
+            if isinstance(received.content, AnswerFrame):
+                return received.content.request_id
+    raise AssertionError("a device receives for ever")
+
+
+async def again(world: World, device: Device) -> Device:
+    """The same account under another identity key: as somebody who lost all has it, or whom the relay shows instead."""
+    other = await world._register(device._account.number or "")
+    assert other.service_id == device.service_id
+    assert other.identity_key != device.identity_key
+    return other
+
+
+# --- whom an answer goes to ---
+
+
+async def test_who_takes_the_account_while_an_answer_is_on_its_way_does_not_get_it(
+    world: World, served: Served
+) -> None:
+    bob, taken = await world.device(), []
+    await served.device.learn_profile_key(bob.service_id, bob.profile_key)
+
+    async def hold(sent: Sent, go_on: Ask) -> Response:
+        """The relay keeps one send back until the enclave has come to trust another key of the account."""
+        if sent.path == f"/v1/messages/{bob.service_id}" and not taken:
+            world.relay.fault = None  # type: ignore[attr-defined]
+            taken.append(await again(world, bob))
+            await taken[0].send(served.device.service_id, DataMessage("hello", 1))
+            await until(lambda: served.trusts(taken[0]))
+        return await go_on()
+
+    world.relay.fault = hold  # type: ignore[attr-defined]
+    served.begin()
+    await ask(bob, served)
+    await soon(lambda: taken)
+    await until(lambda: served.trusts(taken[0]))
+    await soon(lambda: not served.answers)
+    own = await ask(taken[0], served)
+    assert await next_answer(taken[0]) == own
+
+
+async def test_what_came_under_a_key_that_is_trusted_no_more_is_neither_answered_to_the_new_one_nor_noted(
+    world: World, served: Served
+) -> None:
+    bob = await world.device()
+    await bob.send(served.device.service_id, _consent(bob))
+    await bob.send(served.device.service_id, DataMessage("of the one before", milliseconds(), KEY))
+    await ask(bob, served)
+    await until(lambda: served.has(3))
+    other = await again(world, bob)
+    await _start_over(served.device, served.assistant, bob.service_id, other.identity_key)
+    served.begin()
+    await until(lambda: served.has(0))
+    assert served.assistant.memory.messages_held == 0
+    own = await ask(other, served)
+    assert await next_answer(other) == own
+
+
+async def test_a_key_that_was_taken_in_already_is_no_reason_to_forget(world: World, served: Served) -> None:
+    bob = await world.device()
+    served.begin()
+    await bob.send(served.device.service_id, _consent(bob))
+    await bob.send(served.device.service_id, DataMessage("stays", milliseconds(), KEY))
+    await soon(lambda: served.assistant.memory.messages_held)
+    await _start_over(served.device, served.assistant, bob.service_id, bob.identity_key)
+    assert served.assistant.memory.messages_held == 1
+    await _start_over(served.device, served.assistant, bob.service_id, (await again(world, bob)).identity_key)
+    assert served.assistant.memory.messages_held == 0
+
+
+def _consent(device: Device) -> ConsentUpdate:
+    signed = make_consent(
+        device.sign, conversation=KEY, author=device.service_id, timestamp=milliseconds() - 1000, opted_in=True
+    )
+    return ConsentUpdate(KEY, signed)
