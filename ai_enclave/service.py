@@ -7,7 +7,6 @@ told to stop drains first: it takes no new work, says so to the relay's director
 import asyncio
 import secrets
 import sys
-import time
 from collections.abc import Callable, Collection, Coroutine, Iterator
 from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ai_enclave.assistant import Assistant
+from ai_enclave.clock import EnclaveClock
 from ai_enclave.collateral import StapledCollateral
 from ai_enclave.desk import Counter, Desk
 from ai_enclave.engine import EmbeddedEngine, Engine
@@ -75,10 +75,6 @@ class Stopping:
         (self.now if self.drain.is_set() else self.drain).set()
 
 
-def _milliseconds_now() -> int:
-    return time.time_ns() // 1_000_000
-
-
 async def run_enclave(settings: EnclaveSettings, ready: Callable[[str], None], stopping: Stopping) -> None:
     """Serve until told to stop; ``ready`` gets the assistant's service id once it can be asked.
 
@@ -116,7 +112,7 @@ async def serve_enclave(
         device = await Device.register_assistant(store, relay, crypto, name=settings.name, token=settings.token)
         keys = KeySection(device.identity_key, receipt_key.public_key().public_bytes_raw(), release_name())
         prover = Prover(partial(attester.attest, keys=keys), lambda: _encoded(collateral.current))
-        issuer = ReceiptIssuer(receipt_key, release_name(), _milliseconds_now)
+        issuer = ReceiptIssuer(receipt_key, release_name(), EnclaveClock())
         assistant = Assistant(engine, prover, issuer, Counter(Desk()))
         await stack.enter_async_context(device)
         await device.ready()

@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from attestation import AttestationError, Claims, Receipt, consent_set_digest, parse_receipt, verify_receipt
 from attestation.bundle import Bundle
@@ -27,6 +28,8 @@ from messaging.wire.assistant import (
 from messaging.wire.consent import conversation_id
 from messaging.wire.content import AnswerFrame
 from messaging.wire.errors import MalformedField
+
+CLOCK_TOLERANCE = timedelta(minutes=5)  # between an enclave's clock and ours; consent ends by the enclave's
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +99,13 @@ def read_result(part: AnswerPart) -> Result:
         raise AssistantRefused(RefusalCode.MALFORMED) from None
 
 
-def check_receipt(proved: Proved, kind: RequestKind, request: bytes, result: Result, part: AnswerPart) -> Receipt:
-    """The receipt is by the proved enclave, for this very request and answer, and says the same of it as the answer.
+def check_receipt(
+    proved: Proved, kind: RequestKind, request: bytes, result: Result, part: AnswerPart, *, now: datetime
+) -> Receipt:
+    """The receipt is by the proved enclave, of this time, for this very request and answer, and says the same as the answer.
+
+    Args:
+        now: by our own clock.
 
     Raises:
         ReceiptRefused: it is not.
@@ -118,6 +126,10 @@ def check_receipt(proved: Proved, kind: RequestKind, request: bytes, result: Res
         raise ReceiptRefused("it names other consents than the answer")
     if (receipt.engine, receipt.model, receipt.instructions) != (result.engine, result.model, result.instructions):
         raise ReceiptRefused("it names another engine than the answer")
+    if abs(receipt.time - now) > CLOCK_TOLERANCE:
+        raise ReceiptRefused(
+            "its time is more than five minutes from this device's clock; if this one is right, the enclave's host has a wrong one"
+        )
     return receipt
 
 

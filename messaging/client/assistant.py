@@ -224,7 +224,7 @@ class Assistant:
         Raises:
             AssistantRefused: it will not.
             AssistantSilent: no answer.
-            ReceiptRefused: the answer does not come with a receipt for exactly this request and answer.
+            ReceiptRefused: the answer does not come with a receipt for exactly this request and answer, or its time is not ours.
             AssistantNotVerified: see ``verify``.
             ContentTooLarge: there is no room for what is asked.
             AssistantUnreachable, RelayUnreachable: as for :meth:`tell`.
@@ -240,7 +240,9 @@ class Assistant:
         result = read_result(part)
         if isinstance(result.kind, Refusal):
             raise _refused(result.kind)
-        receipt = None if isinstance(kind, StatusRequest) else check_receipt(proved, kind, encoded, result, part)
+        receipt = None
+        if not isinstance(kind, StatusRequest):
+            receipt = check_receipt(proved, kind, encoded, result, part, now=self._now())
         return Answered(result, receipt, part.receipt, encoded, part.result or b"", proved.bundle)
 
     async def summarize(self, scope: Scope) -> Summary:

@@ -366,7 +366,7 @@ async def test_a_client_accepts_it_and_anybody_who_is_shown_it_with_its_consents
     answer = await ann.ask(kind)
     bundle = Bundle(ann.nonce, machines.NOW, ann.document, NO_COLLATERAL)
     proved = Proved(ann.claims, bundle, hashlib.sha256(ann.document).digest())
-    check_receipt(proved, kind, answer.request, answer.result, answer.parts[-1])
+    check_receipt(proved, kind, answer.request, answer.result, answer.parts[-1], now=machines.NOW)
     shown = tuple(ShownConsent(who.service_id, who.keys.public, who.statements[-1]) for who in (ann, bob))
     assert answer.receipt is not None
     file = ReceiptFile(

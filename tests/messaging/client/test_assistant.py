@@ -26,6 +26,7 @@ from attestation import (
 )
 from attestation.bundle import Bundle
 from attestation.encoding import encode
+from messaging.client.answers import CLOCK_TOLERANCE
 from messaging.client.assistant import (
     EVIDENCE_AGE,
     REAPPRAISE_AFTER,
@@ -692,6 +693,16 @@ async def test_a_receipt_under_another_key_is_none() -> None:
     line = await a_verified_line()
     line.enclave.receipt_key = Ed25519PrivateKey.generate()
     with pytest.raises(ReceiptRefused, match="another key"):
+        await line.of_member.summarize(SCOPE)
+
+
+@pytest.mark.parametrize("off", [CLOCK_TOLERANCE, -CLOCK_TOLERANCE])
+async def test_a_receipt_is_of_this_time_by_our_own_clock(off: timedelta) -> None:
+    line = await a_verified_line()
+    line.enclave.receipt = {"time": line.now + off}
+    assert isinstance(await line.of_member.summarize(SCOPE), Summary)
+    line.enclave.receipt = {"time": line.now + off + (SECOND if off > timedelta(0) else -SECOND)}
+    with pytest.raises(ReceiptRefused, match="this device's clock"):
         await line.of_member.summarize(SCOPE)
 
 
