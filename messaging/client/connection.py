@@ -32,6 +32,14 @@ DISPLACED, REVOKED = 4409, 4401  # close codes of Signal-Server
 UNREACHABLE = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError, OSError)
 
 
+async def _body(content: aiohttp.StreamReader) -> bytes:
+    """All of it, in however many pieces it comes; what is longer than any answer of a relay is cut off."""
+    body = b""
+    while len(body) < MAX_BODY and (piece := await content.read(MAX_BODY - len(body))):
+        body += piece
+    return body
+
+
 class ConnectionLost(Exception):
     """The socket closed before the answer came: whether the request was done is not known."""
 
@@ -90,7 +98,7 @@ class Relay:
                 verb, self.url + path, data=body, headers=sent, allow_redirects=False
             ) as answer:
                 received = {name.lower(): value for name, value in answer.headers.items()}
-                return Response(0, answer.status, "", received, await answer.content.read(MAX_BODY))
+                return Response(0, answer.status, "", received, await _body(answer.content))
         except UNREACHABLE:
             raise RelayUnreachable from None
 
@@ -150,8 +158,8 @@ class Relay:
 class ChatConnection:
     """The authenticated WebSocket of one device.
 
-    ``authorization`` is the value of that header. ``incoming`` is called for each request of the relay, one after the other, and returns the status to answer, or
-    ``None`` to leave it unanswered for now (:meth:`answer` does it later).
+    ``authorization`` is the value of that header. ``incoming`` is called for each request of the relay, one after the other, and
+    returns the status to answer, or ``None`` to leave it unanswered for now (:meth:`answer` does it later).
     """
 
     def __init__(self, relay: Relay, authorization: str, incoming: Callable[[Request], Awaitable[int | None]]) -> None:

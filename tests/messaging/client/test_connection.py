@@ -1,12 +1,15 @@
 """What a relay says of its assistants, as the SDK reads it, and what an assistant has it say."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from messaging.client import Device, Relay, RelayRefused, RelayUnreachable, Store
 from messaging.wire.assistants import ListedAssistant
+from messaging.wire.limits import MAX_BODY
 from signal_protocol.operations import SignalCrypto
 from tests.messaging.client.conftest import KEY, Register
 from tests.relays import StartedRelay
@@ -45,3 +48,32 @@ async def test_what_is_no_relay_lists_nothing() -> None:
     async with Relay("http://127.0.0.1:9") as nowhere:
         with pytest.raises(RelayUnreachable):
             await nowhere.assistants()
+
+
+@asynccontextmanager
+async def a_server_that_sends(*pieces: bytes) -> AsyncIterator[str]:
+    """Its URL. It answers one request by these pieces of a body, each in a packet of its own."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % sum(map(len, pieces)))
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(0.02)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        host, port = server.sockets[0].getsockname()
+        yield f"http://{host}:{port}"
+
+
+async def test_an_answer_in_several_pieces_is_read_to_its_end() -> None:
+    async with a_server_that_sends(b'{"assis', b'tants":', b"[]}") as url, Relay(url) as relay:
+        assert await relay.assistants() == ()
+
+
+@pytest.mark.parametrize("extra", [0, 1])
+async def test_no_more_is_read_than_a_relay_ever_answers(extra: int) -> None:
+    async with a_server_that_sends(bytes(1), bytes(MAX_BODY - 1 + extra)) as url, Relay(url) as relay:
+        assert await relay.call("GET", "/") == (200, bytes(MAX_BODY))
