@@ -377,12 +377,18 @@ class Assistant:
             raise AssistantUnreachable from None
 
     async def _send_to_whoever_it_is(self, request: Content) -> None:
-        """A nonce tells nothing, so it may go to a key that has yet to prove itself."""
+        """A nonce tells nothing, so it may go to a key that has yet to prove itself.
+
+        But a key that has come to be trusted while it was on its way is a person's, who has written under it: that one stays.
+        """
+        known = await self._device.trusted_identity(self.service_id)
         try:
             try:
                 await self._device.send(self.service_id, request)
             except IdentityChanged as changed:
                 self._proved = None
+                if await self._device.trusted_identity(self.service_id) != known:
+                    raise
                 await self._device.trust(self.service_id, changed.identity_key)
                 await self._device.send(self.service_id, request)
         except (IdentityChanged, UnknownRecipient, RelayRefused):

@@ -20,6 +20,7 @@ from messaging.wire.json import decode_base64, encode_base64
 
 MAX_IN_MEMORY = 10_000  # messages of one conversation, the latest ones; the store keeps all
 MAX_UNSHARED = 500  # own messages of one conversation that wait for the assistant: it keeps no more
+MAX_UNANSWERED = 500  # conversations that others have begun and that this account never took part in
 MAX_INTRODUCED = 64  # assistants that may hold something of one conversation, the latest ones
 
 _HISTORY = "history"  # a queue of messages, of all conversations
@@ -84,6 +85,11 @@ class Chat:
     def unread(self) -> tuple[ChatMessage, ...]:
         """What was said since it was read."""
         return tuple(self.messages.values())[max(0, self.read - self.dropped) :]
+
+    def takes_part(self, me: ServiceId) -> bool:
+        """Whether we have done something here: begun or changed it, written, or said something about the assistant."""
+        wrote = any(message.author == me for message in self.messages)
+        return self.announced_by_us or me in self.conversation.statements or wrote
 
     def digest_of(self, author: ServiceId) -> bytes | None:
         """What names the statement of ``author`` that stands."""
@@ -170,10 +176,15 @@ class ChatRecords:
         """Whether this is a member of any conversation."""
         return any(service_id in chat.conversation.members for chat in self.chats.values())
 
-    def latest_timestamp(self, author: ServiceId) -> int:
-        """Of all messages of ``author`` that are in memory; 0 for none."""
+    def latest_timestamp(self, author: ServiceId, until: int) -> int:
+        """Of all messages of ``author`` that are in memory, up to ``until``; 0 for none."""
         named = (message for chat in self.chats.values() for message in chat.messages)
-        return max((message.timestamp for message in named if message.author == author), default=0)
+        own = (message.timestamp for message in named if message.author == author)
+        return max((timestamp for timestamp in own if timestamp <= until), default=0)
+
+    def has_room(self, me: ServiceId) -> bool:
+        """Whether one more conversation may begin that we have not asked for: of those that we never took part in there is an end."""
+        return sum(not chat.takes_part(me) for chat in self.chats.values()) < MAX_UNANSWERED
 
     async def save(self, *chats: Chat) -> None:
         """Write conversations, without their history."""

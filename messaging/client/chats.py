@@ -23,7 +23,7 @@ from messaging.client.conversation import Conversation, Statement
 from messaging.client.device import Device, Problem, Received, milliseconds_now
 from messaging.client.errors import ClientError, IdentityChanged
 from messaging.client.receipts import ReceiptFile
-from messaging.client.receiving import Receiving
+from messaging.client.receiving import MAX_AHEAD, Receiving
 from messaging.client.sending import plaintext_of
 from messaging.client.sharing import Sharing, receipt_file
 from messaging.client.stores import Store
@@ -86,7 +86,7 @@ class Chats:
         if assistants is not None:
             assistants.accounts = accounts
         self._now = now
-        self._last_timestamp = records.latest_timestamp(device.service_id)
+        self._last_timestamp = records.latest_timestamp(device.service_id, until=now() + MAX_AHEAD)
         self._people = Background(self._look_after_people, LOOK_SECONDS)
         self._enclaves = Background(self._look_after_assistants, LOOK_SECONDS)
         self._telling = Telling(device, records)
@@ -98,6 +98,7 @@ class Chats:
             device,
             records,
             accounts,
+            now=now,
             take_frame=lambda sender, content: assistants is not None and assistants.receive(sender, content),
             take_hint=self._sharing.take_hint,
             changed=self._look_again,
@@ -430,6 +431,8 @@ class Chats:
                 self._problems = [*self._problems, problem][-MAX_PROBLEMS:]
 
     def _has_restarted(self, service_id: ServiceId) -> bool:
+        if self._records.is_member(service_id) and not self._accounts.has_proved(service_id):
+            return False  # a person, whatever the relay listed before
         is_known = self.assistants is not None and self.assistants.identity_changed(service_id)
         return is_known or self._accounts.has_proved(service_id)
 

@@ -19,13 +19,16 @@ from messaging.wire.assistant import ConsentReference, Scope
 from messaging.wire.consent import Consent, ConsentScope, SignedConsent, conversation_id, member_tag
 from messaging.wire.content import ConversationUpdate, Roster
 from messaging.wire.identifiers import DeviceAddress, MessageId, ServiceId
-from messaging.wire.limits import MASTER_KEY, MAX_AUTHORS, MAX_CONVERSATION_MEMBERS, MAX_SCOPE
+from messaging.wire.limits import MASTER_KEY, MAX_AUTHORS, MAX_CONVERSATION_MEMBERS, MAX_REVISION, MAX_SCOPE
 
 MAX_STATEMENTS = 16  # of one author that are remembered: messages written under older ones are not shared any more
 MAX_TITLE = 200  # characters; the rest of a longer one is cut
-MAX_REVISION = 2**32 - 1  # of the wire
 MAX_REVISION_STEP = 10_000  # by which one update may be ahead of what is known: nobody uses revisions up at once
 _DISTRIBUTION = b"subrosa distribution v1\x00"
+
+
+class TooFarAhead(ValueError):
+    """An update whose revision is far beyond the known one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,16 +121,25 @@ class Conversation:
         """Note what a member says about the conversation; returns the same object if that is no news.
 
         Raises:
+            TooFarAhead: by more than ``MAX_REVISION_STEP``; see :meth:`caught_up`.
             ValueError: another conversation, not a member, or beyond a limit.
         """
         if update.conversation != self.key or author not in self.members:
             raise ValueError("an update by a stranger, or of another conversation")
         if update.revision > self.revision + MAX_REVISION_STEP:
-            raise ValueError("an update that is too far ahead")
+            raise TooFarAhead("an update that is too far ahead")
         updated = replace(
             self, title=update.title[:MAX_TITLE], members=_members(update.members), revision=update.revision
         )
         return updated if updated.precedence > self.precedence else self
+
+    def caught_up(self) -> Self:
+        """The same state, as far ahead as one step goes.
+
+        Who hears of a revision far beyond makes theirs greater and tells all: so those who have come apart, because somebody told one of
+        them other things, meet again, and nobody can use all revisions up at once.
+        """
+        return replace(self, revision=min(self.revision + MAX_REVISION_STEP, MAX_REVISION))
 
     # --- consent ---
 

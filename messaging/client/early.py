@@ -3,6 +3,7 @@
 It waits here, unacknowledged: it is shown again after a crash. Each sender has little room, so that nobody pushes others out.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 
 from messaging.client.device import Received
@@ -24,13 +25,15 @@ class Early:
         return len(self._waiting)
 
     def keep(self, received: Received) -> Received | None:
-        """Let it wait; returns what has to go for it: the oldest of the same sender, or of all."""
+        """Let it wait; returns what has to go for it: the oldest of the same sender, or of the one who has most here."""
         self._waiting[received.id] = received
         of_sender = [each for each in self if each.sender.service_id == received.sender.service_id]
         if len(of_sender) > MAX_EARLY_OF_SENDER:
             return self._waiting.pop(of_sender[0].id)
         if len(self) > MAX_EARLY:
-            return self._waiting.pop(next(iter(self._waiting)))
+            counts = Counter(each.sender.service_id for each in self)
+            greediest = max(counts, key=lambda sender: counts[sender])
+            return self._waiting.pop(next(each.id for each in self if each.sender.service_id == greediest))
         return None
 
     def forget(self, received: Received) -> None:

@@ -6,12 +6,13 @@ this account and others said. What arrives before that which it belongs to waits
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
 from messaging.client.assistant_accounts import AssistantAccounts
 from messaging.client.background import Patience
 from messaging.client.chat_records import Chat, ChatMessage, ChatRecords, Known
 from messaging.client.consent import ConsentRefused, verify_consent
-from messaging.client.conversation import Conversation, Statement
+from messaging.client.conversation import Conversation, Statement, TooFarAhead
 from messaging.client.device import Device, Received
 from messaging.client.early import Early
 from messaging.client.errors import ClientError
@@ -26,6 +27,7 @@ from messaging.wire.content import (
 )
 from messaging.wire.identifiers import MessageId, ServiceId
 
+MAX_AHEAD = 24 * 3600 * 1000  # milliseconds by which another clock may be ahead of ours
 FIRST_PAUSE, LAST_PAUSE = 5.0, 600.0  # seconds between two tries to learn an author's identity key
 
 Hint = Callable[[Chat, ServiceId], None]
@@ -35,6 +37,7 @@ class Receiving:
     """Takes what arrives into ``records``.
 
     Args:
+        now: milliseconds since 1970.
         take_frame: gets frames of answers with their sender; says whether somebody waits for them.
         take_hint: hears with which assistant another member, or own device, shares.
         changed: is called when something has changed that somebody may have to be told.
@@ -47,6 +50,7 @@ class Receiving:
         records: ChatRecords,
         accounts: AssistantAccounts,
         *,
+        now: Callable[[], int],
         take_frame: Callable[[ServiceId, Content], bool],
         take_hint: Hint,
         changed: Callable[[Chat], None],
@@ -55,6 +59,7 @@ class Receiving:
         self._device = device
         self._records = records
         self._accounts = accounts
+        self._now = now
         self._take_frame = take_frame
         self._take_hint = take_hint
         self._changed = changed
@@ -132,19 +137,28 @@ class Receiving:
             return await self._take_change(chat, sender, update) if sender in chat.conversation.members else None
         if self._me in update.members and sender in update.members:
             chat = _new(update)
-            if chat is not None:
+            if chat is not None and self._records.has_room(self._me):
                 chat.told[self._me] = Known(True, None, update.revision + 1)  # the sender told all our devices
                 await self._enter(chat)
         return True
 
     async def _take_change(self, chat: Chat, sender: ServiceId, update: ConversationUpdate) -> bool:
+        """Whoever knows less, or has come apart from us, is told: a member may have told each of us something else."""
         try:
             changed = chat.conversation.with_update(sender, update)
+        except TooFarAhead:
+            chat.conversation, chat.announced_by_us = chat.conversation.caught_up(), True
+            await self._enter(chat)
+            return True
         except ValueError:
             return True
         if changed is not chat.conversation:
             chat.note_change(changed, self._me)
             await self._enter(chat)
+        elif sender != self._me and changed.as_update() != update:
+            chat.told[sender] = replace(chat.told.get(sender, Known()), lost=True)
+            await self._records.save(chat)
+            self._changed(chat)
         return True
 
     async def _take_consent(self, author: ServiceId, update: ConsentUpdate) -> bool | None:
@@ -157,6 +171,8 @@ class Receiving:
             return None
         with suppress(ConsentRefused, ValueError):
             statement = Statement(verify_consent(update, author, identity_key), update.consent, identity_key)
+            if statement.consent.timestamp > self._now() + MAX_AHEAD:
+                return True  # nothing that its author says later would ever stand
             await self._note_statement(chat, author, statement)
             if update.assistant is not None:
                 self._take_hint(chat, update.assistant)

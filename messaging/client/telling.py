@@ -19,6 +19,7 @@ FIRST_PAUSE = (
     30.0  # seconds until who could not be told is told again; what was queued meanwhile arrives twice and does no harm
 )
 LAST_PAUSE = 6 * 3600.0
+MAX_STRANGERS = 32  # members who get our profile key although we have done nothing in their conversation yet
 
 
 class Device(Protocol):
@@ -69,7 +70,7 @@ def _for_member(chat: Chat, me: ServiceId, known: Known, profile_key: bytes) -> 
     if is_member and (known.lost or _is_behind(chat, known)):
         contents.append(chat.conversation.as_update())
         known = replace(known, revision=chat.conversation.revision + 1, lost=False)
-    if is_member and not known.profile_key:
+    if is_member and not known.profile_key and _gives_profile_key(chat, me):
         contents.append(ProfileKeyUpdate(profile_key))
         known = replace(known, profile_key=True)
     statement = chat.conversation.statement_of(me)
@@ -89,6 +90,11 @@ def _for_own_devices(chat: Chat, me: ServiceId) -> News:
         news = said if known is None else said[-1:] if author == me and known.statement != chat.digest_of(me) else ()
         contents.extend(Told(author, ConsentUpdate(conversation.key, each.signed)) for each in news)
     return News(tuple(contents), Known(True, chat.digest_of(me), conversation.revision + 1))
+
+
+def _gives_profile_key(chat: Chat, me: ServiceId) -> bool:
+    """In a conversation of many, which a stranger may have begun, only once we take part: or a stranger could make all write to all."""
+    return len(chat.conversation.members) <= MAX_STRANGERS or chat.takes_part(me)
 
 
 def _is_behind(chat: Chat, known: Known) -> bool:

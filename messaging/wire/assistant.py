@@ -208,6 +208,14 @@ def request_id_of(data: bytes) -> bytes | None:
     return found if len(found) == REQUEST_ID else None
 
 
+def is_cancel(data: bytes) -> bool:
+    """Whether these bytes ask to take a request back; :meth:`AssistantRequest.parse` says whether they can be understood."""
+    try:
+        return pb.AssistantRequest.FromString(data).HasField("cancel")
+    except DecodeError:
+        return False
+
+
 def _put_kind(message: pb.AssistantRequest, kind: RequestKind) -> None:
     match kind:
         case EvidenceRequest(nonce):

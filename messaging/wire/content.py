@@ -19,6 +19,7 @@ from messaging.wire.limits import (
     FRAME_DATA,
     MASTER_KEY,
     MAX_CONVERSATION_MEMBERS,
+    MAX_REVISION,
     MAX_TIMESTAMP,
     MEMBER_TAG,
     PROFILE_KEY,
@@ -301,7 +302,7 @@ def _conversation_update(update: pb.ConversationUpdate) -> ConversationUpdate:
         raise MalformedField("members")
     members = tuple(ServiceId.from_bytes(member) for member in update.members)
     key = _sized(update.master_key, MASTER_KEY, "master key")
-    return ConversationUpdate(key, update.title, members, update.revision)
+    return ConversationUpdate(key, update.title, members, _revision(update.revision))
 
 
 def _consent_update(update: pb.ConsentUpdate) -> ConsentUpdate:
@@ -319,7 +320,7 @@ def _roster(roster: pb.Roster) -> Roster:
     if rest or tags > MAX_CONVERSATION_MEMBERS:
         raise MalformedField("tags")
     found = frozenset(roster.tags[at : at + MEMBER_TAG] for at in range(0, len(roster.tags), MEMBER_TAG))
-    return Roster(_sized(roster.master_key, MASTER_KEY, "master key"), roster.revision, found)
+    return Roster(_sized(roster.master_key, MASTER_KEY, "master key"), _revision(roster.revision), found)
 
 
 def _answer_frame(frame: pb.AnswerFrame) -> AnswerFrame:
@@ -332,6 +333,12 @@ def _time(timestamp: int) -> int:
     if timestamp > MAX_TIMESTAMP:
         raise MalformedField("timestamp")
     return timestamp
+
+
+def _revision(revision: int) -> int:
+    if revision > MAX_REVISION:
+        raise MalformedField("revision")
+    return revision
 
 
 def _sized(data: bytes, size: int, field_name: str) -> bytes:

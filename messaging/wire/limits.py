@@ -48,6 +48,7 @@ MAX_MEMBER_NAME = 64  # characters of what a requester calls somebody; the rest 
 MAX_DRAFT = 8 * 1024  # bytes of UTF-8 of a draft to rewrite
 MAX_TONE = 64  # characters
 MAX_DEADLINE = 60_000  # milliseconds for which a request may wait
+MAX_REVISION = 2**53  # of a conversation: exact in every language, and never used up in steps
 MAX_CONVERSATION_MEMBERS = 1000  # members of one conversation (Signal's group limit)
 
 EC_PUBLIC_KEY = 33  # a type byte 0x05 and a Curve25519 point (libsignal)

@@ -266,7 +266,7 @@ class ConversationUpdate(_message.Message):
     master_key: _builtins.bytes
     title: _builtins.str
     revision: _builtins.int
-    """the greatest one stands"""
+    """the greatest one stands; at most 2^53"""
     @_builtins.property
     def members(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """binary service ids"""

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from messaging.client.conversation import (
-    MAX_REVISION,
     MAX_REVISION_STEP,
     MAX_STATEMENTS,
     MAX_TITLE,
@@ -21,7 +20,7 @@ from messaging.wire.assistant import ConsentReference
 from messaging.wire.consent import Consent, ConsentScope, SignedConsent, member_tag
 from messaging.wire.content import ConversationUpdate
 from messaging.wire.identifiers import DeviceAddress, MessageId, ServiceId
-from messaging.wire.limits import MAX_AUTHORS, MAX_CONVERSATION_MEMBERS, MAX_SCOPE
+from messaging.wire.limits import MAX_AUTHORS, MAX_CONVERSATION_MEMBERS, MAX_REVISION, MAX_SCOPE
 from tests.messaging.client.people import Person
 
 ANN, BOB, CEM = (ServiceId(uuid4()) for _ in range(3))
@@ -138,6 +137,8 @@ def test_nobody_uses_up_all_revisions_at_once() -> None:
     assert a_conversation().with_update(BOB, ahead).revision == MAX_REVISION_STEP
     with pytest.raises(ValueError, match="too far ahead"):
         a_conversation().with_update(BOB, replace(ahead, revision=MAX_REVISION_STEP + 1))
+    assert a_conversation().caught_up().revision == MAX_REVISION_STEP
+    assert replace(a_conversation(), revision=MAX_REVISION - 1).caught_up().revision == MAX_REVISION
     last = replace(a_conversation(), revision=MAX_REVISION - 1).with_members([ANN])
     assert last.revision == MAX_REVISION
     with pytest.raises(ValueError, match="for ever"):

@@ -1,6 +1,7 @@
 """What arrives finds its place whatever the order, and nobody is believed beyond what they may say."""
 
 import itertools
+import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -11,21 +12,25 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from messaging.client import Device, Received, Relay, Store
+from messaging.client import Device, Received, Relay, Store, chat_records
+from messaging.client.chat_records import Chat, ChatMessage, Known
 from messaging.client.chats import Chats
-from messaging.client.conversation import Conversation
+from messaging.client.conversation import MAX_REVISION_STEP, Conversation
 from messaging.client.early import MAX_EARLY_OF_SENDER
+from messaging.client.receiving import MAX_AHEAD
+from messaging.client.telling import MAX_STRANGERS, news_for
 from messaging.wire.content import (
     ConsentUpdate,
     Content,
     ConversationUpdate,
     DataMessage,
     DeliveryReceipt,
+    ProfileKeyUpdate,
     SentTranscript,
     Told,
 )
 from messaging.wire.identifiers import DeviceAddress, MessageId, ServiceId
-from messaging.wire.limits import MAX_CONVERSATION_MEMBERS
+from messaging.wire.limits import MAX_CONVERSATION_MEMBERS, MAX_TIMESTAMP
 from signal_protocol.operations import SignalCrypto
 from signal_protocol.public import KeyPair
 from tests.messaging.client.people import Person
@@ -205,11 +210,52 @@ async def test_a_conversation_that_does_not_have_us_or_its_sender_in_it_is_none(
     assert chats.conversations == ()
 
 
-async def test_an_update_beyond_the_limits_changes_nothing(chats: Chats) -> None:
+async def test_an_update_far_ahead_changes_nothing_but_how_far_we_are(chats: Chats) -> None:
     conversation = a_conversation(chats.me)
     await take(chats, ANN, conversation.as_update())
     await take(chats, ANN, replace(conversation.as_update(), title="far", revision=2**31))
-    assert chats.conversation(conversation.key) == conversation
+    assert chats.conversation(conversation.key) == conversation.caught_up()
+
+
+async def test_who_has_come_apart_from_us_is_told_what_we_know(chats: Chats) -> None:
+    conversation = a_conversation(chats.me, ANN, CEM)
+    ahead = replace(conversation.as_update(), revision=MAX_REVISION_STEP)
+    await take(chats, ANN, ahead)
+    chat = chats._records.chats[conversation.key]
+    assert not chat.told.get(CEM.service_id, Known()).lost
+    await take(chats, CEM, replace(conversation.as_update(), members=(chats.me, CEM.service_id), revision=1))
+    assert chats.conversation(conversation.key).as_update() == ahead
+    assert chat.told[CEM.service_id].lost
+    [news] = [each for each in news_for(chat, chats.me, CEM.service_id, bytes(32)).contents if each == ahead]
+    assert news == ahead
+
+
+async def test_a_statement_from_the_far_future_is_dropped(chats: Chats) -> None:
+    conversation = a_conversation(chats.me, ANN)
+    await take(chats, ANN, conversation.as_update())
+    for at in (NOW + MAX_AHEAD + 1, MAX_TIMESTAMP):
+        await take(chats, ANN, consent(conversation, ANN, at))
+    assert chats.conversation(conversation.key).statement_of(ANN.service_id) is None
+    await take(chats, ANN, consent(conversation, ANN, NOW + MAX_AHEAD))
+    assert chats.conversation(conversation.key).has_opted_in(ANN.service_id, NOW)
+
+
+async def test_conversations_that_others_begin_have_an_end(chats: Chats, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_records, "MAX_UNANSWERED", 3)
+    for _ in range(5):
+        await take(chats, ANN, replace(a_conversation(chats.me).as_update(), conversation=secrets.token_bytes(32)))
+    assert len(chats.conversations) == 3
+
+
+def test_in_a_conversation_of_many_the_profile_key_is_given_by_who_takes_part() -> None:
+    me, members = ServiceId(uuid4()), [ServiceId(uuid4()) for _ in range(MAX_STRANGERS)]
+    few, many = Chat(Conversation.create("few", [me, *members[1:]])), Chat(Conversation.create("many", [me, *members]))
+    key = ProfileKeyUpdate(bytes(32))
+    assert key in news_for(few, me, members[1], bytes(32)).contents
+    assert key not in news_for(many, me, members[1], bytes(32)).contents
+    named = MessageId(me, 1)
+    many.messages[named] = ChatMessage(named, "hello")
+    assert key in news_for(many, me, members[1], bytes(32)).contents
 
 
 async def test_what_is_for_no_conversation_is_left_to_others(chats: Chats) -> None:
