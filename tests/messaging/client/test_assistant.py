@@ -460,6 +460,15 @@ async def test_a_restarted_enclave_has_to_prove_itself_again() -> None:
     assert line.got[-1] == HELLO
 
 
+async def test_what_was_proved_under_another_key_counts_no_more_whatever_comes_of_the_question() -> None:
+    line = await a_verified_line(deadline=0.02)
+    line.restart()
+    line.silent = True
+    with pytest.raises(AssistantSilent):
+        await line.of_member.verify()
+    assert line.of_member.claims is None
+
+
 async def test_a_key_that_something_else_trusted_meanwhile_does_not_count() -> None:
     line = await a_verified_line()
     line.restart()
@@ -766,12 +775,27 @@ async def test_what_goes_wrong_with_shown_text_is_for_who_asked() -> None:
         await line.of_member.rewrite("draft", on_text=fails)
 
 
-async def test_an_answer_is_there_when_its_last_frame_is() -> None:
+async def test_an_answer_is_there_when_its_last_frame_is_although_that_is_padding() -> None:
     line = await a_verified_line(deadline=0.05)
-    line.enclave.text = LONG
+    line.enclave.text = ("a word, " * 2100,)  # with the result three frames of a bucket of four
     line.deliver = lambda frames: frames[:-1]
     with pytest.raises(AssistantSilent):
         await line.of_member.summarize(SCOPE)
+    line.deliver = lambda frames: frames
+    assert isinstance(await line.of_member.summarize(SCOPE), Summary)
+
+
+async def test_nothing_is_shown_of_an_answer_that_was_given_up() -> None:
+    line = await a_verified_line()
+    line.enclave.text, seen = ("one", *LONG), [""]
+
+    def fails(text: str) -> None:
+        seen.append(text)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await line.of_member.rewrite("draft", on_text=fails)
+    assert seen == ["", "one"]
 
 
 async def test_frames_of_others_late_ones_and_those_nobody_asked_for_are_left_alone() -> None:

@@ -102,6 +102,7 @@ class Network:
 
     async def look(self) -> tuple[ListedAssistant, ...]:
         self.looks += 1
+        await asyncio.sleep(0)
         if isinstance(self.directory, ClientError):
             raise self.directory
         return tuple(self.directory)
@@ -327,6 +328,29 @@ async def test_one_that_was_silent_and_comes_back_is_asked_at_once() -> None:
     assert await network.choose() == second
     network.list_all()
     assert await network.choose() == first
+
+
+async def test_a_verified_one_that_went_silent_is_used_at_once_when_it_is_back() -> None:
+    network = a_network(2)
+    assistant = await network.assistants.choose(CONVERSATION)
+    network.assistants.leave(assistant, AssistantSilent())
+    network.list_all(assistant.service_id)
+    assert await network.choose() == network.order[1]
+    network.list_all()
+    assert await network.assistants.choose(CONVERSATION) is assistant
+
+
+async def test_one_that_answered_in_between_is_left_alone_no_longer_than_before() -> None:
+    network = a_network(1)
+    [only] = network.order
+    for _ in range(3):
+        network.silent.add(only)
+        network.assistants.set_policy(UNSAFE)
+        with pytest.raises(NoAssistant):
+            await network.choose()
+        network.silent.clear()
+        network.seconds += DOWN_SECONDS
+        assert await network.choose() == only
 
 
 async def test_one_that_says_that_it_drains_is_left() -> None:

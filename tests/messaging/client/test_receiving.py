@@ -308,11 +308,15 @@ async def test_an_own_device_tells_what_others_said_and_is_believed_only_with_th
 
 async def test_nothing_that_an_own_device_says_is_told_to_everybody_again(bob: Device, chats: Chats) -> None:
     conversation = a_conversation(bob.service_id, ANN, CEM)
-    own = Person(bob.service_id, EVE.keys)  # of the right account, and under another key
     await take(chats, bob.service_id, Told(bob.service_id, conversation.as_update()))
     assert chats.untold(conversation.key) == frozenset()
-    await take(chats, bob.service_id, Told(bob.service_id, consent(conversation, own)))
+    forged = consent(conversation, Person(bob.service_id, EVE.keys))
+    await take(chats, bob.service_id, Told(bob.service_id, forged))
     assert chats.conversation(conversation.key).opted_in(NOW) == frozenset()
+    await take(
+        chats, bob.service_id, Told(bob.service_id, consent(conversation, Person(bob.service_id, _keys_of(bob))))
+    )
+    assert chats.conversation(conversation.key).opted_in(NOW) == {bob.service_id}
     assert chats.untold(conversation.key) == frozenset()
 
 

@@ -35,11 +35,12 @@ from messaging.wire.assistant import (
     SummaryLine,
 )
 from messaging.wire.consent import ConsentScope, member_tag
+from messaging.wire.frames import Response
 from messaging.wire.identifiers import MessageId, ServiceId
 from signal_protocol.operations import SignalCrypto
 from tests.messaging.client.enclaves import STRICT, UNSAFE
 from tests.messaging.client.test_groups import can_read
-from tests.messaging.client.watched import WatchedRelay, away
+from tests.messaging.client.watched import Ask, Sent, WatchedRelay, away
 from tests.messaging.client.world import Person, World, a_relay, soon
 from tests.relays import StartedRelay, TlsFiles
 from tests.servers import Postgres
@@ -203,18 +204,45 @@ async def test_who_comes_and_goes_shows_in_what_the_assistant_knows_of_the_membe
     assert member_tag(ann.key, cem.service_id) not in enclave.rosters(ann)[-1].tags
 
 
-async def test_a_consent_stands_that_was_dated_before_by_a_clock_set_back(world: World) -> None:
+async def test_a_decision_stands_although_the_clock_was_set_back(world: World) -> None:
     enclave = await world.enclave()
     ann = await world.alone()
     ann.clock.ahead = 3_600_000
     await ann.chats.opt_in(ann.key)
+    await ann.close()
     ann.clock.ahead = 0
+    await ann.open()
     await ann.write("shared")
     await soon(lambda: enclave.texts() == ["shared"])
+    await ann.close()
+    await ann.open()
     await ann.chats.opt_out(ann.key)
     await all_see([ann])
     await ann.write("not shared")
     assert enclave.texts() == ["shared"]
+
+
+async def test_people_hear_of_a_consent_before_the_assistant_does(world: World, client_relay: WatchedRelay) -> None:
+    enclave = await world.enclave()
+    ann, bob = await world.people(2)
+    [chat] = ann.chats._records.chats.values()
+    await ann.chats._decide(chat, opted_in=True, scopes=ConsentScope, expires_at=None)  # and then a crash
+    await ann.close()
+    go_on = asyncio.Event()
+
+    async def hold(sent: Sent, ask: Ask) -> Response:
+        if sent.path == f"/v1/messages/{bob.service_id}":
+            await go_on.wait()
+        return await ask()
+
+    client_relay.fault = hold
+    await ann.open()
+    await soon(lambda: enclave.proofs() == 1)
+    await asyncio.sleep(0.1)
+    assert enclave.consents(ann) == []
+    go_on.set()
+    await soon(lambda: enclave.consents(ann) == [True])
+    await all_see([bob], ann)
 
 
 async def test_what_allows_nothing_is_not_said(world: World) -> None:
