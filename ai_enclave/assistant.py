@@ -9,7 +9,7 @@ import asyncio
 import secrets
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -46,6 +46,7 @@ from messaging.wire.assistant import (
     StatusRequest,
     SuggestReplies,
     Summarize,
+    is_cancel,
     request_id_of,
 )
 from messaging.wire.consent import ConsentScope, conversation_id
@@ -185,6 +186,16 @@ class Assistant:
         await wait_for_grid(arrived, self._pace)
         for frame in rest:
             yield frame
+
+    def take_back(self, sender: ServiceId, request: bytes) -> bool:
+        """Whether ``request`` is a :class:`Cancel`, which then is done: it waits for nobody and has no answer."""
+        if not is_cancel(request):
+            return False
+        with suppress(MalformedField):
+            kind = AssistantRequest.parse(request).kind
+            if isinstance(kind, Cancel):
+                self._cancel(sender, kind.request_id)
+        return True
 
     def _cancel(self, sender: ServiceId, request_id: bytes) -> None:
         self._counter.cancel(sender, request_id)

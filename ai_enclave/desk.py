@@ -144,11 +144,13 @@ class Load:
 class Allowances:
     """A token bucket for each user, kept as the time until which they have paid; who is not here has a full one.
 
-    A request costs 30 s and a user may be 20 requests ahead of the clock: the same as 20 tokens, one more each 30 s
-    (the virtual scheduling algorithm of ITU-T I.371). Users are forgotten once the clock has caught up.
+    A request costs ``seconds`` and a user may be ``burst`` requests ahead of the clock: the same as so many tokens, one more each
+    ``seconds`` (the virtual scheduling algorithm of ITU-T I.371). Users are forgotten once the clock has caught up.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, burst: int = REQUESTS_BURST, seconds: float = _SECONDS_PER_REQUEST) -> None:
+        self._burst = burst
+        self._seconds = seconds
         self._paid_until: dict[Hashable, float] = {}
         self._catching_up: list[tuple[float, int, Hashable]] = []  # a heap of what was paid; the number breaks ties
         self._numbers = count()
@@ -159,11 +161,11 @@ class Allowances:
     def seconds_until_next(self, user: Hashable, now: float) -> float:
         """When ``user`` may ask; 0.0 means now."""
         ahead = self._paid_until.get(user, now) - now
-        return max(0.0, ahead - (REQUESTS_BURST - 1) * _SECONDS_PER_REQUEST)
+        return max(0.0, ahead - (self._burst - 1) * self._seconds)
 
     def pay(self, user: Hashable, now: float) -> None:
         """Take one token of ``user``."""
-        until = max(self._paid_until.get(user, now), now) + _SECONDS_PER_REQUEST
+        until = max(self._paid_until.get(user, now), now) + self._seconds
         self._paid_until[user] = until
         heapq.heappush(self._catching_up, (until, next(self._numbers), user))
 

@@ -22,9 +22,10 @@ from ai_enclave.assistant import Assistant
 from ai_enclave.clock import EnclaveClock
 from ai_enclave.collateral import StapledCollateral
 from ai_enclave.desk import Counter, Desk
+from ai_enclave.door import Door
 from ai_enclave.engine import EmbeddedEngine, Engine
 from ai_enclave.hardening import describe, harden, quiet_crashes
-from ai_enclave.limits import DRAIN_SECONDS, FORGET_SECONDS, MAX_CONCURRENT
+from ai_enclave.limits import DRAIN_SECONDS, FORGET_SECONDS
 from ai_enclave.proving import Prover
 from ai_enclave.receipts import ReceiptIssuer
 from ai_enclave.release import measure_release, release_name
@@ -172,21 +173,36 @@ async def _first(*waits: Coroutine[Any, Any, object]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _receive(device: Device, assistant: Assistant, answers: set[asyncio.Task[None]]) -> None:
-    """Take what arrives, in order. Nothing that anybody sends may end the service, whatever it does to our code."""
-    free = asyncio.Semaphore(MAX_CONCURRENT)
+async def _receive(
+    device: Device, assistant: Assistant, answers: set[asyncio.Task[None]], door: Door | None = None
+) -> None:
+    """Take what arrives, in order; only answers take longer than that.
+
+    Nothing that anybody sends may end the service, whatever it does to our code.
+    """
+    door = Door() if door is None else door
     async with asyncio.TaskGroup() as group:
         async for received in device.received():
-            if isinstance(received.content, AssistantCall):
-                await free.acquire()
-                task = group.create_task(_answer(device, assistant, received, received.content.request))
+            sender, content = received.sender.service_id, received.content
+            if isinstance(content, AssistantCall) and _is_let_in(door, assistant, sender, content.request):
+                task = group.create_task(_answer(device, assistant, received, content.request, door))
                 answers.add(task)
                 task.add_done_callback(answers.discard)
-                task.add_done_callback(lambda _: free.release())
+                task.add_done_callback(partial(_leave, door, sender))
                 continue
             with _surviving("a message was not taken"):
                 await _take(device, assistant, received)
             await device.done(received)
+
+
+def _is_let_in(door: Door, assistant: Assistant, sender: ServiceId, request: bytes) -> bool:
+    with _surviving("a request was not taken"):
+        return not assistant.take_back(sender, request) and door.admit(sender)
+    return False
+
+
+def _leave(door: Door, sender: ServiceId, _: asyncio.Task[None]) -> None:
+    door.leave(sender)
 
 
 async def _take(device: Device, assistant: Assistant, received: Received) -> None:
@@ -197,16 +213,17 @@ async def _take(device: Device, assistant: Assistant, received: Received) -> Non
         assistant.note(sender, received.identity_key, received.content)
 
 
-async def _answer(device: Device, assistant: Assistant, received: Received, request: bytes) -> None:
+async def _answer(device: Device, assistant: Assistant, received: Received, request: bytes, door: Door) -> None:
     """Answer whoever asked: the identity key under which the request came, and no other, whatever is trusted by now."""
     requester, identity_key = received.sender.service_id, received.identity_key
-    with _surviving("an answer was not delivered"):  # the requester asks again
-        try:
-            async with aclosing(assistant.answer(requester, request)) as frames:
-                async for frame in frames:
-                    await device.send(requester, frame, only_to=identity_key)
-        except IdentityChanged as changed:
-            await _start_over(device, assistant, requester, changed.identity_key)
+    async with door.slots:
+        with _surviving("an answer was not delivered"):  # the requester asks again
+            try:
+                async with aclosing(assistant.answer(requester, request)) as frames:
+                    async for frame in frames:
+                        await device.send(requester, frame, only_to=identity_key)
+            except IdentityChanged as changed:
+                await _start_over(device, assistant, requester, changed.identity_key)
     await device.done(received)
 
 
@@ -214,9 +231,9 @@ async def _look_after(device: Device, assistant: Assistant) -> None:
     """Take in who has new keys, as somebody whom we do not know; drop what is too old."""
     for second in count(1):
         await asyncio.sleep(1)
-        with _surviving("an account's new keys were not taken"):
-            for problem in device.problems():
-                if isinstance(problem, IdentityChanged):
+        for problem in device.problems():
+            if isinstance(problem, IdentityChanged):
+                with _surviving("an account's new keys were not taken"):
                     await _start_over(device, assistant, problem.service_id, problem.identity_key)
         if second % FORGET_SECONDS == 0:
             assistant.forget_old()

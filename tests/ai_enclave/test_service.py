@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 
 from ai_enclave.assistant import Assistant
+from ai_enclave.door import Door
+from ai_enclave.limits import CALLS_BURST, CALLS_OF_SENDER, MAX_CONCURRENT, MAX_PENDING, MAX_QUEUED_PER_USER
 from ai_enclave.service import _look_after, _receive, _start_over
 from messaging.client import Device, Store
 from messaging.client.consent import make_consent
-from messaging.wire.assistant import AssistantRequest, StatusRequest
+from messaging.wire.assistant import AssistantRequest, Cancel, RequestKind, StatusRequest
 from messaging.wire.content import AnswerFrame, AssistantCall, ConsentUpdate, DataMessage
 from messaging.wire.frames import Response
+from messaging.wire.identifiers import ServiceId
 from messaging.wire.limits import REQUEST_ID
 from signal_protocol.operations import SignalCrypto
 from tests.ai_enclave.asking import KEY
@@ -49,9 +52,9 @@ class Served:
     answers: set[asyncio.Task[None]] = field(default_factory=set)
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
-    def begin(self) -> None:
+    def begin(self, door: Door | None = None) -> None:
         """Take what arrives."""
-        receiving = _receive(self.device, self.assistant, self.answers)
+        receiving = _receive(self.device, self.assistant, self.answers, door)
         self.tasks += [asyncio.create_task(each) for each in (receiving, _look_after(self.device, self.assistant))]
 
     async def end(self) -> None:
@@ -99,10 +102,10 @@ def _no_fault(world: World) -> None:
     world.relay.fault = None
 
 
-async def ask(device: Device, served: Served) -> bytes:
-    """Ask for the status; returns the request's id."""
+async def ask(device: Device, served: Served, kind: RequestKind = StatusRequest()) -> bytes:  # noqa: B008  # frozen
+    """Ask, by default for the status; returns the request's id."""
     request_id = secrets.token_bytes(REQUEST_ID)
-    await device.send(served.device.service_id, AssistantCall(AssistantRequest(request_id, StatusRequest()).encode()))
+    await device.send(served.device.service_id, AssistantCall(AssistantRequest(request_id, kind).encode()))
     return request_id
 
 
@@ -130,7 +133,8 @@ async def again(world: World, device: Device) -> Device:
 async def test_who_takes_the_account_while_an_answer_is_on_its_way_does_not_get_it(
     world: World, served: Served
 ) -> None:
-    bob, taken = await world.device(), []
+    bob = await world.device()
+    taken: list[Device] = []
     await served.device.learn_profile_key(bob.service_id, bob.profile_key)
 
     async def hold(sent: Sent, go_on: Ask) -> Response:
@@ -179,6 +183,68 @@ async def test_a_key_that_was_taken_in_already_is_no_reason_to_forget(world: Wor
     assert served.assistant.memory.messages_held == 1
     await _start_over(served.device, served.assistant, bob.service_id, (await again(world, bob)).identity_key)
     assert served.assistant.memory.messages_held == 0
+
+
+# --- who is let in, and what waits for nobody ---
+
+
+async def test_who_asks_too_often_gets_silence_and_is_still_heard_while_others_are_answered(
+    world: World, served: Served
+) -> None:
+    ann, bob = await world.device(), await world.device()
+    door = Door(now=lambda: 0.0)
+    for _ in range(CALLS_BURST):
+        assert door.admit(bob.service_id)
+        door.leave(bob.service_id)
+    served.begin(door)
+    await ask(bob, served)
+    await bob.send(served.device.service_id, _consent(bob))
+    await bob.send(served.device.service_id, DataMessage("heard", milliseconds(), KEY))
+    await soon(lambda: served.assistant.memory.messages_held)
+    assert not served.answers
+    own = await ask(ann, served)
+    assert await next_answer(ann) == own
+    await until(lambda: served.has(0))
+
+
+async def test_notes_and_taking_back_wait_for_no_slot(world: World, served: Served) -> None:
+    bob = await world.device()
+    served.begin(Door(slots=0))
+    await ask(bob, served)
+    await bob.send(served.device.service_id, _consent(bob))
+    await bob.send(served.device.service_id, DataMessage("heard", milliseconds(), KEY))
+    await ask(bob, served, Cancel(secrets.token_bytes(REQUEST_ID)))
+    await until(lambda: served.has(1))  # the one that waits
+    assert served.assistant.memory.messages_held == 1
+    assert len(served.answers) == 1
+
+
+def test_slots_are_more_than_what_can_be_held_for_long() -> None:
+    assert MAX_CONCURRENT > 2 * (MAX_PENDING + 1)
+    assert CALLS_OF_SENDER > 2 * (MAX_QUEUED_PER_USER + 1)
+
+
+async def test_an_account_whose_keys_cannot_be_taken_keeps_no_other_from_being_known(
+    world: World, served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ann, bob = await world.device(), await world.device()
+    for person in (ann, bob):
+        await person.send(served.device.service_id, DataMessage("hello", 1))
+    await until(lambda: served.has(2))
+    others = [await again(world, person) for person in (ann, bob)]
+    trust = served.device.trust
+
+    async def fails_once(account: ServiceId, identity_key: bytes) -> None:
+        served.device.trust = trust  # type: ignore[method-assign]
+        raise ValueError("no")
+
+    served.device.trust = fails_once  # type: ignore[method-assign]
+    for other in others:
+        await other.send(served.device.service_id, DataMessage("hello again", 2))
+    await soon(lambda: len(served.device._problems) == 2)
+    served.begin()
+    await until(lambda: served.trusts(others[1]))
+    assert "an account's new keys were not taken (ValueError" in capsys.readouterr().err
 
 
 def _consent(device: Device) -> ConsentUpdate:

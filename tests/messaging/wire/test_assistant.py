@@ -36,6 +36,7 @@ from messaging.wire.assistant import (
     Summarize,
     Summary,
     SummaryLine,
+    is_cancel,
     request_id_of,
     request_name,
 )
@@ -111,6 +112,7 @@ def at_most(memory: int) -> Iterator[None]:
 def test_a_request_comes_back_from_its_bytes(request: AssistantRequest) -> None:
     assert AssistantRequest.parse(request.encode()) == request
     assert request_id_of(request.encode()) == request.id
+    assert is_cancel(request.encode()) == isinstance(request.kind, Cancel)
 
 
 @given(request=requests)
@@ -127,6 +129,7 @@ def test_a_request_has_one_encoding_whatever_the_order_of_its_parts(request: Ass
 @given(data=broken(requests.map(AssistantRequest.encode)))
 def test_other_bytes_are_a_request_or_malformed(data: bytes) -> None:
     assert len(request_id_of(data) or ID) == REQUEST_ID
+    is_cancel(data)
     with suppress(MalformedField):
         AssistantRequest.parse(data)
 
