@@ -72,11 +72,16 @@ class RelayUnreachable(ClientError):
 
 
 class RelayRefused(ClientError):
-    """The relay answered with a status that nothing can be done about; nothing was stored."""
+    """The relay answered with a status that nothing can be done about, or with what no relay answers; nothing was stored."""
 
     def __init__(self, status: int) -> None:
         super().__init__(f"the relay refused (HTTP {status})")
         self.status = status
+
+    @property
+    def passes(self) -> bool:
+        """Whether the same may be taken later: it was a rate limit, or a fault of the relay."""
+        return self.status == 429 or self.status >= 500
 
 
 class TrustRootChanged(ClientError):

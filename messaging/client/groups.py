@@ -38,6 +38,7 @@ from messaging.client.sending import (
     MAX_WAITING,
     Outgoing,
     Sender,
+    devices_of,
     plaintext_of,
     queue,
     unidentified_headers,
@@ -49,7 +50,7 @@ from messaging.wire.frames import Response
 from messaging.wire.identifiers import DeviceAddress, ServiceId
 from messaging.wire.json import decode_base64, encode_base64, validated
 from messaging.wire.messages import MULTI_RECIPIENT_TYPE, AccountMismatchedDevices, AccountStaleDevices
-from signal_protocol.errors import NoSession
+from signal_protocol.errors import NoSession, WorkerError
 from signal_protocol.public.sealed_v2 import split_sealed_v2
 from signal_protocol.sessions import SessionService
 from signal_protocol.types import Address
@@ -125,6 +126,23 @@ class GroupOutgoing:
         return replace(self, members=self.members.difference(members), upload=None)
 
 
+@dataclass(frozen=True, slots=True)
+class _Delivery:
+    """One try at an entry of the outbox: whom it does not reach, and whether it was ``promised`` to go out later.
+
+    Whoever sends something new is told why somebody does not get it. Nobody is there to be told of what was promised before, so
+    it waits on where the reason passes.
+    """
+
+    number: int
+    promised: bool = False
+    failed: Failures = field(default_factory=dict)
+
+    def wait_for(self, failed: Failures) -> list[ServiceId]:
+        """Of these, the members that get it later."""
+        return [member for member, error in failed.items() if self.promised and _passes(error)]
+
+
 class _Outdated(Exception):
     """Who has the key, or what is to be reached, changed while the message was encrypted: plan again."""
 
@@ -172,59 +190,68 @@ class GroupSender:
             async with self._store.transaction() as transaction:
                 number = transaction.append(OUTBOX, outgoing.encode(), family=(str(distribution_id),))
             await self._deliver_earlier(distribution_id, number)
-            return await self._deliver(number)
+            return await self._deliver(_Delivery(number))
 
     async def resend(self) -> None:
-        """Send what the outbox holds from before."""
+        """Send what the outbox holds from before. What cannot be sent yet, waits."""
         async with self._store.transaction() as transaction:
             waiting = [GroupOutgoing.decode(entry) for _, entry in transaction.entries(OUTBOX, limit=MAX_WAITING)]
         for distribution_id in {outgoing.distribution_id for outgoing in waiting}:
             async with self._lock(distribution_id):
-                await self._deliver_earlier(distribution_id, sys.maxsize)
+                with suppress(RelayUnreachable):  # for this group perhaps, and not for the others
+                    await self._deliver_earlier(distribution_id, sys.maxsize)
 
     async def _deliver_earlier(self, distribution_id: UUID, number: int) -> None:
+        """What has waited for this group since before ``number``, in order.
+
+        Raises:
+            RelayUnreachable: something still has to wait, and so what follows it.
+        """
         async with self._store.transaction() as transaction:
             waiting = transaction.entries(OUTBOX, limit=MAX_WAITING, family=(str(distribution_id),))
         for earlier, _ in waiting:
             if earlier < number:
                 with suppress(RelayRefused, ContentTooLarge, IdentityChanged, UnknownRecipient):
-                    await self._deliver(earlier)
+                    await self._deliver(_Delivery(earlier, promised=True))
 
     # --- one send ---
 
-    async def _deliver(self, number: int) -> Failures:
+    async def _deliver(self, delivery: _Delivery) -> Failures:
         """Bring it to everybody; returns whom it does not reach.
 
         Raises:
             RelayUnreachable, RelayRefused, ContentTooLarge: that is so of all of them.
         """
-        outgoing = await self._entry(number)
+        outgoing = await self._entry(delivery.number)
         if outgoing is None:
             return {}
-        failed: Failures = {}
         try:
-            await self._send_at_once(number, failed)
+            await self._send_at_once(delivery)
         except RelayUnreachable as away:
-            await self._blame(number, failed, away)
+            await self._blame(delivery, away)
         except (RelayRefused, ContentTooLarge) as refused:
-            await self._blame(number, failed, refused)
-            await self._remove(number)
-        except Exception:
-            await self._remove(number)  # or it would stop all that follows
+            if delivery.promised and _passes(refused):
+                raise RelayUnreachable from None
+            await self._blame(delivery, refused)
+            await self._remove(delivery.number)
+        except Exception as error:
+            if delivery.promised and isinstance(error, WorkerError):
+                raise RelayUnreachable from None
+            await self._remove(delivery.number)  # or it would stop all that follows
             raise
-        if failed.keys() == outgoing.members:
-            _raise_what_stopped_all(failed.values())
-        return failed
+        if delivery.failed.keys() == outgoing.members:
+            _raise_what_stopped_all(delivery.failed.values())
+        return delivery.failed
 
-    async def _send_at_once(self, number: int, failed: Failures) -> None:
+    async def _send_at_once(self, delivery: _Delivery) -> None:
         """One ciphertext for all that are left, corrected until the relay has taken it."""
-        status = 500
+        number, status = delivery.number, 500
         for _ in range(MAX_ATTEMPTS):
             outgoing = await self._entry(number)
             if outgoing is None:
                 return
             if outgoing.upload is None or not is_fresh(outgoing.expires, self._now()):
-                outgoing = await self._prepare(number, failed)
+                outgoing = await self._prepare(delivery)
             if outgoing is None:
                 await self._remove(number)
                 return
@@ -234,10 +261,10 @@ class GroupSender:
                     await self._remove(number)
                     return
                 case 401 | 404:  # because of one of them, and who that is shows when each is sent to alone
-                    await self._send_pairwise(number, outgoing.members, failed)
+                    await self._send_pairwise(delivery, outgoing.members)
                     return
                 case 409 | 410:
-                    await self._correct(number, outgoing, response, failed)
+                    await self._correct(delivery, outgoing, response)
                 case 413:
                     raise ContentTooLarge
                 case _:
@@ -252,8 +279,17 @@ class GroupSender:
         headers = {**unidentified_headers(shown, upload), "Content-Type": MULTI_RECIPIENT_TYPE}
         return await self._requests.unidentified("PUT", f"{_PATH}?ts={outgoing.timestamp}", upload, headers)
 
-    async def _send_pairwise(self, number: int, members: Collection[ServiceId], failed: Failures) -> None:
-        """Hand these members over to the pairwise outbox, in one transaction, and deliver it."""
+    async def _send_pairwise(self, delivery: _Delivery, members: Collection[ServiceId]) -> None:
+        """Hand these members over to the pairwise outbox, and deliver it."""
+        numbers = await self._hand_over(delivery.number, members)
+
+        async def deliver(member: ServiceId) -> None:
+            await self._sender.deliver(member, numbers[member], promised=delivery.promised)
+
+        delivery.failed.update(await _for_each(members, deliver))
+
+    async def _hand_over(self, number: int, members: Collection[ServiceId]) -> dict[ServiceId, int]:
+        """Move these members to the pairwise outbox, in one transaction; returns their numbers there."""
         async with self._store.transaction() as transaction:
             [(_, entry)] = transaction.entries(OUTBOX, after=number - 1, limit=1)
             outgoing = GroupOutgoing.decode(entry)
@@ -263,38 +299,44 @@ class GroupSender:
                 transaction.replace(OUTBOX, number, left.encode())
             else:
                 transaction.remove(OUTBOX, number)
+        return numbers
 
-        async def deliver(member: ServiceId) -> None:
-            await self._sender.deliver(member, numbers[member])
-
-        failed.update(await _for_each(members, deliver))
+    async def _leave_out(self, delivery: _Delivery, failed: Failures) -> None:
+        """Who fails for a reason of their own is left out; without a relay nothing is decided, and all of it waits."""
+        for error in failed.values():
+            if isinstance(error, RelayUnreachable):
+                raise error
+        if later := delivery.wait_for(failed):
+            await self._hand_over(delivery.number, later)
+        delivery.failed.update(failed)
 
     # --- the sender key ---
 
-    async def _prepare(self, number: int, failed: Failures) -> GroupOutgoing | None:
+    async def _prepare(self, delivery: _Delivery) -> GroupOutgoing | None:
         """Encrypt for all that can be reached, once exactly they have the key; ``None`` if nobody is left."""
+        number = delivery.number
         for _ in range(MAX_ATTEMPTS):
             outgoing = await self._entry(number)
             if outgoing is None:
                 return None
             if unsealed := outgoing.members - (await self._access.find_all(outgoing.members)).keys():
-                await self._send_pairwise(number, unsealed, failed)
+                await self._send_pairwise(delivery, unsealed)
                 continue
             certificate = await self._certificates.current()
-            recipients = await self._reach(outgoing, failed)
+            recipients = await self._reach(delivery, outgoing)
             if not recipients:
                 return None
             async with self._store.transaction() as transaction:
                 wanted = plan(holders.load_holders(transaction, outgoing.distribution_id), recipients)
             if wanted != READY:
-                await self._distribute(outgoing, wanted, failed)
+                await self._distribute(delivery, outgoing, wanted)
                 continue
             with suppress(_Outdated, NoSession):
                 return await self._encrypt(number, outgoing, recipients, certificate)
         raise RelayRefused(409)  # devices changed faster than they could be followed
 
-    async def _reach(self, outgoing: GroupOutgoing, failed: Failures) -> Recipients:
-        """The devices of these members, with sessions; who cannot be reached is added to ``failed``."""
+    async def _reach(self, delivery: _Delivery, outgoing: GroupOutgoing) -> Recipients:
+        """The devices of these members, with sessions; who cannot be reached is left out."""
         found: dict[DeviceAddress, Installation] = {}
 
         async def look(member: ServiceId) -> None:
@@ -303,10 +345,10 @@ class GroupSender:
                 outgoing.check_identity(member, installation.identity_key)
             found.update(installations)
 
-        _add_or_give_up(failed, await _for_each(outgoing.members - failed.keys(), look))
+        await self._leave_out(delivery, await _for_each(outgoing.members - delivery.failed.keys(), look))
         return found
 
-    async def _distribute(self, outgoing: GroupOutgoing, wanted: holders.Plan, failed: Failures) -> None:
+    async def _distribute(self, delivery: _Delivery, outgoing: GroupOutgoing, wanted: holders.Plan) -> None:
         """Give our key to those who lack it, a new one if somebody has it who should not."""
         distribution_id = outgoing.distribution_id
 
@@ -323,7 +365,7 @@ class GroupSender:
             only_to = outgoing.only_to.get(member)
             await self._sender.take(Outgoing(member, self._now(), plaintext, distribution=key, only_to=only_to))
 
-        _add_or_give_up(failed, await _for_each(wanted.distribute_to, give))
+        await self._leave_out(delivery, await _for_each(wanted.distribute_to, give))
 
     async def _encrypt(
         self, number: int, outgoing: GroupOutgoing, recipients: Recipients, certificate: Certificate
@@ -347,7 +389,7 @@ class GroupSender:
         )
         return changed
 
-    async def _correct(self, number: int, outgoing: GroupOutgoing, response: Response, failed: Failures) -> None:
+    async def _correct(self, delivery: _Delivery, outgoing: GroupOutgoing, response: Response) -> None:
         """After 409 or 410: nothing was stored, so the ciphertext is dropped; devices as the relay says they are."""
         try:
             changes = _changes(response)
@@ -358,16 +400,17 @@ class GroupSender:
             gone, renewed = changes[member]
             await self._sender.renew(member, gone=gone, renewed=renewed)
 
-        _add_or_give_up(failed, await _for_each(changes.keys() & outgoing.members, renew))
+        failed = await _for_each(changes.keys() & outgoing.members, renew)
         async with self._store.transaction() as transaction:
-            transaction.replace(OUTBOX, number, outgoing.without(()).encode())
+            transaction.replace(OUTBOX, delivery.number, outgoing.without(()).encode())
+        await self._leave_out(delivery, failed)
 
     # --- the outbox ---
 
-    async def _blame(self, number: int, failed: Failures, error: ClientError) -> None:
-        outgoing = await self._entry(number)
+    async def _blame(self, delivery: _Delivery, error: ClientError) -> None:
+        outgoing = await self._entry(delivery.number)
         for member in outgoing.members if outgoing is not None else ():
-            failed.setdefault(member, error)
+            delivery.failed.setdefault(member, error)
 
     async def _entry(self, number: int) -> GroupOutgoing | None:
         async with self._store.transaction() as transaction:
@@ -405,12 +448,8 @@ async def _for_each(members: Iterable[ServiceId], do: Callable[[ServiceId], Awai
     return failed
 
 
-def _add_or_give_up(failed: Failures, more: Failures) -> None:
-    """Who fails for a reason of their own is left out; without a relay nothing is decided, and all of it waits."""
-    for error in more.values():
-        if isinstance(error, RelayUnreachable):
-            raise error
-    failed.update(more)
+def _passes(error: ClientError) -> bool:
+    return isinstance(error, RelayRefused) and error.passes
 
 
 def _raise_what_stopped_all(errors: Iterable[ClientError]) -> None:
@@ -431,19 +470,21 @@ async def _named_in(transaction: StoreTransaction, upload: bytes) -> Recipients:
     return named
 
 
-def _changes(response: Response) -> dict[ServiceId, tuple[tuple[int, ...], tuple[int, ...]]]:
+def _changes(response: Response) -> dict[ServiceId, tuple[set[int], set[int]]]:
     """The devices that are gone, and those that are new, of each account that the answer names.
 
     Raises:
-        WireError: the answer is not one of a relay.
+        WireError, RelayRefused: the answer is not one of a relay.
     """
     body = response.body or b""
     if response.status == 409:
         mismatched = validated(_MISMATCHED.validate_json, body)
         return {
-            ServiceId.parse(each.uuid): (each.devices.extra_devices, each.devices.missing_devices)
+            ServiceId.parse(each.uuid): (
+                devices_of(response, each.devices.extra_devices),
+                devices_of(response, each.devices.missing_devices),
+            )
             for each in mismatched
         }
-    return {
-        ServiceId.parse(each.uuid): ((), each.devices.stale_devices) for each in validated(_STALE.validate_json, body)
-    }
+    stale = validated(_STALE.validate_json, body)
+    return {ServiceId.parse(each.uuid): (set(), devices_of(response, each.devices.stale_devices)) for each in stale}

@@ -3,6 +3,7 @@
 from messaging.client.account import Account, kyber_json
 from messaging.client.connection import ChatConnection
 from messaging.client.errors import RelayRefused
+from messaging.client.requests import read_as
 from messaging.client.stores import Store
 from messaging.wire.keys import PreKey, PreKeyCount, SetKeysRequest
 from signal_protocol.operations import SignalCrypto
@@ -27,7 +28,7 @@ async def top_up_prekeys(
     answer = await connection.request("GET", "/v2/keys?identity=aci")
     if answer.status != 200:
         raise RelayRefused(answer.status)
-    left = PreKeyCount.from_json(answer.body or b"")
+    left = read_as(PreKeyCount, answer)
     if min(left.count, left.pq_count) >= LOW:
         return
     first_id = await _take_ids(store)

@@ -4,13 +4,18 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from messaging.client.connection import ChatConnection, ConnectionLost, Relay
 from messaging.client.errors import RelayRefused, RelayUnreachable
+from messaging.wire.errors import WireError
 from messaging.wire.frames import Response
+from messaging.wire.json import Entity
 
 PAUSE = 0.2  # seconds between two attempts at a relay that is away
 _BUSY = (429, 503)  # statuses that say to come back later
+
+Answer = TypeVar("Answer", bound=Entity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,18 @@ class Requests:
                 raise RelayRefused(429) if response.status == 429 else RelayUnreachable
             await asyncio.sleep(wait)
         raise RelayUnreachable
+
+
+def read_as(entity: type[Answer], response: Response) -> Answer:
+    """What the relay answered.
+
+    Raises:
+        RelayRefused: no relay answers so.
+    """
+    try:
+        return entity.from_json(response.body or b"")
+    except WireError:
+        raise RelayRefused(response.status) from None
 
 
 def _seconds(text: str) -> float:

@@ -14,7 +14,7 @@ import hashlib
 import hmac
 import json
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Self
@@ -32,7 +32,7 @@ from messaging.client.errors import (
     UnknownRecipient,
 )
 from messaging.client.holders import Distribution, Holder, Installation
-from messaging.client.requests import Requests
+from messaging.client.requests import Requests, read_as
 from messaging.client.stores import Store, StoreTransaction
 from messaging.wire.accounts import DeviceInfoList
 from messaging.wire.content import Content, encode_content
@@ -41,7 +41,7 @@ from messaging.wire.frames import Response
 from messaging.wire.identifiers import DeviceAddress, ServiceId
 from messaging.wire.json import decode_base64, encode_base64
 from messaging.wire.keys import PreKeyResponse, PreKeyResponseItem, prekeys_path
-from messaging.wire.limits import MAX_CONTENT
+from messaging.wire.limits import MAX_CONTENT, MAX_DEVICE_ID
 from messaging.wire.messages import (
     ACCESS_KEY_HEADER,
     IDEMPOTENCY_HEADER,
@@ -50,7 +50,14 @@ from messaging.wire.messages import (
     MismatchedDevices,
     StaleDevices,
 )
-from signal_protocol.errors import NoSession, UntrustedIdentity
+from signal_protocol.errors import (
+    InvalidArgument,
+    InvalidMessage,
+    NoSession,
+    UntrustedIdentity,
+    VerificationFailed,
+    WorkerError,
+)
 from signal_protocol.sessions import SessionService
 from signal_protocol.types import (
     Address,
@@ -60,6 +67,7 @@ from signal_protocol.types import (
     PublicPrekey,
     Sealed,
     SignedPublicPrekey,
+    check_registration_id,
 )
 
 OUTBOX = "outbox"
@@ -183,11 +191,14 @@ class Sender:
             await self._deliver_earlier(outgoing.recipient, number)
             await self._deliver(number)
 
-    async def deliver(self, recipient: ServiceId, number: int) -> None:
-        """Deliver what was queued for ``recipient`` under this number, and before it what has waited. Raises as a send."""
+    async def deliver(self, recipient: ServiceId, number: int, *, promised: bool = False) -> None:
+        """Deliver what was queued for ``recipient`` under this number, and before it what has waited. Raises as a send.
+
+        What was ``promised`` to go out later stays in the outbox when it is refused for a reason that passes.
+        """
         async with self._lock(recipient):
             await self._deliver_earlier(recipient, number)
-            await self._deliver(number)
+            await self._deliver(number, promised=promised)
 
     async def installations(self, service_id: ServiceId) -> dict[DeviceAddress, Installation]:
         """The devices that a send to an account would go to, as they are known; begins sessions if there are none.
@@ -213,10 +224,11 @@ class Sender:
             await self._renew(service_id, gone=gone, renewed=renewed)
 
     async def resend(self) -> None:
-        """Send what the outbox holds from before. What cannot be delivered any more is dropped."""
+        """Send what the outbox holds from before. What cannot be delivered any more is dropped; what cannot be yet, waits."""
         for recipient in {outgoing.recipient for _, outgoing in await self._waiting()}:
             async with self._lock(recipient):
-                await self._deliver_earlier(recipient, sys.maxsize)
+                with suppress(RelayUnreachable):  # for this one perhaps, and not for the others
+                    await self._deliver_earlier(recipient, sys.maxsize)
 
     async def identity_of(self, service_id: ServiceId) -> bytes:
         """The identity key that a send to ``service_id`` would use, fetching a bundle if there is no session.
@@ -233,11 +245,15 @@ class Sender:
         return key
 
     async def _deliver_earlier(self, recipient: ServiceId, number: int) -> None:
-        """What has waited for this recipient since before ``number``, in order; drops what cannot be delivered."""
+        """What has waited for this recipient since before ``number``, in order; drops what cannot be delivered.
+
+        Raises:
+            RelayUnreachable: something still has to wait, and so what follows it.
+        """
         for earlier, outgoing in await self._waiting(recipient):
             if outgoing.recipient == recipient and earlier < number:
                 with suppress(IdentityChanged, UnknownRecipient, RelayRefused, ContentTooLarge):
-                    await self._deliver(earlier)
+                    await self._deliver(earlier, promised=True)
 
     async def _waiting(self, recipient: ServiceId | None = None) -> list[tuple[int, Outgoing]]:
         family = None if recipient is None else (str(recipient),)
@@ -245,8 +261,11 @@ class Sender:
             entries = transaction.entries(OUTBOX, limit=MAX_WAITING, family=family)
         return [(number, Outgoing.decode(entry)) for number, entry in entries]
 
-    async def _deliver(self, number: int) -> None:
-        """Encrypt for the devices that are missing, send, correct the devices, until the relay has accepted."""
+    async def _deliver(self, number: int, *, promised: bool = False) -> None:
+        """Encrypt for the devices that are missing, send, correct the devices, until the relay has accepted.
+
+        Whoever sends something new is told why it was refused. Nobody is there to be told of what was ``promised`` before.
+        """
         outgoing = await self._entry(number)
         if outgoing is None:
             return  # an earlier attempt went through
@@ -272,7 +291,9 @@ class Sender:
         except UntrustedIdentity as error:
             await self._remove(number)
             raise IdentityChanged(outgoing.recipient, error.identity_key) from None
-        except Exception:
+        except Exception as error:
+            if promised and _passes(error):
+                raise RelayUnreachable from None
             await self._remove(number)
             raise
         await self._accepted(number, outgoing)
@@ -284,6 +305,8 @@ class Sender:
 
         async def keep(transaction: StoreTransaction, result: Encrypted | Sealed) -> None:
             nonlocal changed
+            if not _is_registration_id(result.remote_registration_id):
+                raise NoSession  # the peer has begun this session a moment ago, and lied
             if outgoing.only_to is not None:
                 await _check_identity(transaction, outgoing.recipient, outgoing.only_to)
             sent = _sent(result, certificate)
@@ -304,7 +327,10 @@ class Sender:
             await encrypt()
         except NoSession:
             await self._start_sessions(outgoing.recipient, device)
-            await encrypt()
+            try:
+                await encrypt()
+            except NoSession:  # that was the bundle of another device, or the session is gone again
+                raise RelayRefused(410) from None
         return changed
 
     async def _certificate_for(self, recipient: ServiceId) -> Certificate | None:
@@ -346,10 +372,11 @@ class Sender:
         """After 409 or 410: forget ciphertexts for devices that are gone or new; returns the right set of devices."""
         match response.status:
             case 409:
-                mismatched = MismatchedDevices.from_json(response.body or b"")
-                gone, renewed = set(mismatched.extra_devices), set(mismatched.missing_devices)
+                mismatched = read_as(MismatchedDevices, response)
+                gone = devices_of(response, mismatched.extra_devices)
+                renewed = devices_of(response, mismatched.missing_devices)
             case 410:
-                renewed = set(StaleDevices.from_json(response.body or b"").stale_devices)
+                renewed = devices_of(response, read_as(StaleDevices, response).stale_devices)
                 gone = set()
             case 404:
                 raise UnknownRecipient
@@ -381,21 +408,22 @@ class Sender:
         response = await self._request("GET", "/v1/devices")
         if response.status != 200:
             raise RelayRefused(response.status)
-        devices = DeviceInfoList.from_json(response.body or b"").devices
-        return [device.id for device in devices if device.id != self._own.device_id]
+        devices = devices_of(response, (device.id for device in read_as(DeviceInfoList, response).devices))
+        return sorted(devices - {self._own.device_id})
 
     async def _usable_devices(self, recipient: ServiceId) -> list[int]:
         return list(await self._registration_ids(recipient))
 
     async def _registration_ids(self, recipient: ServiceId) -> dict[int, int]:
-        """Of the devices that there are sessions with to encrypt in."""
+        """Of the devices that there are sessions with to encrypt in. Where a peer has named none that can be, there is none."""
         async with self._store.transaction() as transaction:
             addresses = await transaction.session_devices(str(recipient))
         found: dict[int, int] = {}
         for address in addresses:
             info = await self._sessions.session_info(address)
-            if info is not None and info.usable and info.remote_registration_id is not None:
-                found[address.device_id] = info.remote_registration_id
+            number = None if info is None or not info.usable else info.remote_registration_id
+            if number is not None and _is_registration_id(number):
+                found[address.device_id] = number
         return found
 
     async def _start_sessions(self, recipient: ServiceId, device: int | None) -> list[int]:
@@ -405,12 +433,16 @@ class Sender:
             raise UnknownRecipient
         if response.status != 200:
             raise RelayRefused(response.status)
-        answer = PreKeyResponse.from_json(response.body or b"")
+        answer = read_as(PreKeyResponse, response)
         for item in answer.devices:
             try:
                 await self._sessions.start_session(Address(str(recipient), item.device_id), _bundle(answer, item))
             except UntrustedIdentity as error:
                 raise IdentityChanged(recipient, error.identity_key) from None
+            except (VerificationFailed, InvalidArgument, InvalidMessage):
+                raise RelayRefused(
+                    response.status
+                ) from None  # it is no bundle of this recipient's, and nobody else's fault
         return [item.device_id for item in answer.devices]
 
     async def _request(self, verb: str, path: str, body: bytes | None = None) -> Response:
@@ -441,6 +473,18 @@ def plaintext_of(content: Content) -> bytes:
     return plaintext
 
 
+def devices_of(response: Response, devices: Iterable[int]) -> set[int]:
+    """The devices that an answer of the relay names.
+
+    Raises:
+        RelayRefused: no device has such an id.
+    """
+    found = set(devices)
+    if not all(1 <= device <= MAX_DEVICE_ID for device in found):
+        raise RelayRefused(response.status)
+    return found
+
+
 def queue(transaction: StoreTransaction, outgoing: Outgoing) -> int:
     """Write it to the outbox; returns its number there."""
     if outgoing.distribution is not None:
@@ -457,6 +501,19 @@ def unidentified_headers(access_key: bytes, body: bytes) -> dict[str, str]:
         ACCESS_KEY_HEADER: encode_base64(access_key),
         IDEMPOTENCY_HEADER: hashlib.sha256(body).hexdigest(),
     }
+
+
+def _passes(error: Exception) -> bool:
+    return isinstance(error, WorkerError) or (isinstance(error, RelayRefused) and error.passes)
+
+
+def _is_registration_id(number: int) -> bool:
+    """Whether a device can have it: in a session libsignal keeps whatever the peer says, and fails where it is used."""
+    try:
+        check_registration_id(number)
+    except InvalidArgument:
+        return False
+    return True
 
 
 async def _check_identity(transaction: StoreTransaction, recipient: ServiceId, expected: bytes) -> None:
