@@ -36,7 +36,10 @@ class Limit(StrEnum):
     PREKEYS_PER_TARGET = "prekeysPerTarget"  # target account: fetches by callers who do not say who they are
     REPAIR_BUNDLES = "repairBundles"  # sending account, receiving account: bundles inside a 409
     MESSAGES = "messages"  # sending account, receiving account
-    INBOUND_MESSAGE_BYTES = "inboundMessageBytes"  # receiving account
+    INBOUND_MESSAGE_BYTES = "inboundMessageBytes"  # receiving account, of a person
+    ASSISTANT_MESSAGE_BYTES = (
+        "assistantMessageBytes"  # network address: anybody may send to assistants, and none may silence one
+    )
     STORIES = "stories"  # receiving account
     SPAM_REPORT = "spamReport"  # reporting account
     PROFILE = "profile"  # fetching account, or network address
@@ -76,6 +79,7 @@ DEFAULTS: Mapping[Limit, Bucket] = {
     Limit.REPAIR_BUNDLES: Bucket(6, 600),
     Limit.MESSAGES: Bucket(60, 1, fail_open=True),
     Limit.INBOUND_MESSAGE_BYTES: Bucket(128 * 1024 * 1024, 0.0005, fail_open=True),
+    Limit.ASSISTANT_MESSAGE_BYTES: Bucket(128 * 1024 * 1024, 0.000_01, fail_open=True),
     Limit.STORIES: Bucket(5000, 8, fail_open=True),
     Limit.SPAM_REPORT: Bucket(100, 60, fail_open=True),
     Limit.PROFILE: Bucket(4320, 20, fail_open=True),

@@ -121,6 +121,11 @@ class Account:
     access_key: bytes | None = field(repr=False)
     unrestricted_access: bool
 
+    @property
+    def is_assistant(self) -> bool:
+        """Whether it has no number: every person's account has one."""
+        return self.pni is None
+
     def identity_key(self, kind: IdentityKind) -> bytes | None:
         """The public identity key of one identity; ``None`` for the PNI of an account without a number."""
         return self.aci_identity_key if kind is IdentityKind.ACI else self.pni_identity_key

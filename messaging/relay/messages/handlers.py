@@ -61,7 +61,7 @@ def message_routes(
         to, story = call.service_id(), call.flag("story")
         refuse_group_send_token(call, story=story)
         scope = ("of", caller.mailbox_id) if caller else ("to", to)
-        sending = Sending(caller, access_key_of(call), story, once_of(call, *scope))
+        sending = Sending(caller, access_key_of(call), story, once_of(call, *scope), call.remote)
         messages = call.entity(IncomingMessageList)
         answer = await sender.send(messages, to, sending, with_bundles=call.flag("bundles"))
         return _SENT_AND_SYNC if answer.needs_sync else _SENT
@@ -76,6 +76,7 @@ def message_routes(
             urgent=call.flag("urgent", default=True),
             story=story,
             once=once_of(call, "many"),
+            remote=call.remote,
         )
         return answer_with(await many.send(call.body, sending))
 

@@ -9,7 +9,7 @@ Source: Signal-Server, ``MessageController`` and ``UnidentifiedAccessUtil``.
 import hmac
 import secrets
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
 from messaging.relay.accounts.directory import Entry
@@ -30,7 +30,7 @@ from messaging.relay.limits import Limit
 from messaging.relay.messages.append import Append, Payload, Remembered
 from messaging.relay.messages.idempotency import Once
 from messaging.relay.messages.matching import check_devices
-from messaging.relay.messages.service import PLANS, MessageService
+from messaging.relay.messages.service import PLANS, MessageService, count_bytes
 from messaging.relay.messages.tables import NewEnvelope
 from messaging.wire.envelope import Envelope, EnvelopeType, encode_envelope
 from messaging.wire.identifiers import IdentityKind, ServiceId
@@ -44,7 +44,10 @@ PAYLOAD_ID_BITS = 62  # random: the relay need not ask the database for a number
 
 @dataclass(frozen=True, slots=True)
 class ManySending:
-    """How one send to many was asked for, beside its body. A timestamp of 0 means the time of arrival."""
+    """How one send to many was asked for, beside its body. A timestamp of 0 means the time of arrival.
+
+    ``remote`` is the caller's network address, for limits only.
+    """
 
     access_keys: bytes | None
     timestamp: int = 0
@@ -52,6 +55,7 @@ class ManySending:
     urgent: bool = True
     story: bool = False
     once: Once | None = None
+    remote: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +132,7 @@ class MultiRecipientService:
             if sending.story:
                 await limits.take(Limit.STORIES, target.account.id, account=target.account.id)
             size = len(target.recipient.devices) * (len(target.recipient.prefix) + len(upload.shared))
-            await limits.take(Limit.INBOUND_MESSAGE_BYTES, target.account.id, amount=size, account=target.account.id)
+            await count_bytes(limits, target.account, size, remote=sending.remote)
 
     def _plan(
         self,

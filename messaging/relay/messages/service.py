@@ -36,12 +36,16 @@ PLANS = 5  # after so many an account changes faster than it can be sent to
 
 @dataclass(frozen=True, slots=True)
 class Sending:
-    """How one send was asked for, beside its body. A story needs no access, and an unknown recipient is no error."""
+    """How one send was asked for, beside its body. A story needs no access, and an unknown recipient is no error.
+
+    ``remote`` is the caller's network address, for limits only.
+    """
 
     sender: Caller | None
     access_key: bytes | None
     story: bool = False
     once: Once | None = None
+    remote: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,8 @@ class MessageService:
             TooLarge: the content for one device is beyond ``MAX_CONTENT``.
             Forbidden: to the sender's own phone number identity.
             NotFound, NotAuthenticated: see ``accounts.access``.
-            RateLimited: too many messages from this sender to this account, or too many bytes to it.
+            RateLimited: too many messages from this sender to this account, or too many bytes to it
+                (to an assistant: from this network address).
             DevicesStale, DevicesMismatched: see ``messages.matching``.
             IdempotencyKeyReused: the key stood for another request.
             Unavailable: the database cannot be reached, or does not keep up.
@@ -182,7 +187,7 @@ class Attempt:
         elif sender is not None and sender.account_id != account.id:
             await limits.take(Limit.MESSAGES, sender.account_id, account.id, account=sender.account_id)
         total = sum([len(message.content) for message in self.messages.messages])
-        await limits.take(Limit.INBOUND_MESSAGE_BYTES, account.id, amount=total, account=account.id)
+        await count_bytes(limits, account, total, remote=self.sending.remote)
         self.counted = True
 
     def _plan(self, target: Entry, own: Entry | None) -> tuple[Append, SendMessageResponse]:
@@ -209,6 +214,18 @@ class Attempt:
             remembered = Remembered(self.sending.once, answer.to_json(), service.expires_at(now, online=False))
         expires_at = service.expires_at(now, online=messages.online)
         return Append(envelopes, expires_at, _own_place(own, sender), remembered=remembered), answer
+
+
+async def count_bytes(limits: RateLimits, account: Account, amount: int, *, remote: str) -> None:
+    """Count what is sent to an account: by it, or by who sends where anybody may, so that nobody uses up what others need.
+
+    Raises:
+        RateLimited: too much.
+    """
+    if account.is_assistant:
+        await limits.take(Limit.ASSISTANT_MESSAGE_BYTES, remote, amount=amount)
+    else:
+        await limits.take(Limit.INBOUND_MESSAGE_BYTES, account.id, amount=amount, account=account.id)
 
 
 @cache

@@ -11,7 +11,7 @@ from messaging.wire.envelope import EnvelopeType
 from messaging.wire.identifiers import ServiceId
 from messaging.wire.json import encode_base64
 from messaging.wire.limits import MAX_CONTENT
-from tests.devices import Body, Device, MakePeer, Peer, basic, message_for
+from tests.devices import Body, Device, MakePeer, NewDevice, Peer, basic, message_for
 from tests.relays import UNLIMITED, Relays
 
 
@@ -172,6 +172,30 @@ async def test_a_sender_and_a_receiver_have_a_limit_of_their_own(
     refused = await alice.send(bob, b"x")
     assert 0 < int(refused.headers["retry-after"]) <= 1000
     assert refused.json() == {"code": "rate_limited"}
+
+
+async def test_what_is_sent_to_an_assistant_is_counted_by_network_address_and_silences_it_for_nobody_else(
+    relays: Relays, backend: str, peer_of: MakePeer
+) -> None:
+    few = Bucket(1000, 1000)
+    limits = {**UNLIMITED, Limit.INBOUND_MESSAGE_BYTES: few, Limit.ASSISTANT_MESSAGE_BYTES: few}
+    peer = peer_of(await relays.start(backend, limits=limits, plain_http_behind_a_proxy=True))
+    assistant, bob = await peer.register_assistant("assistant-1", NewDevice()), await peer.register()
+
+    async def send(to: Device, address: str, size: int) -> int:
+        headers = {
+            "X-Forwarded-For": address,
+            "Unidentified-Access-Key": encode_base64(to.known.access_key),
+        }
+        body = message_for(to, bytes(size), type=EnvelopeType.UNIDENTIFIED_SENDER)
+        return (await peer.call("PUT", f"/v1/messages/{to.aci}", body, headers)).status
+
+    assert await send(assistant, "192.0.2.1", 1000) == 200
+    assert await send(assistant, "192.0.2.1", 1) == 429
+    assert await send(assistant, "192.0.2.2", 999) == 200
+    assert await send(assistant, "192.0.2.2", 1) == 200
+    assert await send(bob, "192.0.2.1", 1000) == 200
+    assert await send(bob, "192.0.2.2", 1) == 429  # a person's is counted for the person, wherever it comes from
 
 
 async def test_the_order_of_each_sender_survives_concurrent_senders(peer: Peer, bob: Device) -> None:

@@ -7,10 +7,11 @@ from uuid import uuid4
 from sqlalchemy import func, select
 
 from messaging.relay.database import normalise_url, open_database
+from messaging.relay.limits import Bucket, Limit
 from messaging.relay.messages.tables import EnvelopeRow, PayloadRow
 from messaging.wire.limits import MAX_BODY, MAX_CONTENT
-from tests.devices import Device, MakePeer, Reply
-from tests.relays import Relays, StartedRelay
+from tests.devices import Device, MakePeer, NewDevice, Reply
+from tests.relays import UNLIMITED, Relays, StartedRelay
 
 SHARED = b"s" * 40
 PATH = "/v1/messages/multi_recipient?ts=7&online=false&urgent=false"
@@ -142,6 +143,20 @@ async def test_a_send_to_many_is_repeated_without_effect(alice: Device, bob: Dev
         await socket.envelope()
         await socket.queue_empty()
     assert (await send(alice, upload(entry(alice)), {**headers, **combined(alice)})).status == 422
+
+
+async def test_what_goes_to_an_assistant_among_many_is_counted_by_network_address(
+    relays: Relays, backend: str, peer_of: MakePeer
+) -> None:
+    limits = {**UNLIMITED, Limit.ASSISTANT_MESSAGE_BYTES: Bucket(100, 1000)}
+    peer = peer_of(await relays.start(backend, limits=limits, plain_http_behind_a_proxy=True))
+    alice, assistant = await peer.register(), await peer.register_assistant("assistant-1", NewDevice())
+    both, keys = upload(entry(alice), entry(assistant)), combined(alice, assistant)
+    first, second = {"X-Forwarded-For": "192.0.2.1"}, {"X-Forwarded-For": "192.0.2.2"}
+    assert (await send(alice, both, {**keys, **first})).status == 200
+    assert (await send(alice, both, {**keys, **first})).status == 429
+    assert (await send(alice, both, {**keys, **second})).status == 200
+    assert (await send(alice, upload(entry(alice)), {**combined(alice), **first})).status == 200
 
 
 async def nothing_waits(*devices: Device) -> bool:
