@@ -76,7 +76,8 @@ def _label(recalled: Recalled, scope: Scope) -> _Labelled:
         for label, held in zip(labels, recalled.messages, strict=True)
     )
     names = {str(author): name for author, name in scope.names.items()}
-    return _Labelled(Thread(messages, names), dict(zip(labels, (held.id for held in recalled.messages), strict=True)))
+    thread = Thread(messages, names, recalled.members)
+    return _Labelled(thread, dict(zip(labels, (held.id for held in recalled.messages), strict=True)))
 
 
 def _lines(lines: Iterable[Line], ids: Mapping[str, MessageId]) -> Iterable[SummaryLine]:

@@ -40,13 +40,15 @@ class Recalled:
     """Messages that may be used, how many others were asked for, by reason, and whose consent the use rests on.
 
     ``not_opted_in`` counts what an author's consent or roster does not cover. It is the same for messages that are held and that are
-    not: nobody learns from it what exists. ``not_held`` counts the rest.
+    not: nobody learns from it what exists. ``not_held`` counts the rest. ``members`` is how many members the conversation has by the
+    requester's own roster; 0 if there is none.
     """
 
     messages: tuple[HeldMessage, ...] = field(repr=False)
     not_opted_in: int
     not_held: int
     consents: tuple[ConsentReference, ...]
+    members: int = 0
 
 
 Shares = dict[ServiceId, Share]
@@ -96,9 +98,12 @@ class Memory:
         return True
 
     def note_roster(self, author: ServiceId, roster: Roster) -> None:
-        """Remember whom an author who has opted in counts among the members; the greatest revision stands."""
+        """Remember whom an author who has opted in counts among the members.
+
+        The greatest revision stands; of two with the same one, that which came last: authors learn of other keys, and of other changes.
+        """
         share = self._share(roster.conversation, author)
-        if share is None or not share.latest.consent.opted_in or roster.revision <= share.revision:
+        if share is None or not share.latest.consent.opted_in or roster.revision < share.revision:
             return
         with self._counted(share):
             share.take_roster(roster, next(self._arrivals))
@@ -170,6 +175,7 @@ class Memory:
             not_opted_in=not_opted_in,
             not_held=len(asked) - len(usable) - not_opted_in,
             consents=tuple(sorted({ConsentReference(held.id.author, held.under.digest) for held in usable})),
+            members=len(shares[requester].members) if requester in shares else 0,
         )
 
     def own_consent(self, author: ServiceId, key: bytes) -> ConsentReference | None:

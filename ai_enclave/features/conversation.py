@@ -16,7 +16,12 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """Messages in the order in which they were sent, and what the requester calls people, authors or not."""
+    """Messages in the order in which they were sent, and what the requester calls people, authors or not.
+
+    ``members`` is how many the conversation has as the requester counts them, with those of whom nothing is here; 0 if that is not
+    known, which is taken for a group.
+    """
 
     messages: tuple[Message, ...]
     names: Mapping[str, str] = field(repr=False)
+    members: int = 0

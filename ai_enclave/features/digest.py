@@ -71,6 +71,6 @@ class Digester:
 def _kind(unit: Unit, people: People) -> LineKind:
     """A question that the viewer has to answer, a mention of the viewer, or simply a line."""
     called = people.viewer in people.called_in(unit)
-    if unit.asks and (called or (len(people.everybody) == 2 and people.is_to_viewer(unit))):
+    if unit.asks and (called or (people.are_two and people.is_to_viewer(unit))):
         return LineKind.QUESTION_TO_YOU
     return LineKind.MENTION if called else LineKind.SUMMARY

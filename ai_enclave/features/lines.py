@@ -45,7 +45,7 @@ def told(unit: Unit, people: People) -> str:
         unit.text,
         people.names[author],
         people.addressee(author),
-        names=people.name_words,
+        names=people.name_looks,
         verbatim=bool(unit.marks),
     )
 

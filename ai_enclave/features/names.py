@@ -59,6 +59,11 @@ def skeleton(name: str) -> str:
     return letters.translate(str.maketrans("i10", "llo")).replace("rn", "m").replace("vv", "w")
 
 
+def looks(word: str) -> frozenset[str]:
+    """What a word looks like: two that share a look could be taken for each other. A letter may look Latin as a capital only."""
+    return frozenset(skeleton(form) or form for form in (word, word.upper(), word.lower()))
+
+
 def _may_stand(character: str) -> bool:
     category = unicodedata.category(character)
     return character not in _COLONS and (character in _ALSO or category.startswith(_LETTERS))
@@ -68,8 +73,7 @@ def _confusable(names: Mapping[str, str]) -> list[list[str]]:
     """The people in groups of those whose names could be taken for each other, first come first."""
     group_of: dict[str, list[str]] = {}  # by skeleton
     for person, name in names.items():
-        # A letter may look Latin as a capital only, so that a name is compared in each of its cases.
-        keys = {skeleton(form) or form for form in (name, name.upper(), name.lower())}
+        keys = set(looks(name))
         merged = [person]
         for known in {id(group): group for key in keys if (group := group_of.get(key))}.values():
             merged = known + merged

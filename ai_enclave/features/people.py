@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from ai_enclave.features.conversation import Thread
-from ai_enclave.features.names import UNNAMED, display_names
+from ai_enclave.features.names import UNNAMED, display_names, looks
 from ai_enclave.features.score import STOP_WORDS
 from ai_enclave.features.sentences import Unit
 from ai_enclave.features.text import latin, word_set, words_of
@@ -35,6 +35,11 @@ class People:
         known = [*self.thread.names, *(message.author for message in self.thread.messages)]
         return tuple(dict.fromkeys(known if self.viewer is None else [*known, self.viewer]))
 
+    @property
+    def are_two(self) -> bool:
+        """Whether it is between two people. That only two have written does not say so: others may be there of whom nothing is known."""
+        return self.thread.members == 2 and len(self.everybody) <= 2
+
     @cached_property
     def names(self) -> dict[str, str]:
         """What to call each, no two confusable."""
@@ -46,6 +51,12 @@ class People:
         return frozenset(self._called)
 
     @cached_property
+    def name_looks(self) -> frozenset[str]:
+        """How the words of all names look: family names, too, though nobody is called by these alone."""
+        words = (word for name in self.names.values() if not name.startswith(UNNAMED) for word in words_of(name))
+        return frozenset(look for word in words if _may_name(word) for look in looks(word))
+
+    @cached_property
     def compared_names(self) -> frozenset[str]:
         """Names and first names as ``latin`` gives them."""
         return frozenset(latin(form) for name in self.names.values() for form in (name, name.split()[0]))
@@ -55,9 +66,14 @@ class People:
         called: defaultdict[str, set[str]] = defaultdict(set)
         for person, name in self.names.items():
             first = next(iter(words_of(name)), "")
-            if len(first) >= _MIN_NAME and not name.startswith(UNNAMED) and first not in STOP_WORDS - _ALSO_WORDS:
+            if _may_name(first) and not name.startswith(UNNAMED):
                 called[first].add(person)
         return called
+
+    @cached_property
+    def _several_wrote(self) -> bool:
+        """Of two, one always follows the other: that says nothing if there are others who are not heard here."""
+        return len({message.author for message in self.thread.messages} | {self.viewer}) > 2
 
     @cached_property
     def _before(self) -> tuple[str | None, ...]:
@@ -72,8 +88,8 @@ class People:
         return tuple(before)
 
     def addressee(self, author: str) -> str | None:
-        """What to call whom ``author`` means by "you": known only between two people, one of them named."""
-        if len(self.everybody) != 2:
+        """What to call whom ``author`` means by "you": known only between two people, the other of them named."""
+        if not self.are_two:
             return None
         name = next((self.names[person] for person in self.everybody if person != author), UNNAMED)
         return None if name.startswith(UNNAMED) else name
@@ -93,7 +109,11 @@ class People:
         called = self.called_in(unit)
         if called:
             return self.viewer in called
-        return len(self.everybody) == 2 or self._before[unit.place] == self.viewer
+        return self.are_two or (self._several_wrote and self._before[unit.place] == self.viewer)
+
+
+def _may_name(word: str) -> bool:
+    return len(word) >= _MIN_NAME and word not in STOP_WORDS - _ALSO_WORDS
 
 
 def _set_apart(word: str, text: str) -> bool:

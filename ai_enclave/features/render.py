@@ -3,22 +3,21 @@ said".
 
 "I need trees" by Jonas is "Jonas needs trees". Only words of the message, names and the words of these rules appear,
 and every line begins with its speaker: whatever a message says, it is that person who says it. What the rules do not
-surely know they quote: a verb, "you" in a group, what is said of another person, or marks that could begin another's
-words. English only: other languages are quoted.
+surely know they quote: a verb, "you" in a group, a second clause (``clauses``), what is said of another person, or marks
+that could begin another's words. English only: other languages are quoted.
 """
 
 import re
 from itertools import pairwise
 
+from ai_enclave.features.clauses import is_one_clause
+from ai_enclave.features.names import looks
 from ai_enclave.features.text import word_set
 
 ASKS_IF, ASKS = "asks if", "asks:"
 QUESTION_MARKS = ("?", "？", "؟")
 # All words that a line can hold and its message does not, but for names and the "s" of a verb.
-RULE_WORDS = word_set(
-    "asks if they them their theirs themselves they're they'll they've they'd is was were are has will would does doesn't hasn't"
-    " isn't weren't wasn't goes"
-)
+RULE_WORDS = word_set("asks if they them their theirs themselves is was has will would does doesn't hasn't goes")
 
 _LEAD = re.compile(
     r"^(?:(?:hi|hey|hello|ok|okay|well|so|yeah|yes|yep|no|oh|haha"
@@ -43,7 +42,6 @@ _PAST = word_set(
     "forgot brought put set lost spoke knew did had was read cut ate drove won"
 )
 _PRONOUNS = {"i": "they", "me": "them", "my": "their", "mine": "theirs", "myself": "themselves"}
-_LATER = {"i'm": "they're", "i'll": "they'll", "i've": "they've", "i'd": "they'd"}
 _AUXILIARIES = word_set("do does did can could will would should shall is are was were have has had may must")
 _TOKEN = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|\s+|.", re.DOTALL)
 # TR39: what looks like two apostrophes; and the quotes of French and of CJK scripts.
@@ -55,17 +53,9 @@ _PLACEHOLDER = re.compile(r"[<‹\[(][^<‹\[(]{0,40}[>›\])]")  # a photo that
 _NOT_VERBS = word_set("and or not both all guys two three folks people lot girls boys")
 _OWN_VOICE = word_set("please we we're we'll we've we'd us our ours ourselves let's lets")
 _BETWEEN = word_set("and or to for with in on at about from by tomorrow today tonight later too if")
-_SUBORDINATE = word_set(
-    "that if when because since think thinks hope hopes know knows guess guesses believe believes heard how where why"
-    " until once sure said"
-)
 _BARE = word_set("let make help see watch want to")  # after these a verb has no ending
-_OF_YOU = {
-    "are": "is", "aren't": "isn't", "were": "was", "weren't": "wasn't", "have": "has", "haven't": "hasn't", "do": "does",
-    "don't": "doesn't",
-}  # fmt: skip
-_YOU = {"you're": "is", "you'll": "will", "you've": "has"}
-_AFTER_I = {"was": "were", "wasn't": "weren't", "am": "are"}
+_YOU = word_set("u ur ya yall y'all thee thou thy")  # and what begins with "you"
+_NOT_YOU = word_set("young younger youngest youth")
 _AFTER_WOULD = _PRESENT | word_set("be have rather go do")
 _JOINS = word_set("and or but then")
 _NO_VERB_FOLLOWS = word_set(
@@ -87,15 +77,16 @@ def render(
         text: visible and harmless, as a ``Unit`` has it.
         speaker: a display name.
         addressee: whom "you" means, if that is known.
-        names: words by which other people are called, in lower case: what is said of them is quoted.
+        names: how the words of people's names look (``names.looks``): what is said of them is quoted.
         verbatim: quote in any case.
     """
-    said = without_emoji(text)
+    said = whole = without_emoji(text)
     said = (_LEAD.sub("", said) or said).strip()
     if not any(character.isalnum() for character in said) or _PLACEHOLDER.fullmatch(said):
         return ""
     asks = said.endswith(QUESTION_MARKS)
-    if not verbatim and _is_plain(said, names):
+    in_one_piece = whole in " ".join(text.split())  # no emoji stands where a sentence may have ended
+    if in_one_piece and not verbatim and _is_plain(said, names):
         told = _question(said, speaker, addressee) if asks else _first_person(said, speaker, addressee)
         if told is not None:
             return told
@@ -131,9 +122,13 @@ def _is_plain(said: str, names: frozenset[str]) -> bool:
         return False
     for place, token in enumerate(tokens):
         following = _low(tokens[place + 2]) if place + 2 < len(tokens) and tokens[place + 1].isspace() else ""
-        if _low(token).removesuffix("'s") in names and following[:1].isalnum() and following not in _BETWEEN:
+        if following[:1].isalnum() and following not in _BETWEEN and _is_of(token, names):
             return False
     return True
+
+
+def _is_of(token: str, names: frozenset[str]) -> bool:
+    return not looks(_low(token).removesuffix("'s")).isdisjoint(names)
 
 
 def _question(said: str, speaker: str, addressee: str | None) -> str | None:
@@ -145,6 +140,8 @@ def _question(said: str, speaker: str, addressee: str | None) -> str | None:
     auxiliary, verb = _low(tokens[0]), _low(tokens[place])
     asked = None if verb in _NOT_VERBS else _asked_verb(auxiliary, verb, "".join(tokens[4:place]))
     if asked is None or (auxiliary == "do" and _joins_a_verb(tokens[place + 1 :])):
+        return None
+    if not is_one_clause(verb, "".join(tokens[place + 1 :])):
         return None
     rest = _retell(tokens[place + 1 :], addressee, verb)
     return None if rest is None else f"{speaker} {ASKS_IF} {addressee} {asked}{rest}."
@@ -211,7 +208,7 @@ def _joins_a_verb(rest: list[str]) -> bool:
 
 
 def _sentence(start: str, rest: list[str], addressee: str | None, verb: str) -> str | None:
-    told = _retell(rest, addressee, verb)
+    told = _retell(rest, addressee, verb) if is_one_clause(verb, "".join(rest)) else None
     if told is None:
         return None
     sentence = start + told
@@ -219,44 +216,32 @@ def _sentence(start: str, rest: list[str], addressee: str | None, verb: str) -> 
 
 
 def _retell(tokens: list[str], addressee: str | None, verb: str) -> str | None:
-    """The rest of a sentence after ``verb``: I and my are now they and their; you is the addressee, if known.
+    """The rest of a sentence after ``verb``: I and my are now they and their; you is the addressee.
 
-    ``None`` where a verb is not sure.
+    ``None`` where that is not known, or a verb is not sure.
     """
     words = [(place, _low(token)) for place, token in enumerate(tokens) if token[0].isalnum()]
     told = list(tokens)
     for number, (place, word) in enumerate(words):
         before = words[number - 1][1] if number else verb
-        following = words[number + 1] if number + 1 < len(words) else (0, "")
+        following = words[number + 1][1] if number + 1 < len(words) else ""
         if word in _PRONOUNS:
             told[place] = _PRONOUNS[word]
-        elif word in _LATER:
-            told[place] = _LATER[word]
-        elif word in _AFTER_I and before == "i":
-            told[place] = _AFTER_I[word]
-        elif addressee is not None and word.startswith("you"):
-            retold = _of_you(word, addressee, before, following[1])
+        elif (word.startswith("you") or word in _YOU) and word not in _NOT_YOU:
+            retold = None if addressee is None else _of_you(word, addressee, before, following)
             if retold is None:
                 return None
-            told[place] = retold[0]
-            if retold[1]:
-                told[following[0]] = retold[1]
+            told[place] = retold
     return "".join(told)
 
 
-def _of_you(word: str, addressee: str, before: str, following: str) -> tuple[str, str] | None:
-    """What stands for "you" and, if it changes, for the verb after it; ``None`` if that is not sure."""
-    if word in _YOU:
-        return f"{addressee} {_YOU[word]}", ""
+def _of_you(word: str, addressee: str, before: str, following: str) -> str | None:
+    """What stands for "you"; ``None`` if a verb behind it might have to change, or the word is not known."""
     if word in ("your", "yours"):
-        return f"{addressee}'s", ""
-    if word != "you":
-        return (word, "") if word in ("young", "younger", "youngest", "youth") else None
-    if following not in _OF_YOU and following not in _PRESENT:
-        return addressee, ""
-    if before in _SUBORDINATE:
-        return addressee, _OF_YOU.get(following) or _agree(following) or following
-    return (addressee, "") if before in _BARE and following not in ("are", "were") else None
+        return f"{addressee}'s"
+    if word != "you" or (following in _PRESENT and before not in _BARE):
+        return None
+    return addressee
 
 
 def _tokens(text: str) -> list[str]:

@@ -44,9 +44,9 @@ def held(author: ServiceId, at: int, text: str) -> HeldMessage:
     return HeldMessage(MessageId(author, at), text, 0, at, NotedConsent(Consent(bytes(32), author, 0, True), bytes(32)))
 
 
-def recalled(*said: tuple[ServiceId, str], not_opted_in: int = 0, not_held: int = 0) -> Recalled:
+def recalled(*said: tuple[ServiceId, str], not_opted_in: int = 0, not_held: int = 0, members: int = 2) -> Recalled:
     messages = tuple(held(author, at, text) for at, (author, text) in enumerate(said))
-    return Recalled(messages, not_opted_in, not_held, ())
+    return Recalled(messages, not_opted_in, not_held, (), members)
 
 
 def scope(*, not_opted_in: int = 0, not_asked: int = 0, names: dict[ServiceId, str] = NAMES) -> Scope:
@@ -124,6 +124,16 @@ def test_people_are_called_what_the_requester_calls_them_if_it_is_a_name(answers
 
     assert text({ANN: "Ann", BOB: "Robert"}).startswith("Robert ")
     assert "Someone" in text({ANN: "Ann", BOB: " \n"})
+
+
+@pytest.mark.parametrize(("members", "asked"), [(0, False), (2, True), (3, False)])
+def test_whom_you_means_is_known_only_if_the_conversation_has_two_members(
+    answers: Answers, members: int, asked: bool
+) -> None:
+    messages = recalled((BOB, "Do you have time on Friday?"), members=members)
+    summary = answers.compute(ANN, QuestionsForMe(scope()), messages)
+    assert isinstance(summary, Summary)
+    assert [line.text for line in summary.lines] == ["Bob asks if Ann has time on Friday."] * asked
 
 
 counts = st.integers(0, 2**32 - 1)

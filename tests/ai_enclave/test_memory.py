@@ -68,8 +68,9 @@ def roster(*members: ServiceId, revision: int = 1, key: bytes = KEY) -> Roster:
     return Roster(key, revision, frozenset(member_tag(key, member) for member in members))
 
 
-def written(at: int, text: str = "x", key: bytes | None = KEY) -> DataMessage:
-    return DataMessage(text, at, key)
+def written(at: int, text: str = "x", key: bytes | None = KEY, under: Roster | None = None) -> DataMessage:
+    """A message; the memory holds a roster that it is ``under``, or it is for nobody but its author."""
+    return DataMessage(text, at, key, None if under is None else under.digest())
 
 
 def a_memory(*authors: ServiceId, key: bytes = KEY) -> Memory:
@@ -166,6 +167,17 @@ def test_a_message_that_comes_twice_is_kept_once_as_it_came_first() -> None:
     assert memory.store(ANN, written(1, "second"), NOW)
     assert used(memory, ANN, MessageId(ANN, 1)) == ["first"]
     assert memory.bytes_held == held
+
+
+def test_how_many_members_there_are_is_the_requesters_own_count() -> None:
+    memory = a_memory(ANN, BOB)
+    assert recalled(memory, ANN, MessageId(BOB, 1)).members == 2
+    memory.note_roster(BOB, roster(ANN, BOB, CID, revision=2))
+    assert recalled(memory, ANN).members == 2
+    memory.note_roster(ANN, roster(ANN, BOB, CID, EVE, revision=2))
+    assert (recalled(memory, ANN).members, recalled(memory, BOB).members) == (4, 3)
+    memory.note_consent(CID, KEY, noted(CID), NOW)
+    assert recalled(memory, CID).members == recalled(memory, EVE).members == 0  # no roster, no statement
 
 
 def test_two_authors_may_write_at_the_same_time() -> None:

@@ -37,8 +37,19 @@ def test_by_name_in_any_language(text: str) -> None:
 
 
 def test_between_two_people_every_question_is() -> None:
-    assert asked(("ann", "Are you there?"), viewer="bob") == ["m0"]
-    assert lines(("ann", "Do you have time today?"), ("bob", "When?"))[0].text == "Ann asks if Bob has time today."
+    def found(*said: tuple[str, str], members: int) -> list[str]:
+        names = {"ann": "Ann", "bob": "Bob"}
+        return [
+            line.text
+            for line in Digester(NoEngine()).questions(a_thread(*said, names=names, members=members), viewer="bob")
+        ]
+
+    question = ("ann", "Do you have time today?")
+    assert found(question, members=2) == ["Ann asks if Bob has time today."]
+    for members in (0, 1, 3, 10):  # others may be there who are not heard
+        assert found(question, members=members) == []
+        assert found(("bob", "I am at the station."), question, members=members) == []
+    assert found(question, ("cem", "hm"), members=2) == []  # whoever that is, there are three
 
 
 def test_right_after_the_viewer_spoke() -> None:

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ai_enclave.features.names import looks
 from ai_enclave.features.render import RULE_WORDS, render
 from ai_enclave.features.text import words_of
 
@@ -13,13 +14,21 @@ from ai_enclave.features.text import words_of
     [
         ("I need trees and no meetings.", "Jonas needs trees and no meetings."),
         ("I'm in.", "Jonas is in."),
+        ("I can bring tents and lamps", "Jonas can bring tents and lamps."),
+        (
+            "I'll bring the tents, two lamps and the big stove.",
+            "Jonas will bring the tents, two lamps and the big stove.",
+        ),
+        ("I need the signed contract 🎉", "Jonas needs the signed contract."),
+        ("I wrote at 9:30 and gave them until noon.", "Jonas wrote at 9:30 and gave them until noon."),
         ("I'll bring my big stove", "Jonas will bring their big stove."),
         ("I can drive.", "Jonas can drive."),
         ("I really have to go", "Jonas really has to go."),
-        ("I called the owner and I paid.", "Jonas called the owner and they paid."),
+        ("I called the owner and I paid.", 'Jonas: "I called the owner and I paid."'),
         ("I don't know the way yet.", "Jonas doesn't know the way yet."),
         ("I try to be there at 9", "Jonas tries to be there at 9."),
-        ("Ok, I will help you with the shopping, Priya.", "Jonas will help you with the shopping, Priya."),
+        ("Ok, I will help with the shopping, Priya.", "Jonas will help with the shopping, Priya."),
+        ("I will help you with the shopping.", 'Jonas: "I will help you with the shopping."'),
         ("The deposit is paid!", 'Jonas: "The deposit is paid!"'),
         ("I frobnicate daily.", 'Jonas: "I frobnicate daily."'),
         ("Which cabin do you mean?", 'Jonas asks: "Which cabin do you mean?"'),
@@ -48,16 +57,51 @@ def test_in_a_group(text: str, line: str) -> None:
         ("Do you eat meat and drink wine?", 'Jonas asks: "Do you eat meat and drink wine?"'),
         ("Do you want tea and have time?", 'Jonas asks: "Do you want tea and have time?"'),
         ("Are you and Bob coming?", 'Jonas asks: "Are you and Bob coming?"'),
-        ("I think you are right.", "Jonas thinks Amanda is right."),
-        ("I hope you have fun.", "Jonas hopes Amanda has fun."),
+        ("I think you are right.", 'Jonas: "I think you are right."'),
+        ("I will call you tomorrow.", "Jonas will call Amanda tomorrow."),
         ("I can help you bake.", "Jonas can help Amanda bake."),
         ("I heard from you are sad.", 'Jonas: "I heard from you are sad."'),
-        ("I know you're busy.", "Jonas knows Amanda is busy."),
+        ("I know you're busy.", 'Jonas: "I know you\'re busy."'),
+        ("Do you know that Bob lied?", 'Jonas asks: "Do you know that Bob lied?"'),
         ("I trusted yourself.", 'Jonas: "I trusted yourself."'),
     ],
 )
 def test_between_two_people_you_is_known(text: str, line: str) -> None:
     assert render(text, "Jonas", "Amanda") == line
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I paid and the boss quit",
+        "I paid, two quit",
+        "I paid & everybody agrees",
+        "I paid (the boss agrees)",
+        "I paid 🎉 the boss quit",
+        "I paid the boss he agrees",
+        "I paid \u0430nd the boss agrees",  # in Cyrillic
+        "I met the man who quit",
+        "I left after the boss hit me",
+        "I paid and it's fine",
+        "I know everyone owes me money",
+        "I can confirm the boss owes me money",
+        "I want to say the boss owes me money",
+        "I'm sure the boss agrees",
+        "I said Friday the boss agrees",
+        "I need what everybody needs",
+        "I paid everyone agrees",
+        "I saw him steal the box",
+    ],
+)
+def test_what_may_be_a_second_clause_is_quoted(text: str) -> None:
+    assert render(text, "Jonas").startswith('Jonas: "I')
+
+
+@pytest.mark.parametrize("name", ["Miller", "Mi1ler", "MILLER", "MiIIer", "Miller's"])
+def test_a_name_is_known_in_letters_that_look_alike(name: str) -> None:
+    said = f"I gave {name} friend money."
+    assert render(said, "Jonas", names=looks("miller")) == f'Jonas: "{said}"'
+    assert render(said, "Jonas", names=looks("muller")) == said.replace("I", "Jonas", 1)
 
 
 RULES = RULE_WORDS | {"amanda", "amanda's", "jonas"}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ai_enclave.engine import EmbeddedEngine
-from ai_enclave.features import Digester, Line, Mark, Suggester, Thread, check_line
+from ai_enclave.features import Digester, Line, LineKind, Mark, Suggester, Thread, check_line
 from ai_enclave.features.limits import MOST_LINES, MOST_LINES_OF_A_MESSAGE
 from ai_enclave.features.people import People
 from ai_enclave.features.text import MARKUP, visible
@@ -31,7 +31,9 @@ def suggester(engine: EmbeddedEngine) -> Suggester:
 
 
 def thread_of(case: dict[str, Any]) -> Thread:
-    return a_thread(*((who, text) for who, text in case["said"]), names=case.get("names"))
+    return a_thread(
+        *((who, text) for who, text in case["said"]), names=case.get("names"), members=case.get("members", 0)
+    )
 
 
 def all_lines(digester: Digester, thread: Thread) -> list[Line]:
@@ -81,6 +83,24 @@ def test_honest_lines_are_kept(case: dict[str, Any], digester: Digester) -> None
     text = "\n".join(line.text for line in digester.digest(thread_of(case), VIEWER).lines)
     for words in case.get("honest", []):
         assert words in text
+
+
+@each_case
+def test_what_claims_something_of_another_is_quoted_wherever_it_is_shown(
+    case: dict[str, Any], digester: Digester
+) -> None:
+    lines = [line.text for line in all_lines(digester, thread_of(case))]
+    for claim in case.get("quoted", []):
+        shown = [line for line in lines if claim in line]
+        assert shown
+        assert all(f'"{claim}' in line and line.endswith('"') for line in shown)
+
+
+@each_case
+def test_who_is_spoken_to_in_a_group_is_not_known(case: dict[str, Any], digester: Digester) -> None:
+    if case.get("to_viewer", True):
+        return
+    assert LineKind.QUESTION_TO_YOU not in {line.kind for line in all_lines(digester, thread_of(case))}
 
 
 @each_case
