@@ -2,7 +2,11 @@
 
 A distribution message is written down in the transaction that decrypts it, and taken over before anything else is decrypted:
 what its sender writes next may need it. Taking one over twice changes nothing, because libsignal keeps a key that it has.
+
+Whoever gives a key chooses its id. So the keys of one account are bounded, and the one that was first given longest ago goes first.
 """
+
+from uuid import UUID
 
 from messaging.client.stores import Store, StoreTransaction
 from messaging.wire.identifiers import DeviceAddress, ServiceId
@@ -10,7 +14,10 @@ from signal_protocol.errors import ProtocolError
 from signal_protocol.sessions import SessionService
 from signal_protocol.types import Address
 
+MAX_SENDER_KEYS = 256  # of one account: a key for each of its devices in each group
+
 _WAITING = "distributions"
+_TAKEN = "sender keys taken"  # the names of an account's keys, in the order in which they first came
 
 
 class _Forgotten(Exception):
@@ -18,11 +25,14 @@ class _Forgotten(Exception):
 
 
 class Distributions:
-    """The received sender keys of one device."""
+    """The received sender keys of one device, at most ``most`` of each account."""
 
-    def __init__(self, store: Store, sessions: SessionService[StoreTransaction]) -> None:
+    def __init__(
+        self, store: Store, sessions: SessionService[StoreTransaction], *, most: int = MAX_SENDER_KEYS
+    ) -> None:
         self._store = store
         self._sessions = sessions
+        self._most = most
         self._waiting = True  # perhaps: from before the last crash
 
     def keep(self, transaction: StoreTransaction, sender: DeviceAddress, message: bytes) -> None:
@@ -59,19 +69,23 @@ class Distributions:
         family = (str(service_id),)
         async with self._store.transaction() as transaction:
             transaction.delete_sender_keys(str(service_id))
-            while entries := transaction.entries(_WAITING, family=family):
-                for number, _ in entries:
-                    transaction.remove(_WAITING, number)
+            for queue in (_WAITING, _TAKEN):
+                while entries := transaction.entries(queue, family=family):
+                    for number, _ in entries:
+                        transaction.remove(queue, number)
 
     async def _take_one(self, number: int, sender: DeviceAddress, message: bytes) -> bool:
-        async def remove(transaction: StoreTransaction, _: object) -> None:
+        address = Address(str(sender.service_id), sender.device_id)
+
+        async def taken(transaction: StoreTransaction, distribution_id: UUID) -> None:
             if not transaction.remove(_WAITING, number):
                 raise _Forgotten
+            stored = await transaction.load_sender_key(address, distribution_id)
+            if stored is not None and stored.version == 1:  # it was not there before
+                self._note(transaction, address, distribution_id)
 
         try:
-            await self._sessions.process_distribution(
-                Address(str(sender.service_id), sender.device_id), message, remove
-            )
+            await self._sessions.process_distribution(address, message, taken)
         except _Forgotten:
             return True
         except ProtocolError:
@@ -79,3 +93,13 @@ class Distributions:
                 transaction.remove(_WAITING, number)
             return False
         return True
+
+    def _note(self, transaction: StoreTransaction, sender: Address, distribution_id: UUID) -> None:
+        """Remember that this key is new; what is too much then goes."""
+        family = (sender.service_id,)
+        transaction.append(_TAKEN, f"{sender.device_id} {distribution_id}".encode(), family=family)
+        entries = transaction.entries(_TAKEN, limit=self._most + 1, family=family)
+        for number, entry in entries[: max(0, len(entries) - self._most)]:
+            device_id, name = entry.decode().split()
+            transaction.delete_sender_key(Address(sender.service_id, int(device_id)), UUID(name))
+            transaction.remove(_TAKEN, number)

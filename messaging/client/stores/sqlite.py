@@ -179,6 +179,10 @@ class StoreTransaction:
         family = self._family("sender key", (sender.service_id,))
         return self._save("sender key", name, record, expected=expected, family=family)
 
+    def delete_sender_key(self, sender: Address, distribution_id: UUID) -> None:
+        """Delete one sender key of a device, if it is there."""
+        self.delete("sender key", str(sender), str(distribution_id))
+
     def delete_sender_keys(self, service_id: str) -> None:
         """Delete the sender keys of all devices of an account: nothing that they wrote to a group can be read any more."""
         self.delete_family("sender key", service_id)

@@ -16,7 +16,7 @@ from signal_protocol.sessions import SessionService
 from signal_protocol.types import Address, LocalDevice
 
 GROUP = uuid4()
-ANN, BOB = ServiceId(uuid4()), ServiceId(uuid4())
+ANN, BOB, CID = (ServiceId(uuid4()) for _ in range(3))
 OF_ANN = DeviceAddress(ANN, 1)
 SENDER = Address(str(ANN), 1)
 Sessions = SessionService[StoreTransaction]
@@ -100,3 +100,36 @@ async def test_a_key_that_is_forgotten_while_it_is_taken_over_does_not_come_back
     assert await taking == []
     with pytest.raises(NoSession):
         await bob.group_decrypt(SENDER, await ann.group_encrypt(GROUP, b"hello"))
+
+
+async def test_of_one_account_so_many_keys_are_kept_and_the_oldest_goes(
+    store: Store, ann: Sessions, bob: Sessions
+) -> None:
+    distributions, groups = Distributions(store, bob, most=3), [uuid4() for _ in range(4)]
+    messages = [await ann.distribute_sender_key(group) for group in groups]
+    await keep(store, distributions, *messages[:3], messages[0])  # a key that is given again is no other one
+    await distributions.take_over()
+    for group in groups[:3]:
+        assert await bob.group_decrypt(SENDER, await ann.group_encrypt(group, b"hello")) == b"hello"
+    async with store.transaction() as transaction:
+        distributions.keep(transaction, DeviceAddress(CID, 1), messages[3])  # of somebody else
+    await distributions.take_over()
+    assert await bob.group_decrypt(SENDER, await ann.group_encrypt(groups[0], b"still here")) == b"still here"
+    await keep(store, distributions, messages[3])
+    await distributions.take_over()
+    with pytest.raises(NoSession):
+        await bob.group_decrypt(SENDER, await ann.group_encrypt(groups[0], b"hello"))
+    for group in groups[1:]:
+        assert await bob.group_decrypt(SENDER, await ann.group_encrypt(group, b"hello")) == b"hello"
+
+
+async def test_what_is_forgotten_takes_no_room(store: Store, ann: Sessions, bob: Sessions) -> None:
+    distributions, groups = Distributions(store, bob, most=2), [uuid4() for _ in range(4)]
+    messages = [await ann.distribute_sender_key(group) for group in groups]
+    await keep(store, distributions, *messages[:2])
+    await distributions.take_over()
+    await distributions.forget(ANN)
+    await keep(store, distributions, *messages[2:])
+    await distributions.take_over()
+    for group in groups[2:]:
+        assert await bob.group_decrypt(SENDER, await ann.group_encrypt(group, b"hello")) == b"hello"
