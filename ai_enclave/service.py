@@ -196,9 +196,10 @@ async def _receive(
 
 
 def _is_let_in(door: Door, assistant: Assistant, sender: ServiceId, request: bytes) -> bool:
+    let_in = False
     with _surviving("a request was not taken"):
-        return not assistant.take_back(sender, request) and door.admit(sender)
-    return False
+        let_in = not assistant.take_back(sender, request) and door.admit(sender)
+    return let_in
 
 
 def _leave(door: Door, sender: ServiceId, _: asyncio.Task[None]) -> None:

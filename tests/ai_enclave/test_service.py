@@ -18,7 +18,6 @@ from messaging.client.consent import make_consent
 from messaging.wire.assistant import AssistantRequest, Cancel, RequestKind, StatusRequest
 from messaging.wire.content import AnswerFrame, AssistantCall, ConsentUpdate, DataMessage
 from messaging.wire.frames import Response
-from messaging.wire.identifiers import ServiceId
 from messaging.wire.limits import REQUEST_ID
 from signal_protocol.operations import SignalCrypto
 from tests.ai_enclave.asking import KEY
@@ -225,20 +224,19 @@ def test_slots_are_more_than_what_can_be_held_for_long() -> None:
 
 
 async def test_an_account_whose_keys_cannot_be_taken_keeps_no_other_from_being_known(
-    world: World, served: Served, capsys: pytest.CaptureFixture[str]
+    world: World, served: Served, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ann, bob = await world.device(), await world.device()
     for person in (ann, bob):
         await person.send(served.device.service_id, DataMessage("hello", 1))
     await until(lambda: served.has(2))
     others = [await again(world, person) for person in (ann, bob)]
-    trust = served.device.trust
 
-    async def fails_once(account: ServiceId, identity_key: bytes) -> None:
-        served.device.trust = trust  # type: ignore[method-assign]
+    async def fails_once(*_: object) -> None:
+        monkeypatch.undo()
         raise ValueError("no")
 
-    served.device.trust = fails_once  # type: ignore[method-assign]
+    monkeypatch.setattr(served.device, "trust", fails_once)
     for other in others:
         await other.send(served.device.service_id, DataMessage("hello again", 2))
     await soon(lambda: len(served.device._problems) == 2)
