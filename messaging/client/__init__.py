@@ -5,7 +5,7 @@
 """
 
 from messaging.client.connection import Relay
-from messaging.client.device import Device, Problem, Received, Undecryptable
+from messaging.client.device import Device, Failed, Problem, Received, Undecryptable
 from messaging.client.errors import (
     ClientError,
     ContentTooLarge,
@@ -40,6 +40,7 @@ __all__ = [
     "CredentialsRevoked",
     "Device",
     "Displaced",
+    "Failed",
     "IdentityChanged",
     "InvalidDeviceName",
     "InvalidNumber",

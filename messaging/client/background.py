@@ -1,4 +1,4 @@
-"""Work that is done again and again, a few things at a time, and not too often where it fails."""
+"""Work that is done again and again, a few things at a time, and not too often where it fails. No failure ends it."""
 
 import asyncio
 import time
@@ -12,24 +12,34 @@ T = TypeVar("T")
 
 
 async def for_each(items: Iterable[T], do: Callable[[T], Awaitable[None]]) -> None:
-    """Do it for each, a few at a time. What ``do`` raises ends all of it."""
+    """Do it for each, a few at a time. What ``do`` raises ends all of it, and is raised as it is."""
     waiting = iter(items)
 
     async def work() -> None:
         for item in waiting:
             await do(item)
 
-    async with asyncio.TaskGroup() as tasks:
-        for _ in range(AT_ONCE):
-            tasks.create_task(work())
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(AT_ONCE):
+                tasks.create_task(work())
+    except BaseExceptionGroup as several:  # whoever handles one kind of error need not know how it was done
+        raise several.exceptions[0] from None
 
 
 class Background:
-    """Does its work every ``seconds``, and at once when woken."""
+    """Does its work every ``seconds``, and at once when woken.
 
-    def __init__(self, work: Callable[[], Awaitable[None]], seconds: float) -> None:
+    What the work raises does not end it: ``failed`` hears of it, once until the work goes well again or fails another way.
+    """
+
+    def __init__(
+        self, work: Callable[[], Awaitable[None]], seconds: float, failed: Callable[[Exception], None]
+    ) -> None:
         self._work = work
         self._seconds = seconds
+        self._failed = failed
+        self._told: type[Exception] | None = None
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
@@ -40,10 +50,20 @@ class Background:
         """Until cancelled."""
         while True:
             self._woken.clear()  # before the work: who wakes it meanwhile has it done again
-            await self._work()
+            await self._try()
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._seconds):
                     await self._woken.wait()
+
+    async def _try(self) -> None:
+        try:
+            await self._work()
+        except Exception as error:  # noqa: BLE001  # whatever it is, the next time may be better
+            if self._told is not type(error):
+                self._failed(error)
+            self._told = type(error)
+        else:
+            self._told = None
 
 
 class Patience:

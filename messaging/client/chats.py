@@ -87,8 +87,8 @@ class Chats:
             assistants.accounts = accounts
         self._now = now
         self._last_timestamp = records.latest_timestamp(device.service_id, until=now() + MAX_AHEAD)
-        self._people = Background(self._look_after_people, LOOK_SECONDS)
-        self._enclaves = Background(self._look_after_assistants, LOOK_SECONDS)
+        self._people = Background(self._look_after_people, LOOK_SECONDS, device.note_failure)
+        self._enclaves = Background(self._look_after_assistants, LOOK_SECONDS, device.note_failure)
         self._telling = Telling(device, records)
         self._sharing = Sharing(
             device, records, assistants, now=now, announce=self._telling.tell, wake=self._enclaves.wake

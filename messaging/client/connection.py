@@ -224,6 +224,11 @@ class ChatConnection:
         with suppress(ConnectionLost):
             await self._send(encode_frame(Response(request.id, status, "OK" if status == 200 else "")))
 
+    async def reconnect(self) -> None:
+        """Close the socket, so that :meth:`run` opens another one: the relay brings again there what it still has."""
+        if self._socket is not None:
+            await self._socket.close()
+
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[None]:
         url = self._relay.url.replace("http", "ws", 1) + "/v1/websocket/"

@@ -6,7 +6,7 @@ stored before. So a crash at any line loses nothing and shows nothing twice.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType, TracebackType
@@ -15,12 +15,22 @@ from uuid import UUID
 
 from messaging.client.access import AccessKeys, learn
 from messaging.client.account import Account, register_as_assistant, register_with_number
+from messaging.client.background import Background
 from messaging.client.certificates import Certificates
 from messaging.client.connection import ChatConnection, ConnectionLost, Relay
 from messaging.client.distributions import Distributions
-from messaging.client.errors import ClientError, IdentityChanged, RelayRefused, RelayUnreachable, TrustRootChanged
+from messaging.client.errors import (
+    ClientError,
+    CredentialsRevoked,
+    Displaced,
+    IdentityChanged,
+    RelayRefused,
+    RelayUnreachable,
+    TrustRootChanged,
+)
 from messaging.client.groups import GroupSender
 from messaging.client.linking import LinkedDevice, add_device, link_device, list_devices, remove_device
+from messaging.client.parking import retry_parked
 from messaging.client.prekeys import top_up_prekeys
 from messaging.client.requests import Requests
 from messaging.client.sending import Sender
@@ -47,7 +57,9 @@ from signal_protocol.types import Decrypted, MessageKind, SafetyNumber
 
 INBOX = "inbox"
 DEADLINE = 30.0  # seconds until a send gives up waiting for the relay
-MAX_HELD = 256  # envelopes kept back until a peer's new identity is trusted
+MAX_HELD = 64  # envelopes kept back until a new identity is trusted: far fewer than a relay sends before it is answered
+MAX_HELD_OF_ONE = 16  # of one account
+KEEP_UP_SECONDS = 60.0  # between two looks at what has to be sent, uploaded or fetched
 MAX_PROBLEMS = 100  # kept until the application reads them; the oldest go first
 
 _KINDS = {EnvelopeType.CIPHERTEXT: MessageKind.WHISPER, EnvelopeType.PREKEY_MESSAGE: MessageKind.PREKEY}
@@ -76,7 +88,31 @@ class Undecryptable:
     reason: str
 
 
-Problem = Undecryptable | IdentityChanged
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Something that is done in the background did not work, and is tried again. ``reason`` is a type."""
+
+    reason: str
+
+
+Problem = Undecryptable | IdentityChanged | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """An envelope that waits, unanswered, until the new identity key of its sender is trusted."""
+
+    request: Request
+    envelope: Envelope = field(repr=False)
+    sender: DeviceAddress
+
+
+@dataclass(frozen=True, slots=True)
+class _Untrusted:
+    """Whose new identity key has to be trusted before an envelope can be taken."""
+
+    sender: DeviceAddress
+    identity_key: bytes
 
 
 def milliseconds_now() -> int:
@@ -126,7 +162,10 @@ class Device:
         self._tasks: list[asyncio.Task[None]] = []
         self._ready = asyncio.Event()
         self._changed = asyncio.Condition()
-        self._held: list[tuple[Request, Envelope, DeviceAddress]] = []
+        self._held: list[_Held] = []  # of this connection: the next one has another list
+        self._refused = False  # something that may be taken when somebody is trusted
+        self._retry_parked = False
+        self._upkeep = Background(self._keep_up, KEEP_UP_SECONDS, self.note_failure)
         self._problems: list[Problem] = []
         self._failure: BaseException | None = None
         self._news = 0  # grows with everything that somebody may wait for
@@ -229,7 +268,7 @@ class Device:
     async def __aenter__(self) -> Self:
         # Of the own account no other key is ever trusted, so that the relay cannot add a device to it.
         await self._sessions.trust_identity(str(self.service_id), self.identity_key)
-        self._tasks = [asyncio.create_task(self._stay_connected()), asyncio.create_task(self._keep_up())]
+        self._tasks = [asyncio.create_task(self._stay_connected()), asyncio.create_task(self._upkeep.run())]
         return self
 
     async def __aexit__(
@@ -425,9 +464,13 @@ class Device:
             transaction.remove(INBOX, received.id)
 
     def problems(self) -> list[Problem]:
-        """What could not be read, and peers whose identity changed, since the last call."""
+        """What could not be read, what failed in the background, and peers whose identity changed, since the last call."""
         problems, self._problems = self._problems, []
         return problems
+
+    def note_failure(self, error: Exception) -> None:
+        """Have a failure in the background told as a problem, by its type alone."""
+        self._problem(Failed(type(error).__name__))
 
     # --- trust ---
 
@@ -446,18 +489,34 @@ class Device:
     async def trust(self, service_id: ServiceId, identity_key: bytes) -> None:
         """Trust a new identity key, after comparing safety numbers or appraising it; takes in what was held back.
 
+        Up to 16 envelopes of an account are held back, and 64 in all. What was beyond comes again soon, also if it was refused so
+        often that the relay has parked it; of what is parked, the first hundred. The rest stays parked until somebody is
+        trusted again, or until it expires.
+
         Raises:
             ValueError: the own account, whose identity key is never another one.
+            RelayUnreachable: it is trusted, and what was held back is taken in on the next connection, or by the next call.
         """
         if service_id == self.service_id and identity_key != self.identity_key:
             raise ValueError("the own account has the identity key that it has")
         await self._sessions.trust_identity(str(service_id), identity_key)
-        held, self._held = self._held, []
-        for request, envelope, sender in held:
-            if sender.service_id != service_id:
-                self._held.append((request, envelope, sender))
-            elif (status := await self._take(request, envelope)) is not None:
-                await self._connection.answer(request, status)
+        try:
+            await self._take_held(service_id)
+        finally:
+            self._retry_parked = True
+            self._upkeep.wake()
+
+    async def _take_held(self, service_id: ServiceId) -> None:
+        held = self._held
+        for each in [each for each in held if each.sender.service_id == service_id]:
+            try:
+                taken = await self._take(each.envelope)
+            except ConnectionLost:
+                raise RelayUnreachable from None  # it is still held, and so is what follows
+            if isinstance(taken, int) and each in held:
+                held.remove(each)
+                if held is self._held:  # on another connection the number of this request is another one's
+                    await self._connection.answer(each.request, taken)
 
     async def safety_number(self, with_: ServiceId) -> SafetyNumber:
         """What two people compare to know that nobody sits between them."""
@@ -487,17 +546,31 @@ class Device:
             await self._notify()
 
     def _forget_held(self) -> None:
-        """On a new connection: what was held back is delivered again."""
-        self._held = []
+        """On a new connection: what was held back, or refused, is delivered again."""
+        self._held, self._refused = [], False
 
     async def _keep_up(self) -> None:
-        """After connecting: send what was left in the outbox, and see that prekeys do not run out."""
-        while True:
-            with suppress(ConnectionLost, ClientError, SignalError):
-                await self._sender.resend()
-                await self._groups.resend()
-                await top_up_prekeys(self._store, self._crypto, self._account, self._connection, self._now())
-            await asyncio.sleep(60)
+        """Fetch what can be taken by now, send what was left in the outbox, and see that prekeys do not run out."""
+        with suppress(
+            ConnectionLost, RelayUnreachable, CredentialsRevoked, Displaced
+        ):  # told by what the application asks for
+            await self._fetch_refused()
+            await self._sender.resend()
+            await self._groups.resend()
+            await top_up_prekeys(self._store, self._crypto, self._account, self._connection, self._now())
+
+    async def _fetch_refused(self) -> None:
+        """After somebody was trusted: what was refused before comes again, in the order of the mailbox."""
+        if not self._retry_parked:
+            return
+        self._retry_parked = False  # before it is done: who is trusted meanwhile has it done again
+        try:
+            await retry_parked(self._connection)
+        except BaseException:
+            self._retry_parked = True
+            raise
+        if self._refused:
+            await self._connection.reconnect()
 
     async def _on_request(self, request: Request) -> int | None:
         path = request.path.partition("?")[0]
@@ -512,10 +585,22 @@ class Device:
         except MalformedField:
             self._problem(Undecryptable(None, "MalformedField"))
             return 200
-        return await self._take(request, envelope)
+        taken = await self._take(envelope)
+        return taken if isinstance(taken, int) else self._hold(request, envelope, taken)
 
-    async def _take(self, request: Request, envelope: Envelope) -> int | None:
-        """Decrypt and store one envelope; 200 if it need not come again, ``None`` if it is held back."""
+    def _hold(self, request: Request, envelope: Envelope, untrusted: _Untrusted) -> int | None:
+        """Keep it back if there is room. If there is not, the relay keeps it, and parks it when it has come too often."""
+        sender = untrusted.sender.service_id
+        if not self._is_told(untrusted):  # many envelopes of one account must not push out all other problems
+            self._problem(IdentityChanged(sender, untrusted.identity_key))
+        if not has_room([each.sender.service_id for each in self._held], sender):
+            self._refused = True
+            return 500
+        self._held.append(_Held(request, envelope, untrusted.sender))
+        return None
+
+    async def _take(self, envelope: Envelope) -> int | _Untrusted:
+        """Decrypt and store one envelope; 200 if it need not come again."""
         if envelope.type is EnvelopeType.SERVER_DELIVERY_RECEIPT:
             return 200  # the relay's word only; a receipt that proves something comes encrypted, from the receiver
         try:
@@ -532,10 +617,7 @@ class Device:
             if await self._sessions.trusted_identity(error.address.service_id) is None:
                 self._problem(Undecryptable(sender, "NoSession"))  # to a group, from somebody who never gave us a key
                 return 200
-            self._problem(IdentityChanged(sender.service_id, error.identity_key))
-            if len(self._held) < MAX_HELD:
-                self._held.append((request, envelope, sender))
-            return None
+            return _Untrusted(sender, error.identity_key)
         except (ProtocolError, MalformedField) as error:
             self._problem(Undecryptable(envelope.source, type(error).__name__))
             return 200
@@ -577,6 +659,11 @@ class Device:
         pairwise: bool,
     ) -> None:
         """Write down what an envelope held: keys where they belong, all else into the inbox."""
+        sealed = envelope.type is EnvelopeType.UNIDENTIFIED_SENDER
+        if sealed and sender.service_id == self.service_id:
+            # Own devices show the relay who they are. Whoever does not may have been removed: a certificate is good for a day.
+            self._problem(Undecryptable(sender, "NotFromOwnAccount"))
+            return
         match _decoded(plaintext):
             case ProfileKeyUpdate(profile_key):
                 learn(transaction, sender.service_id, profile_key)
@@ -585,10 +672,8 @@ class Device:
             case SenderKeyDistribution():
                 self._problem(Undecryptable(sender, "NotPairwise"))  # nothing says whose key it is
             case _:
-                sealed = envelope.type is EnvelopeType.UNIDENTIFIED_SENDER
-                key = (
-                    await transaction.load_identity(str(sender.service_id)) or b""
-                )  # the one that it was decrypted under
+                # The key that it was decrypted under.
+                key = await transaction.load_identity(str(sender.service_id)) or b""
                 header = f"{sender}\n{envelope.server_timestamp}\n{int(sealed)}\n{key.hex()}\n".encode()
                 transaction.append(INBOX, header + plaintext)
 
@@ -615,6 +700,11 @@ class Device:
         async with self._store.transaction() as transaction:
             transaction.remove(INBOX, number)
 
+    def _is_told(self, untrusted: _Untrusted) -> bool:
+        told = [problem for problem in self._problems if isinstance(problem, IdentityChanged)]
+        changed = untrusted.sender.service_id, untrusted.identity_key
+        return changed in [(problem.service_id, problem.identity_key) for problem in told]
+
     def _problem(self, problem: Problem) -> None:
         self._problems = [*self._problems, problem][-MAX_PROBLEMS:]
 
@@ -630,6 +720,11 @@ class Device:
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
+
+
+def has_room(held: Sequence[ServiceId], sender: ServiceId) -> bool:
+    """Whether one more envelope of ``sender`` may be held back, besides those of the accounts in ``held``."""
+    return len(held) < MAX_HELD and held.count(sender) < MAX_HELD_OF_ONE
 
 
 def _decoded(plaintext: bytes) -> Content | None:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from messaging.client.assistant_accounts import AssistantAccounts
 from messaging.client.chat_records import Chat, ChatMessage, ChatRecords, Unsent
 from messaging.client.device import Device
-from messaging.client.errors import ClientError, CredentialsRevoked, Displaced, IdentityChanged
+from messaging.client.errors import ClientError, CredentialsRevoked, Displaced, IdentityChanged, RelayRefused
 from messaging.client.sharing import Sharing
 from messaging.wire.content import DataMessage, SentTranscript
 from messaging.wire.identifiers import MessageId, ServiceId
@@ -48,7 +48,9 @@ class Writing:
         """Hand over what was written down and perhaps not sent. Raises as :meth:`send`."""
         while self._records.unsent:
             unsent = self._records.unsent[0]
-            await self._hand_over(unsent)
+            failed = await self._hand_over(unsent)
+            if any(isinstance(error, RelayRefused) and error.passes for error in failed.values()):
+                return  # another time
             await self._records.note_sent(unsent)
             self._records.unsent.pop(0)
 

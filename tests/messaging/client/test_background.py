@@ -1,4 +1,4 @@
-"""Work in the background: a few things at a time, again and again, and not too often where it fails."""
+"""Work in the background: a few things at a time, again and again whatever fails, and not too often where it does."""
 
 import asyncio
 
@@ -25,7 +25,11 @@ async def test_each_is_done_once_and_only_a_few_at_a_time() -> None:
     await for_each([], do)
 
 
-async def test_what_one_raises_ends_all() -> None:
+def ignore(_error: Exception) -> None:
+    """Of a failure."""
+
+
+async def test_what_one_raises_ends_all_and_is_raised_as_it_is() -> None:
     done: list[int] = []
 
     async def do(item: int) -> None:
@@ -34,7 +38,7 @@ async def test_what_one_raises_ends_all() -> None:
             raise ZeroDivisionError
         done.append(item)
 
-    with pytest.raises(ExceptionGroup):
+    with pytest.raises(ZeroDivisionError):
         await for_each(range(10 * AT_ONCE), do)
     assert len(done) < 2 * AT_ONCE
 
@@ -53,13 +57,13 @@ async def test_it_works_at_once_then_when_woken_and_then_when_it_is_time() -> No
             await begun.wait()
         begun.clear()
 
-    seldom = Background(work, 1000)
+    seldom = Background(work, 1000, ignore)
     task = asyncio.create_task(seldom.run())
     await next_time()
     seldom.wake()
     await next_time()
     task.cancel()
-    often = asyncio.create_task(Background(work, 0.01).run())
+    often = asyncio.create_task(Background(work, 0.01, ignore).run())
     for _ in range(3):
         await next_time()
     often.cancel()
@@ -78,12 +82,31 @@ async def test_who_wakes_it_while_it_works_has_it_done_again() -> None:
         else:
             twice.set()
 
-    background = Background(work, 1000)
+    background = Background(work, 1000, ignore)
     task = asyncio.create_task(background.run())
     async with asyncio.timeout(5):
         await twice.wait()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_no_failure_ends_it_and_each_kind_is_told_once_until_it_goes_well_again() -> None:
+    outcomes: list[Exception | None] = [KeyError(), KeyError(), ValueError(), KeyError(), None, KeyError()]
+    told: list[type[Exception]] = []
+    finished = asyncio.Event()
+
+    async def work() -> None:
+        if not outcomes:
+            finished.set()
+        elif (outcome := outcomes.pop(0)) is not None:
+            raise outcome
+
+    task = asyncio.create_task(Background(work, 0.001, lambda error: told.append(type(error))).run())
+    async with asyncio.timeout(5):
+        await finished.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert told == [KeyError, ValueError, KeyError, KeyError]
 
 
 def test_patience_grows_with_each_failure_and_ends_with_success() -> None:

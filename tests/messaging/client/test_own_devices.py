@@ -11,7 +11,7 @@ from messaging.client import Device, IdentityChanged, Received, Relay, Undecrypt
 from messaging.client.account import Account
 from messaging.client.prekeys import BATCH
 from messaging.client.sending import OUTBOX
-from messaging.wire.content import ConversationUpdate, DataMessage, SentTranscript, Told
+from messaging.wire.content import ConversationUpdate, DataMessage, ProfileKeyUpdate, SentTranscript, Told
 from messaging.wire.identifiers import DeviceAddress, ServiceId
 from messaging.wire.keys import PreKeyCount
 from signal_protocol.operations import SignalCrypto
@@ -152,6 +152,28 @@ async def test_what_another_account_says_in_the_name_of_this_one_is_not_shown(
     assert bob.problems() == [Undecryptable(ann.address, "NotFromOwnAccount")]
     async with bob._store.transaction() as transaction:
         assert transaction.entries("inbox") == []
+
+
+@pytest.mark.parametrize("content", [SentTranscript(HELLO), HELLO, ProfileKeyUpdate(bytes(32))])
+async def test_a_removed_device_does_not_speak_for_its_account_by_the_certificate_that_it_still_has(
+    content: SentTranscript | DataMessage | ProfileKeyUpdate, register: Register, link: Link
+) -> None:
+    phone = await register(ANN)
+    laptop = await link(phone)
+    await laptop.send_to_own_devices(SentTranscript(HELLO))
+    await received_by(phone)
+    await laptop._sender._certificates.current()
+    await phone.remove_device(laptop.address.device_id)
+
+    async def access(_recipient: ServiceId) -> bytes:  # it seals, which no device does to its own account
+        return laptop._account.access_key
+
+    laptop._sender._access_to = access  # type: ignore[method-assign,assignment]
+    await laptop._sender.send(phone.service_id, content)
+    assert await first_problem(phone) == Undecryptable(laptop.address, "NotFromOwnAccount")
+    async with phone._store.transaction() as transaction:
+        assert transaction.entries("inbox") == []
+    assert await phone._access.find(phone.service_id) is None
 
 
 async def test_no_device_with_another_key_is_taken_for_one_of_the_account(

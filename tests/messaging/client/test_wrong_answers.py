@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from messaging.client import Device, RelayRefused, RelayUnreachable, Store
+from messaging.client import Device, Failed, RelayRefused, RelayUnreachable, Store
 from messaging.client.groups import OUTBOX as GROUP_OUTBOX
 from messaging.client.prekeys import top_up_prekeys
 from messaging.client.requests import PAUSE
@@ -23,11 +23,11 @@ from signal_protocol.types import MAX_REGISTRATION_ID as MAX_IN_LIBSIGNAL
 from tests.messaging.client.conftest import KEY
 from tests.messaging.client.test_groups import GROUP, OTHER_GROUP, ids, introduce, read, text
 from tests.messaging.client.watched import Ask, Fault, Sent, WatchedRelay, away
-from tests.messaging.client.world import a_relay
+from tests.messaging.client.world import a_relay, soon
 from tests.relays import StartedRelay, TlsFiles
 from tests.servers import Postgres
 
-Change = Callable[[Response], Response]
+Change = Callable[[Response], object]
 _numbers = itertools.count(26_000)
 
 
@@ -84,7 +84,7 @@ def falsify(monkeypatch: pytest.MonkeyPatch) -> Callable[[Device, str, Change | 
 
         async def changed(verb: str, asked: str, body: bytes | None = None, *, deadline: float = 15.0) -> Response:
             answer = await request(verb, asked, body, deadline=deadline)
-            return change(answer) if asked.startswith(path) else answer
+            return change(answer) if asked.startswith(path) else answer  # type: ignore[return-value]
 
         monkeypatch.setattr(device._connection, "request", changed)
 
@@ -220,6 +220,27 @@ async def test_the_bundle_of_another_device_is_a_refusal(
     falsify(ann, keys_of(bob.service_id), lambda _: bundle)
     with pytest.raises(RelayRefused):
         await ann.send(bob.service_id, text("two"))
+
+
+async def test_no_wrong_answer_ends_what_is_done_in_the_background(
+    three: tuple[Device, Device, Device], falsify: Falsify, client_relay: WatchedRelay
+) -> None:
+    ann, bob, _ = three
+    ann.problems()
+    object.__setattr__(ann._sender._requests, "deadline", 2 * PAUSE)
+    falsify(ann, "/v2/keys?identity", instead(200, b"{"))
+    ann._upkeep.wake()
+    assert await soon(ann.problems) == [Failed("RelayRefused")]
+    falsify(ann, "/v2/keys?identity", lambda _: 1 // 0)  # whatever it is
+    ann._upkeep.wake()
+    assert await soon(ann.problems) == [Failed("ZeroDivisionError")]
+    falsify(ann, "", None)
+    client_relay.fault = away(lambda sent: sent.verb == "PUT")
+    with pytest.raises(RelayUnreachable):
+        await ann.send(bob.service_id, text("late"))
+    client_relay.fault = None
+    ann._upkeep.wake()
+    assert await read(bob) == ["late"]
 
 
 # --- registration ids, which libsignal takes from what a peer writes ---
