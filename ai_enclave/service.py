@@ -7,7 +7,8 @@ told to stop drains first: it takes no new work, says so to the relay's director
 import asyncio
 import secrets
 import sys
-from collections.abc import Callable, Collection, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, aclosing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from ai_enclave.collateral import StapledCollateral
 from ai_enclave.desk import Counter, Desk
 from ai_enclave.door import Door
 from ai_enclave.engine import EmbeddedEngine, Engine
+from ai_enclave.engine.interface import Vectors
 from ai_enclave.hardening import describe, harden, quiet_crashes
 from ai_enclave.limits import DRAIN_SECONDS, FORGET_SECONDS
 from ai_enclave.proving import Prover
@@ -76,6 +78,31 @@ class Stopping:
         (self.now if self.drain.is_set() else self.drain).set()
 
 
+class InOneThread:
+    """An engine that is always called in the same thread.
+
+    Each thread that calls torch gets helpers and a heap of its own: those of several compete for the cores, and keep memory.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._thread = ThreadPoolExecutor(1, "engine")
+
+    @property
+    def name(self) -> str:
+        """What spoke."""
+        return self._engine.name
+
+    @property
+    def weights_digest(self) -> bytes:
+        """Of its weights."""
+        return self._engine.weights_digest
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """One vector for each text."""
+        return self._thread.submit(self._engine.encode, texts).result()
+
+
 async def run_enclave(settings: EnclaveSettings, ready: Callable[[str], None], stopping: Stopping) -> None:
     """Serve until told to stop; ``ready`` gets the assistant's service id once it can be asked.
 
@@ -88,7 +115,7 @@ async def run_enclave(settings: EnclaveSettings, ready: Callable[[str], None], s
     quiet_crashes(asyncio.get_running_loop())
     for fault in harden(strict=settings.tee.kind is not TeeKind.SIMULATED):
         print(f"subrosa enclave: {fault}", file=sys.stderr)  # noqa: T201
-    engine = await asyncio.to_thread(EmbeddedEngine.load)
+    engine = InOneThread(await asyncio.to_thread(EmbeddedEngine.load))
     async with Store.open(":memory:", secrets.token_bytes(32)) as store:
         await serve_enclave(settings, engine, store, ready, stopping)
 

@@ -3,6 +3,7 @@
 Importing it is cheap: torch is loaded with ``EmbeddedEngine``, when it is first asked for.
 """
 
+import os
 from typing import TYPE_CHECKING
 
 from ai_enclave.engine.interface import Engine, Writer
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from ai_enclave.engine.embedded import EmbeddedEngine
 
 __all__ = ["EmbeddedEngine", "Engine", "EngineError", "Writer"]
+
+# Read when torch is loaded. Its threads would wait for each other by spinning: on cores that others use too, for ten times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def __getattr__(name: str) -> object:

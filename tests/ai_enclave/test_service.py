@@ -2,17 +2,20 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ai_enclave.assistant import Assistant
 from ai_enclave.door import Door
+from ai_enclave.engine.interface import Vectors
 from ai_enclave.limits import CALLS_BURST, CALLS_OF_SENDER, MAX_CONCURRENT, MAX_PENDING, MAX_QUEUED_PER_USER
-from ai_enclave.service import _look_after, _receive, _start_over
+from ai_enclave.service import InOneThread, _look_after, _receive, _start_over
 from messaging.client import Device, Store
 from messaging.client.consent import make_consent
 from messaging.wire.assistant import AssistantRequest, Cancel, RequestKind, StatusRequest
@@ -250,3 +253,16 @@ def _consent(device: Device) -> ConsentUpdate:
         device.sign, conversation=KEY, author=device.service_id, timestamp=milliseconds() - 1000, opted_in=True
     )
     return ConsentUpdate(KEY, signed)
+
+
+async def test_the_engine_is_always_called_in_the_same_thread() -> None:
+    class Speaker:
+        name, weights_digest = "speaker", bytes(32)
+
+        def encode(self, texts: Sequence[str]) -> Vectors:
+            return np.array([[threading.get_ident()] for _ in texts], dtype=np.float64)  # type: ignore[return-value]
+
+    engine = InOneThread(Speaker())
+    spoken = await asyncio.gather(*(asyncio.to_thread(engine.encode, [str(number)]) for number in range(20)))
+    assert len({float(each[0, 0]) for each in spoken}) == 1
+    assert float(spoken[0][0, 0]) != threading.get_ident()
