@@ -34,7 +34,8 @@ from messaging.wire.assistant import (
     Summary,
     SummaryLine,
 )
-from messaging.wire.consent import ConsentScope, member_tag
+from messaging.wire.consent import ALL_SCOPES, ConsentScope, member_tag
+from messaging.wire.content import DataMessage, Roster
 from messaging.wire.frames import Response
 from messaging.wire.identifiers import MessageId, ServiceId
 from signal_protocol.operations import SignalCrypto
@@ -204,6 +205,36 @@ async def test_who_comes_and_goes_shows_in_what_the_assistant_knows_of_the_membe
     assert member_tag(ann.key, cem.service_id) not in enclave.rosters(ann)[-1].tags
 
 
+async def test_who_the_members_are_is_told_before_the_first_message_that_is_written_under_it(world: World) -> None:
+    enclave = await world.enclave()
+    ann, bob, cem = await world.people(3)
+    await ann.chats.opt_in(ann.key)
+    await ann.write("to three")
+    await ann.chats.set_members(ann.key, [bob.service_id])
+    await ann.write("to two")
+    await soon(lambda: enclave.texts() == ["to three", "to two"])
+    told = [content for _, content in enclave.got if isinstance(content, Roster | DataMessage)]
+    assert [type(content) for content in told] == [Roster, DataMessage] * 2
+    for roster, message in zip(enclave.rosters(ann), enclave.messages(), strict=True):
+        assert message.roster == roster.digest()
+
+
+async def test_what_waits_for_the_assistant_names_the_members_of_its_time_after_a_crash_too(world: World) -> None:
+    ann, bob, _ = await world.people(3)
+    with pytest.raises(NoAssistant):
+        await ann.chats.opt_in(ann.key)
+    before = ann.chats.conversation(ann.key).roster()
+    await ann.write("to three")
+    await ann.chats.set_members(ann.key, [bob.service_id])
+    await ann.close()
+    await ann.open()
+    enclave = await world.enclave()
+    await ann.chats.status(ann.key)
+    await soon(lambda: enclave.texts() == ["to three"])
+    assert [message.roster for message in enclave.messages()] == [before.digest()]
+    assert [roster.revision for roster in enclave.rosters(ann)] == [before.revision + 1]
+
+
 async def test_a_decision_stands_although_the_clock_was_set_back(world: World) -> None:
     enclave = await world.enclave()
     ann = await world.alone()
@@ -226,7 +257,7 @@ async def test_people_hear_of_a_consent_before_the_assistant_does(world: World, 
     enclave = await world.enclave()
     ann, bob = await world.people(2)
     [chat] = ann.chats._records.chats.values()
-    await ann.chats._decide(chat, opted_in=True, scopes=ConsentScope, expires_at=None)  # and then a crash
+    await ann.chats._decide(chat, opted_in=True, scopes=ALL_SCOPES, expires_at=None)  # and then a crash
     await ann.close()
     go_on = asyncio.Event()
 

@@ -86,7 +86,11 @@ class ScriptedEnclave:
 
     def texts(self) -> list[str]:
         """The messages that it was sent, in order."""
-        return [content.body for _, content in self.got if isinstance(content, DataMessage)]
+        return [message.body for message in self.messages()]
+
+    def messages(self) -> list[DataMessage]:
+        """The same, whole."""
+        return [content for _, content in self.got if isinstance(content, DataMessage)]
 
     def consents(self, of: "Person") -> list[bool]:
         """What somebody told it: yes or no, each time."""
@@ -222,7 +226,7 @@ class World:
     relay: Relay
     crypto: SignalCrypto
     policy: Policy = UNSAFE
-    deadline: float = 5.0  # seconds that people wait for an answer
+    deadline: float = 10.0  # seconds that people wait for an answer
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     enclaves: dict[str, AsyncExitStack] = field(default_factory=dict)
 
