@@ -1,10 +1,11 @@
 """What one author shares in one conversation: statements, a roster, messages; and who may use a message for what.
 
 A message is written under the latest statement whose timestamp is not after its own. It may be used for a purpose while that
-statement and the author's latest one both allow it, by the author and by those whom the author has counted among the members since
-before it arrived. So narrowing holds at once, widening from then on, and who is removed and comes back starts anew. Times are
-milliseconds since 1970; what comes first is told by a number that grows with each arrival. No clock, and no bounds but those on
-statements: the rest is for ``ai_enclave.memory``.
+statement and the author's latest one both allow it: by the author, and by those whom the roster that it was written under names, if
+that one stood when it arrived, and every one since. So narrowing holds at once, widening from then on, and who is removed and comes back
+starts anew; a message that overtakes its roster, or comes after the next one, is its author's alone. Times are milliseconds since
+1970; what comes first is told by a number that grows with each arrival. No clock, and no bounds but those on statements: the rest is
+for ``ai_enclave.memory``.
 """
 
 from dataclasses import dataclass, field
@@ -30,13 +31,17 @@ class NotedConsent:
 
 @dataclass(frozen=True, slots=True)
 class HeldMessage:
-    """One message, the statement that it was written under, and its place among all that arrived."""
+    """One message, the statement that it was written under, and its place among all that arrived.
+
+    ``for_others``: its author's roster that stood then is the one that it was written under.
+    """
 
     id: MessageId = field(repr=False)
     text: str = field(repr=False)
     received_at: int
     arrival: int
     under: NotedConsent = field(repr=False)
+    for_others: bool = False
 
     @property
     def size(self) -> int:
@@ -48,12 +53,14 @@ class HeldMessage:
 class Share:
     """``statements`` are the author's, oldest first, never none; ``messages`` are by timestamp, in the order of their arrival.
 
-    ``members`` says of each tag since which arrival the author has counted its member without a break.
+    ``roster`` is the digest of the roster that stands; ``members`` says of each tag since which arrival the author has counted its
+    member without a break.
     """
 
     author: ServiceId
     statements: list[NotedConsent]
     revision: int = -1
+    roster: bytes | None = field(default=None, repr=False)
     members: dict[bytes, int] = field(default_factory=dict, repr=False)
     messages: dict[int, HeldMessage] = field(default_factory=dict, repr=False)
     _held: int = 0
@@ -93,8 +100,8 @@ class Share:
         return self._allows(held.under, scope, now)
 
     def is_for(self, held: HeldMessage, tag: bytes) -> bool:
-        """Whether the author has counted this member since before the message arrived."""
-        return self.members.get(tag, held.arrival) < held.arrival
+        """Whether the author counted this member when the message was written, and has since."""
+        return held.for_others and self.members.get(tag, held.arrival) < held.arrival
 
     def _statement_at(self, timestamp: int) -> NotedConsent | None:
         under = (noted for noted in reversed(self.statements) if noted.consent.timestamp <= timestamp)
@@ -110,7 +117,7 @@ class Share:
         """``noted`` stands from now on; what no longer can be used is dropped. Its timestamp is after the latest one's."""
         if not noted.consent.opted_in:
             self.drop_all()
-            self.revision, self.members, self.statements = -1, {}, [noted]
+            self.revision, self.roster, self.members, self.statements = -1, None, {}, [noted]
             return
         self.statements.append(noted)
         gone = self.statements.pop(0) if len(self.statements) > MAX_STATEMENTS else None
@@ -120,7 +127,7 @@ class Share:
 
     def take_roster(self, roster: Roster, arrival: int) -> None:
         """Whom the author counts from now on."""
-        self.revision = roster.revision
+        self.revision, self.roster = roster.revision, roster.digest()
         self.members = {tag: self.members.get(tag, arrival) for tag in roster.tags}
 
     def take_message(self, message: DataMessage, now: int, arrival: int) -> HeldMessage | None:
@@ -130,7 +137,9 @@ class Share:
             return None
         if not any(self.opens(message.timestamp, scope, now) for scope in ConsentScope):
             return None
-        held = HeldMessage(MessageId(self.author, message.timestamp), message.body, now, arrival, under)
+        named = MessageId(self.author, message.timestamp)
+        for_others = message.roster is not None and message.roster == self.roster
+        held = HeldMessage(named, message.body, now, arrival, under, for_others)
         self.messages[message.timestamp] = held
         self._held += held.size
         return held

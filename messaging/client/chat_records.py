@@ -32,10 +32,11 @@ _PAGE = 500
 
 @dataclass(frozen=True, slots=True)
 class ChatMessage:
-    """Something that was said."""
+    """Something that was said. ``roster`` is, of an own message, the digest of our view of the members when it was written."""
 
     id: MessageId
     text: str = field(repr=False)
+    roster: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +54,14 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Introduced:
-    """What an assistant was told about a conversation: our statement (its digest), the members, and under which key."""
+    """What an assistant was told about a conversation, and under which key: the digests of our statement and our roster.
+
+    Without a consent there is no ``roster``.
+    """
 
     identity_key: bytes = field(repr=False)
     statement: bytes | None
-    revision: int
+    roster: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(slots=True)
@@ -257,7 +261,7 @@ def _write(chat: Chat) -> bytes:
             for member, known in chat.told.items()
         },
         "introduced": {
-            str(assistant): [encode_base64(known.identity_key), _optional(known.statement), known.revision]
+            str(assistant): [encode_base64(known.identity_key), _optional(known.statement), _optional(known.roster)]
             for assistant, known in chat.introduced.items()
         },
         "unshared": list(chat.unshared),
@@ -278,8 +282,8 @@ def _read(record: bytes) -> Chat:
     chat = Chat(conversation, members["announced_by_us"], read=members["read"])
     for member, (profile_key, statement, revision, lost) in members["told"].items():
         chat.told[ServiceId.parse(member)] = Known(profile_key, _bytes(statement), revision, lost)
-    for assistant, (identity_key, statement, revision) in members["introduced"].items():
-        known = Introduced(decode_base64(identity_key), _bytes(statement), revision)
+    for assistant, (identity_key, statement, roster) in members["introduced"].items():
+        known = Introduced(decode_base64(identity_key), _bytes(statement), _bytes(roster))
         chat.introduced[ServiceId.parse(assistant)] = known
     chat.unshared.extend(members["unshared"])
     return chat
@@ -304,12 +308,14 @@ def _read_statement(parts: list[str]) -> Statement:
 
 
 def _write_message(key: bytes, message: ChatMessage) -> bytes:
-    return json.dumps([encode_base64(key), str(message.id.author), message.id.timestamp, message.text]).encode()
+    named = [str(message.id.author), message.id.timestamp]
+    return json.dumps([encode_base64(key), *named, message.text, _optional(message.roster)]).encode()
 
 
 def _read_message(entry: bytes) -> tuple[bytes, ChatMessage]:
-    key, author, timestamp, text = json.loads(entry)
-    return decode_base64(key), ChatMessage(MessageId(ServiceId.parse(author), timestamp), text)
+    key, author, timestamp, text, *roster = json.loads(entry)  # older entries end with the text
+    named = MessageId(ServiceId.parse(author), timestamp)
+    return decode_base64(key), ChatMessage(named, text, _bytes(roster[0] if roster else None))
 
 
 def _texts(service_ids: Iterable[ServiceId]) -> list[str]:

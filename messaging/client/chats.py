@@ -209,7 +209,7 @@ class Chats:
             CredentialsRevoked, Displaced, SignalError: it was written down, and goes out when the device works again.
         """
         chat = self._chat_of_mine(key)
-        message = DataMessage(text, self._timestamp(chat), key)
+        message = DataMessage(text, self._timestamp(chat), key, chat.conversation.roster().digest())
         plaintext_of(message)
         unsent = await self._writing.note(chat, message)
         await self._notify()

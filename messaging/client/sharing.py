@@ -239,10 +239,12 @@ class Sharing:
         if claims is None:
             raise AssistantNotVerified
         told, roster = self._introduced(chat, claims.identity_key), chat.conversation.roster()
+        opted_in = statement is not None and statement.consent.opted_in
         await self._device.mark_unrestricted(assistant.service_id)
         await assistant.tell(ProfileKeyUpdate(self._device.profile_key))
         if statement is not None:
             await assistant.tell(ConsentUpdate(chat.conversation.key, statement.signed, assistant.service_id))
+        if opted_in:
             await assistant.tell(roster)
         await self._note_introduced(chat, assistant, told)
 
@@ -259,7 +261,7 @@ class Sharing:
                 timestamp = chat.unshared[0]
                 message = chat.messages.get(MessageId(me, timestamp))
                 if message is not None and self.is_shared(chat, message.id):
-                    await assistant.tell(DataMessage(message.text, timestamp, key))
+                    await assistant.tell(DataMessage(message.text, timestamp, key, message.roster))
                 if (
                     chat.unshared and chat.unshared[0] == timestamp
                 ):  # or the oldest was pushed out, or all were withdrawn
@@ -272,8 +274,10 @@ class Sharing:
         return claims is not None and known == self._introduced(chat, claims.identity_key)
 
     def _introduced(self, chat: Chat, identity_key: bytes) -> Introduced:
-        digest = chat.digest_of(self._device.service_id)
-        return Introduced(identity_key, digest, chat.conversation.revision)
+        statement = chat.conversation.statement_of(self._device.service_id)
+        opted_in = statement is not None and statement.consent.opted_in
+        digest = None if statement is None else statement.signed.digest()
+        return Introduced(identity_key, digest, chat.conversation.roster().digest() if opted_in else None)
 
     # --- hints: who shares with whom ---
 

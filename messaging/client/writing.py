@@ -28,7 +28,7 @@ class Writing:
     async def note(self, chat: Chat, message: DataMessage) -> Unsent:
         """Write a message down: from here on it will be sent."""
         named = MessageId(self._device.service_id, message.timestamp)
-        return await self._records.add_unsent(chat, ChatMessage(named, message.body))
+        return await self._records.add_unsent(chat, ChatMessage(named, message.body, message.roster))
 
     async def send(self, unsent: Unsent) -> Mapping[ServiceId, ClientError]:
         """Hand it over; returns which members do not get it now.
@@ -57,7 +57,7 @@ class Writing:
     async def _hand_over(self, unsent: Unsent) -> Mapping[ServiceId, ClientError]:
         """To the assistant in the same breath if it is ready; else it gets it when it is."""
         chat, named = self._records.chats[unsent.conversation], unsent.message.id
-        message = DataMessage(unsent.message.text, named.timestamp, unsent.conversation)
+        message = DataMessage(unsent.message.text, named.timestamp, unsent.conversation, unsent.message.roster)
         assistant = self._sharing.recipient(chat, named)
         only_to = {} if assistant is None else {assistant.service_id: assistant.identity_key}
         failed, _ = await asyncio.gather(

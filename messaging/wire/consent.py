@@ -5,6 +5,7 @@ expires. A statement names the conversation by a hash of its key, so that it can
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -18,6 +19,7 @@ from messaging.wire.protobuf import assistant_pb2 as pb
 CONSENT_CONTEXT = b"subrosa consent v1\x00"  # stands before the statement in what is signed
 _CONVERSATION_CONTEXT = b"subrosa conversation v1\x00"
 _MEMBER_CONTEXT = b"subrosa member v1\x00"
+_ROSTER_CONTEXT = b"subrosa roster v1\x00"
 
 
 class ConsentScope(StrEnum):
@@ -126,3 +128,8 @@ def conversation_id(master_key: bytes) -> bytes:
 def member_tag(master_key: bytes, member: ServiceId) -> bytes:
     """16 bytes that stand for a member: whoever knows the key and the member finds them, and nobody reads them off."""
     return hashlib.sha256(_MEMBER_CONTEXT + master_key + member.to_bytes()).digest()[:MEMBER_TAG]
+
+
+def roster_digest(master_key: bytes, revision: int, tags: Iterable[bytes]) -> bytes:
+    """32 bytes that name a view of the members: a message carries that of its author when it was written."""
+    return hashlib.sha256(_ROSTER_CONTEXT + master_key + revision.to_bytes(8, "big") + b"".join(sorted(tags))).digest()

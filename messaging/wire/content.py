@@ -10,11 +10,12 @@ from typing import assert_never
 
 from google.protobuf.message import DecodeError
 
-from messaging.wire.consent import SignedConsent, check_sizes
+from messaging.wire.consent import SignedConsent, check_sizes, roster_digest
 from messaging.wire.errors import MalformedContent, MalformedField
 from messaging.wire.identifiers import ServiceId
 from messaging.wire.limits import (
     ANSWER_BUCKETS,
+    DIGEST,
     FRAME,
     FRAME_DATA,
     MASTER_KEY,
@@ -33,11 +34,16 @@ from messaging.wire.strings import check_strings
 
 @dataclass(frozen=True, slots=True)
 class DataMessage:
-    """Something that a person wrote. ``conversation`` is its master key, ``None`` outside a conversation."""
+    """Something that a person wrote. ``conversation`` is its master key, ``None`` outside a conversation.
+
+    ``roster`` is the digest of the author's :class:`Roster` when it was written, told to the assistant or not. With ``None`` the
+    assistant uses it for nobody but its author.
+    """
 
     body: str = field(repr=False)
     timestamp: int
     conversation: bytes | None = field(default=None, repr=False)
+    roster: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +91,18 @@ class ConsentUpdate:
 
 @dataclass(frozen=True, slots=True)
 class Roster:
-    """Whom the sender counts among the members: ``messaging.wire.consent.member_tag`` of each. The greatest revision stands."""
+    """Whom the sender counts among the members: ``messaging.wire.consent.member_tag`` of each.
+
+    The greatest revision stands; of two with the same one, that which came last.
+    """
 
     conversation: bytes = field(repr=False)
     revision: int
     tags: frozenset[bytes] = field(repr=False)
+
+    def digest(self) -> bytes:
+        """What a message names it by."""
+        return roster_digest(self.conversation, self.revision, self.tags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +226,8 @@ def _data_to_protobuf(message: DataMessage) -> pb.DataMessage:
     data = pb.DataMessage(body=message.body, timestamp=message.timestamp)
     if message.conversation is not None:
         data.group_v2.master_key = message.conversation
+        if message.roster is not None:
+            data.group_v2.roster = message.roster
     return data
 
 
@@ -278,10 +293,12 @@ def _data_message(message: pb.DataMessage) -> DataMessage | ProfileKeyUpdate | U
         return ProfileKeyUpdate(_sized(message.profile_key, PROFILE_KEY, "profile key"))
     if not message.HasField("body"):
         return Unsupported()
-    conversation = None
+    conversation, roster = None, None
     if message.HasField("group_v2"):
         conversation = _sized(message.group_v2.master_key, MASTER_KEY, "master key")
-    return DataMessage(message.body, _time(message.timestamp), conversation)
+        if message.group_v2.HasField("roster"):
+            roster = _sized(message.group_v2.roster, DIGEST, "roster")
+    return DataMessage(message.body, _time(message.timestamp), conversation, roster)
 
 
 def _sync_message(sync: pb.SyncMessage) -> SentTranscript | Told | Unsupported:

@@ -125,6 +125,7 @@ class Member:
         self.nonce = secrets.token_bytes(32)
         self.document = b""
         self.statements: list[SignedConsent] = []
+        self.rosters: dict[bytes, Roster] = {}  # what was told last, by conversation
 
     # --- what is told ---
 
@@ -152,12 +153,23 @@ class Member:
 
     def count(self, *members: "Member", revision: int = 1, key: bytes = KEY) -> None:
         """Tell whom this member counts among the members."""
-        self.tell(Roster(key, revision, frozenset(member_tag(key, member.service_id) for member in members)))
+        self.tell(self.counted(*members, revision=revision, key=key))
+
+    def counted(self, *members: "Member", revision: int = 1, key: bytes = KEY) -> Roster:
+        """Count these among the members from now on, and tell nobody."""
+        tags = frozenset(member_tag(key, member.service_id) for member in members)
+        self.rosters[key] = Roster(key, revision, tags)
+        return self.rosters[key]
 
     def write(self, text: str, at: int, key: bytes = KEY) -> MessageId:
         """Write something, ``at`` milliseconds after the enclave's start."""
-        self.tell(DataMessage(text, START + at, key))
+        self.tell(self.written(text, at, key))
         return MessageId(self.service_id, START + at)
+
+    def written(self, text: str, at: int, key: bytes = KEY) -> DataMessage:
+        """The same, before it is sent: under the present view of the members."""
+        roster = self.rosters.get(key)
+        return DataMessage(text, START + at, key, None if roster is None else roster.digest())
 
     def tell(self, content: ConsentUpdate | Roster | DataMessage) -> bool:
         """Say something to the enclave under this member's own key."""

@@ -866,6 +866,45 @@ async def test_of_an_account_with_new_keys_nothing_is_left() -> None:
     assert await refused(ann.ask(Summarize(scope_of([])))) == Refusal(RefusalCode.NOT_OPTED_IN)
 
 
+# --- who was a member when it was written ---
+
+
+async def gets(requester: Member, *asked: MessageId) -> set[MessageId]:
+    """Those of the messages that a summary for ``requester`` rests on."""
+    summary = (await requester.ask(Summarize(scope_of(list(asked))))).kind
+    assert isinstance(summary, Summary)
+    return {cite for line in summary.lines for cite in line.cites}
+
+
+async def test_who_was_removed_gets_nothing_that_was_written_since_although_the_relay_dropped_the_roster(
+    engine: EmbeddedEngine,
+) -> None:
+    enclave = Enclave(engine)
+    alice, carol, dave = await opted_in(enclave, 1, 3, 4)
+    before = alice.write("The meeting moved to Friday at 10 in room Orion.", 1000)
+    alice.counted(alice, dave, revision=2)
+    after = alice.write("Carol will be sued on Monday morning at 9.", 5000)
+    assert await gets(carol, before, after) == {before}
+    assert await gets(dave, before, after) == {before}
+    assert await gets(alice, after) == {after}
+
+
+async def test_a_newcomer_gets_nothing_that_was_written_before_them_although_it_came_after_their_roster(
+    engine: EmbeddedEngine,
+) -> None:
+    enclave = Enclave(engine)
+    alice, dave, xaver = (Member(enclave, number) for number in (1, 4, 9))
+    for member in (alice, dave, xaver):
+        await member.verify()
+        member.state()
+    alice.counted(alice, dave)
+    late = alice.written("We never hire Xaver because of his record.", 1000)  # no assistant is verified yet
+    alice.count(alice, dave, xaver, revision=2)
+    alice.tell(late)
+    soon = alice.write("Xaver starts on Monday at 9.", 2000)
+    assert await gets(xaver, MessageId(alice.service_id, late.timestamp), soon) == {soon}
+
+
 async def test_what_is_old_is_dropped() -> None:
     enclave = Enclave()
     [ann] = await opted_in(enclave, 1)

@@ -69,8 +69,14 @@ def roster(*members: ServiceId, revision: int = 1, key: bytes = KEY) -> Roster:
 
 
 def written(at: int, text: str = "x", key: bytes | None = KEY, under: Roster | None = None) -> DataMessage:
-    """A message; the memory holds a roster that it is ``under``, or it is for nobody but its author."""
+    """A message, written ``under`` a roster."""
     return DataMessage(text, at, key, None if under is None else under.digest())
+
+
+def write(memory: Memory, author: ServiceId, at: int, text: str = "x", key: bytes = KEY) -> None:
+    """As an honest author does: under the roster that was told last."""
+    share = memory._share(key, author)
+    memory.store(author, replace(written(at, text, key), roster=None if share is None else share.roster), NOW)
 
 
 def a_memory(*authors: ServiceId, key: bytes = KEY) -> Memory:
@@ -182,8 +188,8 @@ def test_how_many_members_there_are_is_the_requesters_own_count() -> None:
 
 def test_two_authors_may_write_at_the_same_time() -> None:
     memory = a_memory(ANN, BOB)
-    memory.store(ANN, written(1, "ann"), NOW)
-    memory.store(BOB, written(1, "bob"), NOW)
+    write(memory, ANN, 1, "ann")
+    write(memory, BOB, 1, "bob")
     assert used(memory, ANN, MessageId(BOB, 1), MessageId(ANN, 1)) == ["ann", "bob"]
 
 
@@ -221,7 +227,7 @@ def test_an_older_statement_never_stands_against_a_newer_one_in_whatever_order_t
 
 def test_narrowing_holds_at_once_for_all_messages() -> None:
     memory = a_memory(ANN, BOB)
-    memory.store(ANN, written(1), NOW)
+    write(memory, ANN, 1)
     memory.note_consent(ANN, KEY, noted(ANN, 10, scopes=[REPLIES]), NOW)
     assert used(memory, BOB, MessageId(ANN, 1), scope=SUMMARIES) == []
     assert used(memory, BOB, MessageId(ANN, 1), scope=REPLIES) == ["x"]
@@ -249,7 +255,7 @@ def test_what_no_purpose_is_left_for_is_dropped() -> None:
 def test_nothing_is_used_after_the_consent_has_expired_and_it_is_dropped() -> None:
     memory = a_memory(ANN, BOB)
     memory.note_consent(ANN, KEY, noted(ANN, 1, until=NOW + 10), NOW)
-    memory.store(ANN, written(1), NOW)
+    write(memory, ANN, 1)
     assert used(memory, BOB, MessageId(ANN, 1), now=NOW + 9) == ["x"]
     assert used(memory, BOB, MessageId(ANN, 1), now=NOW + 10) == []
     assert memory.messages_held == 0
@@ -308,7 +314,7 @@ def test_a_statement_may_be_dated_ahead_by_as_much_as_receipts_may_show_and_allo
 def test_a_statement_from_the_future_ends_what_stood_before_it() -> None:
     """Its author has decided something new; what they want no longer must not be used until their clock is right."""
     memory = a_memory(ANN, BOB)
-    memory.store(ANN, written(1), NOW)
+    write(memory, ANN, 1)
     memory.note_consent(ANN, KEY, noted(ANN, NOW + 2 * AHEAD, scopes=[SUMMARIES]), NOW)
     assert used(memory, BOB, MessageId(ANN, 1)) == []
     assert used(memory, BOB, MessageId(ANN, 1), now=NOW + AHEAD) == ["x"]
@@ -326,24 +332,24 @@ def test_opting_out_holds_at_once_however_it_is_dated() -> None:
 
 def test_a_message_is_for_whom_its_author_counted_when_it_arrived_and_ever_since() -> None:
     memory = a_memory(ANN, BOB)
-    memory.store(ANN, written(1, "to both"), NOW)
+    write(memory, ANN, 1, "to both")
     memory.note_consent(CID, KEY, noted(CID), NOW)
     memory.note_roster(ANN, roster(ANN, BOB, CID, revision=2))
-    memory.store(ANN, written(2, "to three"), NOW)
+    write(memory, ANN, 2, "to three")
     both = MessageId(ANN, 1), MessageId(ANN, 2)
     assert used(memory, BOB, *both) == ["to both", "to three"]
     assert used(memory, CID, *both) == ["to three"]
     memory.note_roster(ANN, roster(ANN, CID, revision=3))
     assert used(memory, BOB, *both) == []
     memory.note_roster(ANN, roster(ANN, BOB, CID, revision=4))
-    memory.store(ANN, written(3, "to three again"), NOW)
+    write(memory, ANN, 3, "to three again")
     assert used(memory, BOB, *both, MessageId(ANN, 3)) == ["to three again"]
 
 
 def test_without_a_roster_messages_are_their_authors_alone() -> None:
     memory = a_memory(BOB)
     memory.note_consent(ANN, KEY, noted(ANN), NOW)
-    memory.store(ANN, written(1), NOW)
+    write(memory, ANN, 1)
     memory.note_roster(BOB, roster(ANN, BOB, revision=2))
     assert used(memory, ANN, MessageId(ANN, 1)) == ["x"]
     assert used(memory, BOB, MessageId(ANN, 1)) == []
@@ -355,9 +361,52 @@ def test_the_roster_of_the_greatest_revision_stands() -> None:
     memory = a_memory(ANN, BOB)
     memory.note_roster(ANN, roster(ANN, revision=3))
     memory.note_roster(ANN, roster(ANN, BOB, revision=2))
-    memory.note_roster(ANN, roster(ANN, BOB, revision=3))
+    write(memory, ANN, 1)
+    assert used(memory, BOB, MessageId(ANN, 1)) == []
+
+
+def test_of_two_rosters_of_one_revision_the_last_stands() -> None:
+    """Their author has learnt of another change by somebody else, or of a member's key."""
+    memory = a_memory(ANN, BOB)
+    write(memory, ANN, 1, "to both")
+    memory.note_roster(ANN, roster(ANN))
+    assert used(memory, BOB, MessageId(ANN, 1)) == []
+    memory.note_roster(ANN, roster(ANN, BOB))
+    write(memory, ANN, 2, "to both again")
+    assert used(memory, BOB, MessageId(ANN, 1), MessageId(ANN, 2)) == ["to both again"]
+
+
+def test_what_was_written_after_a_change_of_the_members_is_private_until_the_change_is_known() -> None:
+    """A relay that drops the roster without Bob, and delivers all the rest, gets him nothing."""
+    memory = a_memory(ANN, BOB)
+    without_bob = roster(ANN, CID, revision=2)
+    memory.store(ANN, written(1, under=without_bob), NOW)
+    assert used(memory, BOB, MessageId(ANN, 1)) == []
+    assert used(memory, ANN, MessageId(ANN, 1)) == ["x"]
+    memory.note_roster(ANN, without_bob)
+    memory.note_consent(CID, KEY, noted(CID), NOW)
+    assert used(memory, CID, MessageId(ANN, 1)) == []  # who knows what the relay did meanwhile
+    memory.store(ANN, written(2, under=without_bob), NOW)
+    assert used(memory, CID, MessageId(ANN, 2)) == ["x"]
+
+
+@pytest.mark.parametrize("revision", [1, 2], ids=["another roster of this revision", "an earlier one"])
+def test_what_was_written_before_somebody_became_a_member_is_not_for_them_however_late_it_comes(revision: int) -> None:
+    memory = a_memory(ANN, BOB)
+    memory.note_consent(CID, KEY, noted(CID), NOW)
+    memory.note_roster(ANN, roster(ANN, BOB, CID, revision=revision))
+    memory.store(ANN, written(1, under=roster(ANN, BOB)), NOW)
+    assert used(memory, CID, MessageId(ANN, 1)) == used(memory, BOB, MessageId(ANN, 1)) == []
+    assert used(memory, ANN, MessageId(ANN, 1)) == ["x"]
+
+
+def test_a_message_that_names_no_roster_is_its_authors_alone() -> None:
+    memory = a_memory(ANN, BOB)
     memory.store(ANN, written(1), NOW)
     assert used(memory, BOB, MessageId(ANN, 1)) == []
+    memory.note_consent(CID, KEY, noted(CID), NOW)  # who has told no roster
+    memory.store(CID, written(1), NOW)
+    assert used(memory, BOB, MessageId(CID, 1)) == []
 
 
 def test_a_roster_of_somebody_who_has_not_opted_in_is_nothing() -> None:
@@ -374,7 +423,7 @@ def test_after_opting_out_the_roster_is_told_again_even_if_it_is_the_same() -> N
     memory.note_consent(ANN, KEY, noted(ANN, 10, opted_in=False), NOW)
     memory.note_consent(ANN, KEY, noted(ANN, 20), NOW)
     memory.note_roster(ANN, roster(ANN, BOB))
-    memory.store(ANN, written(20), NOW)
+    write(memory, ANN, 20)
     assert used(memory, BOB, MessageId(ANN, 20)) == ["x"]
 
 
@@ -382,7 +431,7 @@ def test_a_roster_is_of_one_conversation() -> None:
     memory = a_memory(ANN, BOB)
     memory.note_consent(ANN, OTHER_KEY, noted(ANN, key=OTHER_KEY), NOW)
     memory.note_roster(ANN, roster(ANN, BOB, revision=9))  # tags of the one conversation say nothing in another
-    memory.store(ANN, written(1, key=OTHER_KEY), NOW)
+    write(memory, ANN, 1, key=OTHER_KEY)
     assert used(memory, BOB, MessageId(ANN, 1), key=OTHER_KEY) == []
 
 
@@ -402,7 +451,7 @@ def test_each_message_asked_for_is_used_or_left_out_for_one_reason() -> None:
     memory = a_memory(ANN, BOB)
     memory.note_consent(CID, KEY, noted(CID, 50), NOW)
     memory.note_roster(CID, roster(ANN, BOB, CID))
-    memory.store(ANN, written(1), NOW)
+    write(memory, ANN, 1)
     asked = {
         MessageId(ANN, 1): (1, 0, 0),
         MessageId(ANN, 2): (0, 0, 1),  # never came
@@ -418,8 +467,8 @@ def test_the_consents_are_those_of_the_messages_used_each_once() -> None:
     memory = a_memory(ANN, BOB)
     memory.note_consent(ANN, KEY, noted(ANN, 10), NOW)
     for at in (1, 2, 10):
-        memory.store(ANN, written(at), NOW)
-    memory.store(BOB, written(1), NOW)
+        write(memory, ANN, at)
+    write(memory, BOB, 1)
     first, second = (ConsentReference(ANN, noted(ANN, at).digest) for at in (0, 10))
     assert recalled(memory, BOB, MessageId(ANN, 1), MessageId(ANN, 2)).consents == (first,)
     assert recalled(memory, BOB, MessageId(ANN, 1), MessageId(ANN, 10)).consents == (first, second)
@@ -493,11 +542,11 @@ def test_who_is_alone_asks_about_their_own_messages_whatever_strangers_say() -> 
 
 def test_strangers_who_vouch_for_each_other_get_nothing_of_the_members() -> None:
     memory = a_memory(ANN, BOB)
-    memory.store(ANN, written(1), NOW)
+    write(memory, ANN, 1)
     for stranger in (CID, EVE):
         memory.note_consent(stranger, KEY, noted(stranger), NOW)
         memory.note_roster(stranger, roster(CID, EVE, ANN, BOB))
-    memory.store(CID, written(2), NOW)
+    write(memory, CID, 2)
     assert refusal(memory, EVE) is None
     assert counts(recalled(memory, EVE, MessageId(ANN, 1), MessageId(CID, 2))) == (1, 1, 0)
     assert memory.opted_in(EVE, KEY, NOW) == {CID, EVE}
@@ -769,7 +818,7 @@ class History:
         for at, event in self._of(author, key, end):
             if not isinstance(event, Counted) or at < since:
                 continue
-            if all(event.roster.revision > known.revision for _, known in news):
+            if all(event.roster.revision >= known.revision for _, known in news):
                 news.append((at, event.roster))
         return news
 
@@ -843,6 +892,12 @@ class History:
         after = [roster for at, roster in said if at >= since]
         return bool(before) and all(tag in roster.tags for roster in (before[-1], *after))
 
+    def is_for(self, requester: ServiceId, at: int, wrote: Wrote, end: int) -> bool:
+        """Whether its author counted the requester when they wrote, as the enclave knew when it came, and has ever since."""
+        before = self.rosters(wrote.author, wrote.key, at)
+        named = bool(before) and before[-1][1].digest() == wrote.message.roster
+        return named and self.counts(wrote.author, wrote.key, requester, end, since=at)
+
     def recall(
         self, requester: ServiceId, key: bytes, scope: ConsentScope, now: int
     ) -> tuple[set[MessageId], int, int]:
@@ -856,16 +911,16 @@ class History:
                 continue
             own = message.author == requester
             found = [
-                (at, under)
-                for at, (wrote, under) in held.items()
+                (at, wrote)
+                for at, (wrote, _) in held.items()
                 if (wrote.author, wrote.key, wrote.message.timestamp) == (message.author, key, message.timestamp)
             ]
-            under = found[0][1] if found else self.under(message.author, key, message.timestamp, end)
+            under = held[found[0][0]][1] if found else self.under(message.author, key, message.timestamp, end)
             opened = scope in self.allowed(message.author, key, under, now, end)
             opened = opened and (bool(found) or (under is not None and under.covers(message.timestamp, scope)))
             if not opened or not (own or self.counts(message.author, key, requester, end)):
                 not_opted_in += 1
-            elif found and (own or self.counts(message.author, key, requester, end, since=found[0][0])):
+            elif found and (own or self.is_for(requester, *found[0], end)):
                 usable.add(message)
         return usable, not_opted_in, len(asked) - len(usable) - not_opted_in
 
@@ -919,9 +974,17 @@ class AgainstHistory(RuleBasedStateMachine):
         self.memory.note_roster(author, said)
         self.history.events.append(Counted(key=key, author=author, now=self.now, roster=said))
 
-    @rule(author=authors, key=keys, at=times, text=st.sampled_from(["", "a", "ä€😀"]))
-    def write(self, author: ServiceId, key: bytes, at: int, text: str) -> None:
-        message = written(at * UNIT, text, key)
+    @rule(
+        author=authors,
+        key=keys,
+        at=times,
+        text=st.sampled_from(["", "a", "ä€😀"]),
+        age=st.sampled_from([0, 0, 0, 1, 2]),
+    )
+    def write(self, author: ServiceId, key: bytes, at: int, text: str, age: int) -> None:
+        said = self.history.rosters(author, key, len(self.history.events))
+        under = said[-1 - age][1] if age < len(said) else None
+        message = written(at * UNIT, text, key, under)
         kept = self.memory.store(author, message, self.now)
         self.history.events.append(Wrote(key=key, author=author, now=self.now, message=message))
         held = self.history.held(self.now, len(self.history.events))

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%messaging/wire/protobuf/content.proto\x12\x14subrosa.wire.content\"\xee\x03\n\x07\x43ontent\x12\x37\n\x0c\x64\x61ta_message\x18\x01 \x01(\x0b\x32!.subrosa.wire.content.DataMessage\x12\x37\n\x0csync_message\x18\x02 \x01(\x0b\x32!.subrosa.wire.content.SyncMessage\x12=\n\x0freceipt_message\x18\x05 \x01(\x0b\x32$.subrosa.wire.content.ReceiptMessage\x12\'\n\x1fsender_key_distribution_message\x18\x07 \x01(\x0c\x12\x46\n\x13\x63onversation_update\x18\xe8\x07 \x01(\x0b\x32(.subrosa.wire.content.ConversationUpdate\x12<\n\x0e\x63onsent_update\x18\xe9\x07 \x01(\x0b\x32#.subrosa.wire.content.ConsentUpdate\x12\x1a\n\x11\x61ssistant_request\x18\xea\x07 \x01(\x0c\x12\x38\n\x0c\x61nswer_frame\x18\xeb\x07 \x01(\x0b\x32!.subrosa.wire.content.AnswerFrame\x12-\n\x06roster\x18\xec\x07 \x01(\x0b\x32\x1c.subrosa.wire.content.Roster\"\xab\x01\n\x0b\x44\x61taMessage\x12\x0c\n\x04\x62ody\x18\x01 \x01(\t\x12\r\n\x05\x66lags\x18\x04 \x01(\r\x12\x13\n\x0bprofile_key\x18\x06 \x01(\x0c\x12\x11\n\ttimestamp\x18\x07 \x01(\x04\x12\x36\n\x08group_v2\x18\x0f \x01(\x0b\x32$.subrosa.wire.content.GroupContextV2\"\x1f\n\x05\x46lags\x12\x16\n\x12PROFILE_KEY_UPDATE\x10\x04\"6\n\x0eGroupContextV2\x12\x12\n\nmaster_key\x18\x01 \x01(\x0c\x12\x10\n\x08revision\x18\x02 \x01(\r\"\xe6\x02\n\x0bSyncMessage\x12\x34\n\x04sent\x18\x01 \x01(\x0b\x32&.subrosa.wire.content.SyncMessage.Sent\x12\x35\n\x04told\x18\xe8\x07 \x01(\x0b\x32&.subrosa.wire.content.SyncMessage.Told\x1aM\n\x04Sent\x12\x11\n\ttimestamp\x18\x02 \x01(\x04\x12\x32\n\x07message\x18\x03 \x01(\x0b\x32!.subrosa.wire.content.DataMessage\x1a\x9a\x01\n\x04Told\x12\x0e\n\x06\x61uthor\x18\x01 \x01(\x0c\x12\x45\n\x13\x63onversation_update\x18\x02 \x01(\x0b\x32(.subrosa.wire.content.ConversationUpdate\x12;\n\x0e\x63onsent_update\x18\x03 \x01(\x0b\x32#.subrosa.wire.content.ConsentUpdate\"\x88\x01\n\x0eReceiptMessage\x12\x37\n\x04type\x18\x01 \x01(\x0e\x32).subrosa.wire.content.ReceiptMessage.Type\x12\x11\n\ttimestamp\x18\x02 \x03(\x04\"*\n\x04Type\x12\x0c\n\x08\x44\x45LIVERY\x10\x00\x12\x08\n\x04READ\x10\x01\x12\n\n\x06VIEWED\x10\x02\"Z\n\x12\x43onversationUpdate\x12\x12\n\nmaster_key\x18\x01 \x01(\x0c\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0f\n\x07members\x18\x03 \x03(\x0c\x12\x10\n\x08revision\x18\x04 \x01(\x04\"\\\n\rConsentUpdate\x12\x11\n\tstatement\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x12\n\nmaster_key\x18\x03 \x01(\x0c\x12\x11\n\tassistant\x18\x04 \x01(\x0c\"<\n\x06Roster\x12\x12\n\nmaster_key\x18\x01 \x01(\x0c\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x0c\n\x04tags\x18\x03 \x01(\x0c\"L\n\x0b\x41nswerFrame\x12\x12\n\nrequest_id\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0c\n\x04last\x18\x03 \x01(\x08\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%messaging/wire/protobuf/content.proto\x12\x14subrosa.wire.content\"\xee\x03\n\x07\x43ontent\x12\x37\n\x0c\x64\x61ta_message\x18\x01 \x01(\x0b\x32!.subrosa.wire.content.DataMessage\x12\x37\n\x0csync_message\x18\x02 \x01(\x0b\x32!.subrosa.wire.content.SyncMessage\x12=\n\x0freceipt_message\x18\x05 \x01(\x0b\x32$.subrosa.wire.content.ReceiptMessage\x12\'\n\x1fsender_key_distribution_message\x18\x07 \x01(\x0c\x12\x46\n\x13\x63onversation_update\x18\xe8\x07 \x01(\x0b\x32(.subrosa.wire.content.ConversationUpdate\x12<\n\x0e\x63onsent_update\x18\xe9\x07 \x01(\x0b\x32#.subrosa.wire.content.ConsentUpdate\x12\x1a\n\x11\x61ssistant_request\x18\xea\x07 \x01(\x0c\x12\x38\n\x0c\x61nswer_frame\x18\xeb\x07 \x01(\x0b\x32!.subrosa.wire.content.AnswerFrame\x12-\n\x06roster\x18\xec\x07 \x01(\x0b\x32\x1c.subrosa.wire.content.Roster\"\xab\x01\n\x0b\x44\x61taMessage\x12\x0c\n\x04\x62ody\x18\x01 \x01(\t\x12\r\n\x05\x66lags\x18\x04 \x01(\r\x12\x13\n\x0bprofile_key\x18\x06 \x01(\x0c\x12\x11\n\ttimestamp\x18\x07 \x01(\x04\x12\x36\n\x08group_v2\x18\x0f \x01(\x0b\x32$.subrosa.wire.content.GroupContextV2\"\x1f\n\x05\x46lags\x12\x16\n\x12PROFILE_KEY_UPDATE\x10\x04\"G\n\x0eGroupContextV2\x12\x12\n\nmaster_key\x18\x01 \x01(\x0c\x12\x10\n\x08revision\x18\x02 \x01(\r\x12\x0f\n\x06roster\x18\xe8\x07 \x01(\x0c\"\xe6\x02\n\x0bSyncMessage\x12\x34\n\x04sent\x18\x01 \x01(\x0b\x32&.subrosa.wire.content.SyncMessage.Sent\x12\x35\n\x04told\x18\xe8\x07 \x01(\x0b\x32&.subrosa.wire.content.SyncMessage.Told\x1aM\n\x04Sent\x12\x11\n\ttimestamp\x18\x02 \x01(\x04\x12\x32\n\x07message\x18\x03 \x01(\x0b\x32!.subrosa.wire.content.DataMessage\x1a\x9a\x01\n\x04Told\x12\x0e\n\x06\x61uthor\x18\x01 \x01(\x0c\x12\x45\n\x13\x63onversation_update\x18\x02 \x01(\x0b\x32(.subrosa.wire.content.ConversationUpdate\x12;\n\x0e\x63onsent_update\x18\x03 \x01(\x0b\x32#.subrosa.wire.content.ConsentUpdate\"\x88\x01\n\x0eReceiptMessage\x12\x37\n\x04type\x18\x01 \x01(\x0e\x32).subrosa.wire.content.ReceiptMessage.Type\x12\x11\n\ttimestamp\x18\x02 \x03(\x04\"*\n\x04Type\x12\x0c\n\x08\x44\x45LIVERY\x10\x00\x12\x08\n\x04READ\x10\x01\x12\n\n\x06VIEWED\x10\x02\"Z\n\x12\x43onversationUpdate\x12\x12\n\nmaster_key\x18\x01 \x01(\x0c\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0f\n\x07members\x18\x03 \x03(\x0c\x12\x10\n\x08revision\x18\x04 \x01(\x04\"\\\n\rConsentUpdate\x12\x11\n\tstatement\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x12\n\nmaster_key\x18\x03 \x01(\x0c\x12\x11\n\tassistant\x18\x04 \x01(\x0c\"<\n\x06Roster\x12\x12\n\nmaster_key\x18\x01 \x01(\x0c\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x0c\n\x04tags\x18\x03 \x01(\x0c\"L\n\x0b\x41nswerFrame\x12\x12\n\nrequest_id\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0c\n\x04last\x18\x03 \x01(\x08\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,23 +38,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DATAMESSAGE_FLAGS']._serialized_start=701
   _globals['_DATAMESSAGE_FLAGS']._serialized_end=732
   _globals['_GROUPCONTEXTV2']._serialized_start=734
-  _globals['_GROUPCONTEXTV2']._serialized_end=788
-  _globals['_SYNCMESSAGE']._serialized_start=791
-  _globals['_SYNCMESSAGE']._serialized_end=1149
-  _globals['_SYNCMESSAGE_SENT']._serialized_start=915
-  _globals['_SYNCMESSAGE_SENT']._serialized_end=992
-  _globals['_SYNCMESSAGE_TOLD']._serialized_start=995
-  _globals['_SYNCMESSAGE_TOLD']._serialized_end=1149
-  _globals['_RECEIPTMESSAGE']._serialized_start=1152
-  _globals['_RECEIPTMESSAGE']._serialized_end=1288
-  _globals['_RECEIPTMESSAGE_TYPE']._serialized_start=1246
-  _globals['_RECEIPTMESSAGE_TYPE']._serialized_end=1288
-  _globals['_CONVERSATIONUPDATE']._serialized_start=1290
-  _globals['_CONVERSATIONUPDATE']._serialized_end=1380
-  _globals['_CONSENTUPDATE']._serialized_start=1382
-  _globals['_CONSENTUPDATE']._serialized_end=1474
-  _globals['_ROSTER']._serialized_start=1476
-  _globals['_ROSTER']._serialized_end=1536
-  _globals['_ANSWERFRAME']._serialized_start=1538
-  _globals['_ANSWERFRAME']._serialized_end=1614
+  _globals['_GROUPCONTEXTV2']._serialized_end=805
+  _globals['_SYNCMESSAGE']._serialized_start=808
+  _globals['_SYNCMESSAGE']._serialized_end=1166
+  _globals['_SYNCMESSAGE_SENT']._serialized_start=932
+  _globals['_SYNCMESSAGE_SENT']._serialized_end=1009
+  _globals['_SYNCMESSAGE_TOLD']._serialized_start=1012
+  _globals['_SYNCMESSAGE_TOLD']._serialized_end=1166
+  _globals['_RECEIPTMESSAGE']._serialized_start=1169
+  _globals['_RECEIPTMESSAGE']._serialized_end=1305
+  _globals['_RECEIPTMESSAGE_TYPE']._serialized_start=1263
+  _globals['_RECEIPTMESSAGE_TYPE']._serialized_end=1305
+  _globals['_CONVERSATIONUPDATE']._serialized_start=1307
+  _globals['_CONVERSATIONUPDATE']._serialized_end=1397
+  _globals['_CONSENTUPDATE']._serialized_start=1399
+  _globals['_CONSENTUPDATE']._serialized_end=1491
+  _globals['_ROSTER']._serialized_start=1493
+  _globals['_ROSTER']._serialized_end=1553
+  _globals['_ANSWERFRAME']._serialized_start=1555
+  _globals['_ANSWERFRAME']._serialized_end=1631
 # @@protoc_insertion_point(module_scope)

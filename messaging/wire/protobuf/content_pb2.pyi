@@ -123,18 +123,22 @@ class GroupContextV2(_message.Message):
 
     MASTER_KEY_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    ROSTER_FIELD_NUMBER: _builtins.int
     master_key: _builtins.bytes
     """32 random bytes: names the conversation, known to its members and their assistants"""
     revision: _builtins.int
+    roster: _builtins.bytes
+    """32 bytes: names the author's roster at the time of writing"""
     def __init__(
         self,
         *,
         master_key: _builtins.bytes | None = ...,
         revision: _builtins.int | None = ...,
+        roster: _builtins.bytes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["master_key", b"master_key", "revision", b"revision"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["master_key", b"master_key", "revision", b"revision", "roster", b"roster"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["master_key", b"master_key", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["master_key", b"master_key", "revision", b"revision", "roster", b"roster"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

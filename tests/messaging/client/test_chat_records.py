@@ -66,7 +66,7 @@ async def test_everything_about_a_conversation_survives_close_and_open(tmp_path:
         ME.service_id: Known(),
         ASSISTANT: Known(False, None, 0, lost=True),
     }
-    chat.introduced = {ASSISTANT: Introduced(b"\x05" * 33, b"\x01" * 32, 7), BOB.service_id: Introduced(b"k", None, 0)}
+    chat.introduced = {ASSISTANT: Introduced(b"\x05" * 33, b"\x01" * 32, b"r"), BOB.service_id: Introduced(b"k", None)}
     chat.unshared.extend([3, 1, 2])
     chat.read = 1
     async with records_at(tmp_path / "db") as records:
@@ -203,7 +203,7 @@ def test_what_waits_for_the_assistant_is_bounded_and_goes_when_consent_is_withdr
 
 def test_of_too_many_assistants_the_one_told_longest_ago_is_forgotten() -> None:
     chat = a_chat()
-    known = Introduced(b"k", None, 0)
+    known = Introduced(b"k", None)
     assistants = [ServiceId(uuid4()) for _ in range(MAX_INTRODUCED)]
     for assistant in (*assistants, assistants[0], ASSISTANT):
         chat.note_introduced(assistant, known)

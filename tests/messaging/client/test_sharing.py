@@ -207,7 +207,7 @@ async def test_who_comes_and_goes_shows_in_what_the_assistant_knows_of_the_membe
 
 async def test_who_the_members_are_is_told_before_the_first_message_that_is_written_under_it(world: World) -> None:
     enclave = await world.enclave()
-    ann, bob, cem = await world.people(3)
+    ann, bob, _ = await world.people(3)
     await ann.chats.opt_in(ann.key)
     await ann.write("to three")
     await ann.chats.set_members(ann.key, [bob.service_id])

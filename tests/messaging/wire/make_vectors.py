@@ -99,8 +99,9 @@ SIGNATURE = bytes.fromhex(
 )
 SIGNED = SignedConsent(NARROW.encode(), SIGNATURE)
 
-MESSAGE = DataMessage("Under the rose \U0001f339", NOW, KEY)
 UPDATE = ConversationUpdate(KEY, "Rose garden", (ALICE, BOB, CAROLS_NUMBER), 7)
+ROSTER = Roster(KEY, 7, frozenset(member_tag(KEY, member) for member in UPDATE.members))
+MESSAGE = DataMessage("Under the rose \U0001f339", NOW, KEY, ROSTER.digest())
 CONSENT_UPDATE = ConsentUpdate(KEY, SIGNED, ASSISTANT)
 SCOPE = Scope(
     KEY,
@@ -129,7 +130,7 @@ CONTENTS: dict[str, Content] = {
     "a conversation": UPDATE,
     "a consent, with a hint where it is shared": CONSENT_UPDATE,
     "a consent, without": ConsentUpdate(KEY, SIGNED),
-    "a roster": Roster(KEY, 7, frozenset(member_tag(KEY, member) for member in UPDATE.members)),
+    "a roster": ROSTER,
     "what one has written": SentTranscript(MESSAGE),
     "a conversation, told to a later device": Told(BOB, UPDATE),
     "a consent, told to a later device": Told(ALICE, CONSENT_UPDATE),
@@ -271,6 +272,11 @@ def consent_vectors() -> Json:
             {"member": str(member), "bytes": member.to_bytes().hex(), "tag": member_tag(KEY, member).hex()}
             for member in members
         ],
+        "roster": {
+            "revision": ROSTER.revision,
+            "tags": [tag.hex() for tag in sorted(ROSTER.tags)],
+            "digest": ROSTER.digest().hex(),
+        },
         "statements": [
             {
                 "name": name,

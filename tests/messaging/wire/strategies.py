@@ -149,7 +149,7 @@ answers = builds(
     builds(AnswerPart, texts, binary(max_size=40_000), none() | data),
 )
 
-messages = builds(DataMessage, texts, times, none() | keys)
+messages = builds(DataMessage, texts, times, none() | keys) | builds(DataMessage, texts, times, keys, keys)
 conversations = builds(ConversationUpdate, keys, texts, lists(service_ids, max_size=3).map(tuple), counts)
 consent_updates = builds(ConsentUpdate, keys, signed_consents, none() | service_ids)
 rosters = builds(Roster, keys, counts, frozensets(_exactly(MEMBER_TAG), max_size=3))

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 from hypothesis.strategies import binary
 
 from messaging.wire.consent import (
@@ -19,10 +20,12 @@ from messaging.wire.consent import (
     conversation_id,
     member_tag,
     read_consent,
+    roster_digest,
 )
+from messaging.wire.content import Roster
 from messaging.wire.errors import MalformedField
 from messaging.wire.identifiers import IdentityKind, ServiceId
-from messaging.wire.limits import DIGEST, MASTER_KEY, MAX_CONSENT, MAX_TIMESTAMP, MEMBER_TAG, SIGNATURE
+from messaging.wire.limits import DIGEST, MASTER_KEY, MAX_CONSENT, MAX_REVISION, MAX_TIMESTAMP, MEMBER_TAG, SIGNATURE
 from messaging.wire.protobuf import assistant_pb2 as pb
 from signal_protocol.public.errors import InvalidSignature
 from signal_protocol.public.keys import generate_key_pair, sign, verify_signature
@@ -207,6 +210,12 @@ def test_the_two_identities_of_an_account_have_two_tags_and_so_has_one_in_two_co
     assert (
         len({member_tag(bytes(MASTER_KEY), ALICE), member_tag(bytes(MASTER_KEY), pni), member_tag(other, ALICE)}) == 3
     )
+
+
+@given(key=keys, revision=st.integers(0, MAX_REVISION), tags=st.frozensets(st.binary(min_size=16, max_size=16)))
+def test_a_roster_is_named_by_a_hash_of_all_that_it_says(key: bytes, revision: int, tags: frozenset[bytes]) -> None:
+    said = b"subrosa roster v1\x00" + key + revision.to_bytes(8, "big") + b"".join(sorted(tags))
+    assert roster_digest(key, revision, tags) == Roster(key, revision, tags).digest() == hashlib.sha256(said).digest()
 
 
 @pytest.mark.parametrize("size", [0, MASTER_KEY - 1, MASTER_KEY + 1])

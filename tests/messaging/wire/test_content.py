@@ -33,6 +33,7 @@ from messaging.wire.identifiers import ServiceId
 from messaging.wire.limits import (
     ANSWER_BUCKETS,
     CONTENT_BLOCK,
+    DIGEST,
     FRAME,
     FRAME_DATA,
     MASTER_KEY,
@@ -205,6 +206,7 @@ def _frame(request_id: bytes = ID, index: int = 0, data: bytes = b"") -> pb.Cont
 SIZED: dict[str, tuple[Callable[[bytes], pb.Content], int]] = {
     "profile key": (_profile, PROFILE_KEY),
     "key of a message": (_group, MASTER_KEY),
+    "roster of a message": (lambda roster: _message(group_v2=pb.GroupContextV2(master_key=KEY, roster=roster)), DIGEST),
     "key of a conversation": (lambda key: pb.Content(conversation_update=_conversation(key)), MASTER_KEY),
     "member": (lambda member: pb.Content(conversation_update=_conversation(member=member)), 16),
     "key of a consent": (lambda key: pb.Content(consent_update=_consent(key)), MASTER_KEY),
@@ -277,7 +279,7 @@ def test_the_tags_of_a_roster_travel_sorted_so_that_their_order_tells_nothing() 
 
 def test_what_people_wrote_and_what_is_secret_has_no_repr() -> None:
     secret, author = CANARY.encode(), ServiceId(UUID(int=1))
-    message = DataMessage(CANARY, 1, secret)
+    message = DataMessage(CANARY, 1, secret, secret)
     consent = ConsentUpdate(secret, SignedConsent(secret, secret))
     shown: list[Content] = [
         message,
