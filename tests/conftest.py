@@ -31,6 +31,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the tests marked as long too")
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Bytes are numbered and not shown: many are random, and all processes of one run have to call a test the same."""
+    return "bytes" if isinstance(val, bytes) else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the long tests out, unless they were asked for; pytest counts them as deselected."""
     if config.getoption("--long"):

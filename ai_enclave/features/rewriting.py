@@ -141,8 +141,9 @@ def _settled(text: str, given: int) -> int:
     while end > given:
         word_end = len(text[:end].rstrip())
         end = _start_of_word(text, word_end)
-        if not any(character.isnumeric() or character in _SIGNS for character in text[end:word_end]):
-            return max(given, word_end)
+        word = text[end:word_end]
+        if any(map(str.isalpha, word)) and not any(each.isnumeric() or each in _SIGNS for each in word):
+            return max(given, word_end)  # a mark alone may stand within a number
     return given
 
 
