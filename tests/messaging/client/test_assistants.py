@@ -92,7 +92,7 @@ class Network:
             UNSAFE,
             now=lambda: START + timedelta(seconds=self.seconds),
             monotonic=lambda: self.seconds,
-            deadline=0.02,
+            deadline=0.05,
             accounts=self.guests,
         )
 
