@@ -2,8 +2,8 @@
 
 import itertools
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -129,6 +129,15 @@ def keys_of(service_id: ServiceId) -> str:
     return f"/v2/keys/{service_id}"
 
 
+@contextmanager
+def impatient(device: Device) -> Iterator[None]:
+    """It gives up waiting for its relay almost at once."""
+    requests = device._sender._requests  # the same that groups are sent with
+    object.__setattr__(requests, "deadline", 2 * PAUSE)
+    yield
+    object.__setattr__(requests, "deadline", 5)
+
+
 async def waiting(device: Device) -> int:
     """How much waits in both outboxes."""
     async with device._store.transaction() as transaction:
@@ -227,7 +236,6 @@ async def test_no_wrong_answer_ends_what_is_done_in_the_background(
 ) -> None:
     ann, bob, _ = three
     ann.problems()
-    object.__setattr__(ann._sender._requests, "deadline", 2 * PAUSE)
     falsify(ann, "/v2/keys?identity", instead(200, b"{"))
     ann._upkeep.wake()
     assert await soon(ann.problems) == [Failed("RelayRefused")]
@@ -236,7 +244,7 @@ async def test_no_wrong_answer_ends_what_is_done_in_the_background(
     assert await soon(ann.problems) == [Failed("ZeroDivisionError")]
     falsify(ann, "", None)
     client_relay.fault = away(lambda sent: sent.verb == "PUT")
-    with pytest.raises(RelayUnreachable):
+    with impatient(ann), pytest.raises(RelayUnreachable):
         await ann.send(bob.service_id, text("late"))
     client_relay.fault = None
     ann._upkeep.wake()
@@ -265,9 +273,8 @@ async def test_a_session_that_changes_to_such_an_id_while_a_message_waits_is_beg
     three: tuple[Device, Device, Device], client_relay: WatchedRelay
 ) -> None:
     ann, _, liar = three
-    object.__setattr__(ann._sender._requests, "deadline", 2 * PAUSE)
     client_relay.fault = away(lambda sent: sent.verb == "PUT")
-    with pytest.raises(RelayUnreachable):
+    with impatient(ann), pytest.raises(RelayUnreachable):
         await ann.send(liar.service_id, text("late"))
     client_relay.fault = None
     object.__setattr__(liar._sessions.local, "registration_id", 0x7FFFFFF)
@@ -289,8 +296,7 @@ def test_rate_limits_and_faults_of_the_relay_pass(status: int, passes: bool) -> 
 
 
 async def promised(ann: Device, to: Device, body: str) -> None:
-    object.__setattr__(ann._sender._requests, "deadline", 2 * PAUSE)
-    with pytest.raises(RelayUnreachable):
+    with impatient(ann), pytest.raises(RelayUnreachable):
         await ann.send(to.service_id, DataMessage(body, 1))
 
 
@@ -336,11 +342,9 @@ async def test_what_was_promised_to_a_group_waits_until_the_relay_takes_it(
     ann, bob, cid = three
     for group in (GROUP, OTHER_GROUP):
         assert await ann.send_to_group(group, ids(bob, cid), text("first")) == {}
-    object.__setattr__(ann._sender._requests, "deadline", 2 * PAUSE)
-    object.__setattr__(ann._groups._requests, "deadline", 2 * PAUSE)
     client_relay.fault = away(lambda sent: sent.to_many)
     for group in (GROUP, OTHER_GROUP):
-        with pytest.raises(RelayUnreachable):
+        with impatient(ann), pytest.raises(RelayUnreachable):
             await ann.send_to_group(group, ids(bob, cid), text("late"))
     refused: list[bytes] = []
 
@@ -360,9 +364,8 @@ async def test_who_cannot_be_reached_when_a_promise_is_kept_gets_it_later(
     three: tuple[Device, Device, Device], client_relay: WatchedRelay, falsify: Falsify
 ) -> None:
     ann, bob, cid = three
-    object.__setattr__(ann._groups._requests, "deadline", 2 * PAUSE)
     client_relay.fault = away(lambda sent: sent.verb == "PUT")
-    with pytest.raises(RelayUnreachable):
+    with impatient(ann), pytest.raises(RelayUnreachable):
         await ann.send_to_group(GROUP, ids(bob, cid), text("late"))
     client_relay.fault = None
     await ann._sessions.archive(cid._account.local.address)  # a bundle is needed, and rationed
