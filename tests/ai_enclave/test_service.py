@@ -14,7 +14,15 @@ import pytest
 from ai_enclave.assistant import Assistant
 from ai_enclave.door import Door
 from ai_enclave.engine.interface import Vectors
-from ai_enclave.limits import CALLS_BURST, CALLS_OF_SENDER, MAX_CONCURRENT, MAX_PENDING, MAX_QUEUED_PER_USER
+from ai_enclave.limits import (
+    CALLS_BURST,
+    CALLS_OF_SENDER,
+    MAX_CONCURRENT,
+    MAX_CONCURRENT_OF_SENDER,
+    MAX_PENDING,
+    MAX_QUEUED_PER_USER,
+    REQUESTS_BURST,
+)
 from ai_enclave.service import InOneThread, _look_after, _receive, _start_over
 from messaging.client import Device, Store
 from messaging.client.consent import make_consent
@@ -223,7 +231,8 @@ async def test_notes_and_taking_back_wait_for_no_slot(world: World, served: Serv
 
 def test_slots_are_more_than_what_can_be_held_for_long() -> None:
     assert MAX_CONCURRENT > 2 * (MAX_PENDING + 1)
-    assert CALLS_OF_SENDER > 2 * (MAX_QUEUED_PER_USER + 1)
+    assert MAX_CONCURRENT_OF_SENDER > 2 * (MAX_QUEUED_PER_USER + 1)
+    assert CALLS_OF_SENDER > REQUESTS_BURST  # so that who asks as often as they may, at once, is told of the quota
 
 
 async def test_an_account_whose_keys_cannot_be_taken_keeps_no_other_from_being_known(
@@ -260,7 +269,7 @@ async def test_the_engine_is_always_called_in_the_same_thread() -> None:
         name, weights_digest = "speaker", bytes(32)
 
         def encode(self, texts: Sequence[str]) -> Vectors:
-            return np.array([[threading.get_ident()] for _ in texts], dtype=np.float64)  # type: ignore[return-value]
+            return np.array([[threading.get_ident()] for _ in texts], dtype=np.float64)
 
     engine = InOneThread(Speaker())
     spoken = await asyncio.gather(*(asyncio.to_thread(engine.encode, [str(number)]) for number in range(20)))
