@@ -17,7 +17,8 @@ from messaging.client import (
 )
 from messaging.client.assistants import NoAssistant
 from messaging.client.chat_records import ChatMessage
-from messaging.client.chats import Chats, UnknownConversation
+from messaging.client.chats import UnknownConversation
+from messaging.client.device import Failed
 from messaging.wire.assistants import ListedAssistant
 from messaging.wire.content import DataMessage
 from messaging.wire.frames import Response
@@ -359,17 +360,20 @@ async def test_what_was_decided_before_a_crash_is_told_after_it(world: World) ->
     await all_are_told(ann)
 
 
-async def test_a_fault_of_ours_is_heard_of_at_the_end(world: World) -> None:
-    ann = await world.person()
+async def test_a_failure_in_the_background_is_told_as_a_problem_and_ends_nothing(world: World) -> None:
+    ann, bob = await world.people(2)
+    work = ann.chats._people._work
 
     async def fails() -> None:
         raise ZeroDivisionError
 
-    chats = await Chats.open(ann.device, ann.device._store)
-    chats._people._work = fails
-    with pytest.raises(ZeroDivisionError):
-        async with chats:
-            await soon(lambda: chats._tasks[0].done())
+    ann.chats._people._work = fails
+    ann.wake()
+    assert await soon(ann.chats.problems) == [Failed("ZeroDivisionError")]
+    ann.chats._people._work = work
+    ann.chats._records.chats[ann.key].told.pop(bob.service_id)
+    ann.wake()
+    await all_are_told(ann)
 
 
 # --- own devices ---
