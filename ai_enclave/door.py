@@ -8,10 +8,18 @@ desks' quotas comes near these bounds.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 from ai_enclave.desk import Allowances
-from ai_enclave.limits import CALLS_BURST, CALLS_OF_SENDER, MAX_CALLS, MAX_CONCURRENT, SECONDS_PER_CALL
+from ai_enclave.limits import (
+    CALLS_BURST,
+    CALLS_OF_SENDER,
+    MAX_CALLS,
+    MAX_CONCURRENT,
+    MAX_CONCURRENT_OF_SENDER,
+    SECONDS_PER_CALL,
+)
 from messaging.wire.identifiers import ServiceId
 
 
@@ -22,7 +30,8 @@ class Door:
         self._now = now
         self._allowances = Allowances(CALLS_BURST, SECONDS_PER_CALL)
         self._inside: Counter[ServiceId] = Counter()
-        self.slots = asyncio.Semaphore(slots)
+        self._slots = asyncio.Semaphore(slots)
+        self._own_slots: dict[ServiceId, asyncio.Semaphore] = {}
 
     def admit(self, sender: ServiceId) -> bool:
         """Whether a request of ``sender`` is let in; then it is inside until :meth:`leave`."""
@@ -35,7 +44,16 @@ class Door:
         self._inside[sender] += 1
         return True
 
+    @asynccontextmanager
+    async def slot(self, sender: ServiceId) -> AsyncIterator[None]:
+        """Wait until a request of ``sender`` that is inside may be worked on: behind its own ones first, then behind all."""
+        own = self._own_slots.setdefault(sender, asyncio.Semaphore(MAX_CONCURRENT_OF_SENDER))
+        async with own, self._slots:
+            yield
+
     def leave(self, sender: ServiceId) -> None:
         """A request of ``sender`` is done with."""
         self._inside[sender] -= 1
-        self._inside += Counter()  # forgets who has none inside
+        if not self._inside[sender]:
+            del self._inside[sender]
+            self._own_slots.pop(sender, None)

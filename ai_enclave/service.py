@@ -244,7 +244,7 @@ async def _take(device: Device, assistant: Assistant, received: Received) -> Non
 async def _answer(device: Device, assistant: Assistant, received: Received, request: bytes, door: Door) -> None:
     """Answer whoever asked: the identity key under which the request came, and no other, whatever is trusted by now."""
     requester, identity_key = received.sender.service_id, received.identity_key
-    async with door.slots:
+    async with door.slot(requester):
         with _surviving("an answer was not delivered"):  # the requester asks again
             try:
                 async with aclosing(assistant.answer(requester, request)) as frames:

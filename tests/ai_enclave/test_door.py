@@ -1,11 +1,13 @@
 """Every request meets an allowance of its sender, whatever it asks for; nobody is kept out by what others do."""
 
+import asyncio
+from contextlib import AsyncExitStack
 from uuid import UUID
 
 import pytest
 
 from ai_enclave.door import Door
-from ai_enclave.limits import CALLS_BURST, CALLS_OF_SENDER, MAX_CALLS, SECONDS_PER_CALL
+from ai_enclave.limits import CALLS_BURST, CALLS_OF_SENDER, MAX_CALLS, MAX_CONCURRENT_OF_SENDER, SECONDS_PER_CALL
 from messaging.wire.identifiers import ServiceId
 
 
@@ -70,10 +72,21 @@ def test_who_is_not_let_in_has_not_paid(door: Door) -> None:
     assert [visit(door, ANN) for _ in range(CALLS_BURST)].count(True) == CALLS_BURST - CALLS_OF_SENDER
 
 
+async def test_fewer_of_one_sender_are_worked_on_while_others_go_ahead(door: Door) -> None:
+    async with AsyncExitStack() as stack:
+        for _ in range(MAX_CONCURRENT_OF_SENDER):
+            await stack.enter_async_context(door.slot(ANN))
+        waiting = asyncio.create_task(door.slot(ANN).__aenter__())
+        await stack.enter_async_context(door.slot(BOB))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+    await waiting
+
+
 def test_so_many_are_inside_in_all_and_nobody_is_remembered_who_left(door: Door) -> None:
     assert all(door.admit(account(number)) for number in range(MAX_CALLS))
     assert not door.admit(account(MAX_CALLS))
     for number in range(MAX_CALLS):
         door.leave(account(number))
-    assert len(door._inside) == 0
+    assert len(door._inside) == len(door._own_slots) == 0
     assert door.admit(account(MAX_CALLS))

@@ -68,7 +68,7 @@ class _Watched(StoreTransaction):
 
     def append(self, kind: str, entry: bytes, *, family: tuple[str, ...] | None = None) -> int:
         if kind == INBOX:
-            sender, _, _, plaintext = entry.split(b"\n", 3)
+            sender, _, _, _, plaintext = entry.split(b"\n", 4)
             self._seen.append((DeviceAddress.parse(sender.decode()), decode_content(plaintext)))
         if kind == _DISTRIBUTIONS:
             sender, message = entry.split(b"\n", 1)
