@@ -11,6 +11,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from ai_enclave.assistant import Assistant as EnclaveAssistant
@@ -51,6 +52,10 @@ class Clock:
 
     def __call__(self) -> int:
         return milliseconds_now() + self.passed
+
+    def moment(self) -> datetime:
+        """The same."""
+        return datetime.fromtimestamp(self() / 1000, UTC)
 
 
 @dataclass(slots=True, eq=False)
@@ -321,7 +326,9 @@ class World:
     async def _open(self, store: Store, device: Device) -> Client:
         await self.stack.enter_async_context(device)
         await device.ready()
-        assistants = Assistants(device, self.client_relay.assistants, self.policy, deadline=ANSWER_SECONDS)
+        assistants = Assistants(
+            device, self.client_relay.assistants, self.policy, deadline=ANSWER_SECONDS, now=self.clock.moment
+        )
         chats = await self.stack.enter_async_context(await Chats.open(device, store, assistants, now=self.clock))
         client = Client(store, device, chats, self)
         receiving = asyncio.create_task(chats.receive())
