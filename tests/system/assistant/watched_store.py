@@ -16,6 +16,7 @@ from messaging.wire.identifiers import PRIMARY_DEVICE, DeviceAddress, ServiceId
 
 T = TypeVar("T")
 _PROFILE_KEY, _DISTRIBUTIONS = "profile key", "distributions"
+_HEADER_LINES = 4  # of an entry of the inbox, the sender's first
 
 
 class WatchedStore(Store):
@@ -68,7 +69,7 @@ class _Watched(StoreTransaction):
 
     def append(self, kind: str, entry: bytes, *, family: tuple[str, ...] | None = None) -> int:
         if kind == INBOX:
-            sender, _, _, _, plaintext = entry.split(b"\n", 4)
+            sender, *_, plaintext = entry.split(b"\n", _HEADER_LINES)
             self._seen.append((DeviceAddress.parse(sender.decode()), decode_content(plaintext)))
         if kind == _DISTRIBUTIONS:
             sender, message = entry.split(b"\n", 1)

@@ -1,6 +1,6 @@
 """A world of tests: a real relay behind a hostile one, enclaves, and people with two devices each in one conversation.
 
-All of it runs in this process, and nothing is replaced but the clock of consent. What an enclave does passes through a proxy of
+All of it runs in this process, and nothing is replaced but the clock. What an enclave does passes through a proxy of
 its own before it comes to the hostile relay, so that it is known which enclave did it. What a person writes is noted: at the
 end each message has to be on every device of every member, whatever happened to the assistants.
 """
@@ -53,7 +53,7 @@ class Clock:
     def __call__(self) -> int:
         return milliseconds_now() + self.passed
 
-    def moment(self) -> datetime:
+    def time(self) -> datetime:
         """The same."""
         return datetime.fromtimestamp(self() / 1000, UTC)
 
@@ -327,7 +327,7 @@ class World:
         await self.stack.enter_async_context(device)
         await device.ready()
         assistants = Assistants(
-            device, self.client_relay.assistants, self.policy, deadline=ANSWER_SECONDS, now=self.clock.moment
+            device, self.client_relay.assistants, self.policy, now=self.clock.time, deadline=ANSWER_SECONDS
         )
         chats = await self.stack.enter_async_context(await Chats.open(device, store, assistants, now=self.clock))
         client = Client(store, device, chats, self)
