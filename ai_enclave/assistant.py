@@ -22,7 +22,7 @@ from ai_enclave.memory import Denied, Memory, Recalled
 from ai_enclave.pacing import Pace, Stream, beats, wait_for_grid
 from ai_enclave.proving import NoEvidence, Prover
 from ai_enclave.receipts import ROOM, ReceiptIssuer
-from ai_enclave.share import NotedConsent
+from ai_enclave.share import Member, NotedConsent
 from messaging.client.consent import ConsentRefused, verify_consent
 from messaging.wire.answers import AnswerPart, FrameWriter
 from messaging.wire.assistant import (
@@ -60,9 +60,14 @@ from messaging.wire.limits import SALT
 class _Call:
     """One request: who asks, what, and the bytes that travelled."""
 
-    sender: ServiceId
+    requester: Member
     request: AssistantRequest
     data: bytes = field(repr=False)
+
+    @property
+    def sender(self) -> ServiceId:
+        """The account that asks."""
+        return self.requester.service_id
 
     @property
     def seconds(self) -> float:
@@ -134,30 +139,33 @@ class Assistant:
 
         ``identity_key`` is the key under which ``content`` came.
         """
+        author = Member(sender, identity_key)
         match content:
             case DataMessage():
-                self._memory.store(sender, content, self._now())
+                self._memory.store(author, content, self._now())
             case Roster():
-                self._memory.note_roster(sender, content)
+                self._memory.note_roster(author, content)
             case ConsentUpdate():
-                return self._note_consent(sender, identity_key, content)
+                return self._note_consent(author, content)
             case _:
                 pass  # receipts, conversations, and what newer clients may say
         return False
 
-    def _note_consent(self, sender: ServiceId, identity_key: bytes, update: ConsentUpdate) -> bool:
+    def _note_consent(self, author: Member, update: ConsentUpdate) -> bool:
         try:
-            consent = verify_consent(update, sender, identity_key)
+            consent = verify_consent(update, author.service_id, author.identity_key)
         except ConsentRefused:
             return False
         noted = NotedConsent(consent, update.consent.digest())
-        news = self._memory.note_consent(sender, update.conversation, noted, self._now())
+        news = self._memory.note_consent(author, update.conversation, noted, self._now())
         return news and not consent.opted_in
 
     # --- what is answered ---
 
-    async def answer(self, sender: ServiceId, request: bytes) -> AsyncGenerator[AnswerFrame]:
+    async def answer(self, sender: ServiceId, request: bytes, identity_key: bytes) -> AsyncGenerator[AnswerFrame]:
         """The frames of the answer to one request, each when it may leave. Closing it ends the work.
+
+        ``identity_key`` is the key under which the request came.
 
         There are none to a request without an id, and to a :class:`Cancel`.
         """
@@ -167,7 +175,7 @@ class Assistant:
             return
         frames = FrameWriter(request_id)
         try:
-            call = _Call(sender, AssistantRequest.parse(request), request)
+            call = _Call(Member(sender, identity_key), AssistantRequest.parse(request), request)
         except MalformedField as malformed:
             rest = _refused(frames, _code_of(malformed))
         else:
@@ -220,9 +228,9 @@ class Assistant:
             case EvidenceRequest(nonce):
                 return _Answered(await self._prover.prove(call.sender, call.request.id, nonce, deadline=call.seconds))
             case StatusRequest(conversation):
-                return _Answered(self._status(call.sender, conversation))
+                return _Answered(self._status(call.requester, conversation))
             case Forget(conversation, whole):
-                return self._forget(call.sender, conversation, whole=whole)
+                return self._forget(call.requester, conversation, whole=whole)
             case Summarize() | SuggestReplies() | QuestionsForMe() | Actions() as kind:
                 self._check_evidence(call)
                 return await self._about_messages(call, kind)
@@ -237,15 +245,15 @@ class Assistant:
             raise Denied(RefusalCode.UNKNOWN_EVIDENCE)
 
     async def _about_messages(self, call: _Call, kind: AboutMessages) -> _Answered:
-        self._check_requester(call.sender, kind)
+        self._check_requester(call.requester, kind)
 
         async def work() -> _Answered:
-            recalled = self._recall(call.sender, kind)  # now: consent may have changed while the request waited
+            recalled = self._recall(call.requester, kind)  # now: consent may have changed while the request waited
             result = await in_thread(partial(self._answers.compute, call.sender, kind, recalled))
             made_at = self._now()
-            if not _same(recalled, self._recall(call.sender, kind)):  # or while the engine had it
+            if not _same(recalled, self._recall(call.requester, kind)):  # or while the engine had it
                 raise Refused(Reason.BUSY, MIN_RETRY_SECONDS)
-            own = self._memory.own_consent(call.sender, kind.scope.conversation)
+            own = self._memory.own_consent(call.requester, kind.scope.conversation)
             consents = {*recalled.consents, *([own] if own is not None else [])}
             return _Answered(
                 result,
@@ -259,13 +267,13 @@ class Assistant:
 
         return await self._counter.serve(call.sender, call.request.id, work, deadline=call.seconds)
 
-    def _check_requester(self, sender: ServiceId, kind: AboutMessages) -> None:
-        self._memory.check_requester(sender, kind.scope.conversation, _purpose(kind), self._now())
+    def _check_requester(self, requester: Member, kind: AboutMessages) -> None:
+        self._memory.check_requester(requester, kind.scope.conversation, _purpose(kind), self._now())
 
-    def _recall(self, sender: ServiceId, kind: AboutMessages) -> Recalled:
-        self._check_requester(sender, kind)
+    def _recall(self, requester: Member, kind: AboutMessages) -> Recalled:
+        self._check_requester(requester, kind)
         scope = kind.scope
-        return self._memory.recall(sender, scope.conversation, scope.messages, _purpose(kind), self._now())
+        return self._memory.recall(requester, scope.conversation, scope.messages, _purpose(kind), self._now())
 
     async def _rewrite(self, call: _Call, kind: Rewrite, stream: Stream) -> _Answered:
         writer = self._writer
@@ -282,21 +290,21 @@ class Assistant:
 
         return await self._counter.serve(call.sender, call.request.id, work, deadline=call.seconds)
 
-    def _forget(self, sender: ServiceId, key: bytes | None, *, whole: bool) -> _Answered:
+    def _forget(self, requester: Member, key: bytes | None, *, whole: bool) -> _Answered:
         """Forgetting asks for nothing but, of what others wrote, for membership: it gives nobody anything."""
         now = self._now()
         if whole and key is not None:
-            self._memory.check_requester(sender, key, None, now)
-            dropped = self._memory.forget_whole(sender, key)
+            self._memory.check_requester(requester, key, None, now)
+            dropped = self._memory.forget_whole(requester, key)
         else:
-            dropped = self._memory.forget(sender, key)
+            dropped = self._memory.forget(requester, key)
         return _Answered(Forgotten(dropped), _Signed(made_at=now, speaker=self._engine, conversation=key))
 
-    def _status(self, sender: ServiceId, key: bytes | None) -> Status:
+    def _status(self, requester: Member, key: bytes | None) -> Status:
         now, own, opted_in = self._now(), 0, frozenset[ServiceId]()
         if key is not None:
-            self._memory.check_requester(sender, key, None, now)
-            own, opted_in = self._memory.count_own(sender, key, now), self._memory.opted_in(sender, key, now)
+            self._memory.check_requester(requester, key, None, now)
+            own, opted_in = self._memory.count_own(requester, key, now), self._memory.opted_in(requester, key, now)
         return Status(
             release=self._issuer.release,
             started_at=self._started_at,

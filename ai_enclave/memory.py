@@ -1,7 +1,8 @@
 """What the enclave remembers: consented messages, in memory only, bounded by count, bytes and age.
 
 Everything held belongs to one author in one conversation (``ai_enclave.share``): only whom that author counts among the members may
-use it, see it or have it dropped. Where room is short, those who take the most of it give way: no author can push out another who
+use it, see it or have it dropped. Who asks or tells something is an account under an identity key (``Member``): the same account under
+another one has no part in it. Where room is short, those who take the most of it give way: no author can push out another who
 takes less. Nothing here reads a clock, a disk or a network; there is no way to list more than a requester names. Times are
 milliseconds since 1970.
 """
@@ -19,9 +20,9 @@ from ai_enclave.limits import (
     MAX_CONVERSATIONS_OF_AUTHOR,
     MAX_MESSAGES,
 )
-from ai_enclave.share import HeldMessage, NotedConsent, Share
+from ai_enclave.share import HeldMessage, Member, NotedConsent, Share
 from messaging.wire.assistant import ConsentReference, RefusalCode
-from messaging.wire.consent import ConsentScope, member_tag
+from messaging.wire.consent import ConsentScope
 from messaging.wire.content import DataMessage, Roster
 from messaging.wire.identifiers import MessageId, ServiceId
 from messaging.wire.limits import MAX_CONVERSATION_MEMBERS
@@ -76,28 +77,31 @@ class Memory:
 
     # --- what authors say ---
 
-    def note_consent(self, author: ServiceId, key: bytes, noted: NotedConsent, now: int) -> bool:
+    def note_consent(self, author: Member, key: bytes, noted: NotedConsent, now: int) -> bool:
         """Remember what ``author`` decided, and drop what it no longer covers; says whether it is news.
 
         The signature was verified before, and that the statement is by this author about this conversation. Opting out is remembered
         of those, too, who were not opted in: an older statement may still be on its way.
         """
         shares = self._conversations.get(key, {})
-        share = shares.get(author)
+        share = shares.get(author.service_id)
+        if share is not None and share.author != author:
+            self.forget_author(author.service_id)
+            shares, share = self._conversations.get(key, {}), None
         if share is None:
             if len(shares) >= MAX_CONVERSATION_MEMBERS:
                 return False
-            self._enter(author, key, Share(author, [noted]))
+            self._enter(key, Share(author, [noted]))
             return True
         if noted.consent.timestamp <= share.latest.consent.timestamp:
             return False
         with self._counted(share):
             share.drop_old(now)
             share.take_statement(noted)
-        self._heard(author, key)
+        self._heard(author.service_id, key)
         return True
 
-    def note_roster(self, author: ServiceId, roster: Roster) -> None:
+    def note_roster(self, author: Member, roster: Roster) -> None:
         """Remember whom an author who has opted in counts among the members.
 
         The greatest revision stands; of two with the same one, that which came last: authors learn of other keys, and of other changes.
@@ -107,9 +111,9 @@ class Memory:
             return
         with self._counted(share):
             share.take_roster(roster, next(self._arrivals))
-        self._heard(author, roster.conversation)
+        self._heard(author.service_id, roster.conversation)
 
-    def store(self, author: ServiceId, message: DataMessage, now: int) -> bool:
+    def store(self, author: Member, message: DataMessage, now: int) -> bool:
         """Keep a message; says whether it is held now.
 
         It is not if it belongs to no conversation, or if its author's statements do not cover it for any purpose.
@@ -122,12 +126,12 @@ class Memory:
             share.drop_old(now)
             kept = share.take_message(message, now, next(self._arrivals))
         if kept is not None:
-            self._heard(author, key)
+            self._heard(author.service_id, key)
         return message.timestamp in share.messages
 
     # --- what requesters get ---
 
-    def check_requester(self, requester: ServiceId, key: bytes, scope: ConsentScope | None, now: int) -> None:
+    def check_requester(self, requester: Member, key: bytes, scope: ConsentScope | None, now: int) -> None:
         """Check that ``requester`` has opted in here (for ``scope``, if one is needed) and is a member.
 
         Who is a member is for the others to say: all who have opted in, as far as the requester counts them as members in turn. So
@@ -141,20 +145,20 @@ class Memory:
             raise Denied(RefusalCode.NOT_OPTED_IN)
         if scope is not None and scope not in own.latest.consent.scopes:
             raise Denied(RefusalCode.OUT_OF_SCOPE)
-        shares, tag = self._conversations[key], member_tag(key, requester)
+        shares, tag = self._conversations[key], requester.tag(key)
         others = [
             share for share in shares.values() if share is not own and share.revision >= 0 and share.in_force(now)
         ]
         if any(other.counts(tag) for other in others):
             return
-        if any(own.revision < 0 or own.counts(member_tag(key, other.author)) for other in others):
+        if any(own.revision < 0 or own.counts(other.author.tag(key)) for other in others):
             raise Denied(RefusalCode.NOT_A_MEMBER)
 
     def recall(
-        self, requester: ServiceId, key: bytes, wanted: Sequence[MessageId], scope: ConsentScope, now: int
+        self, requester: Member, key: bytes, wanted: Sequence[MessageId], scope: ConsentScope, now: int
     ) -> Recalled:
         """Those of the ``wanted`` messages that may be used for ``scope``, each once, in the order of their timestamps."""
-        shares, tag = self._conversations.get(key, {}), member_tag(key, requester)
+        shares, tag = self._conversations.get(key, {}), requester.tag(key)
         asked = list(dict.fromkeys(wanted))
         for author in shares.keys() & {message.author for message in asked}:
             self._drop_old_of(shares[author], now)
@@ -164,7 +168,7 @@ class Memory:
             share = shares.get(message.author)
             if share is None:
                 continue  # that its author has opted in is the requester's word; here it is not held
-            own, held = message.author == requester, share.messages.get(message.timestamp)
+            own, held = share.author == requester, share.messages.get(message.timestamp)
             opened = share.opens(message.timestamp, scope, now) if held is None else share.opens_held(held, scope, now)
             if not opened or not (own or share.counts(tag)):
                 not_opted_in += 1
@@ -175,19 +179,19 @@ class Memory:
             not_opted_in=not_opted_in,
             not_held=len(asked) - len(usable) - not_opted_in,
             consents=tuple(sorted({ConsentReference(held.id.author, held.under.digest) for held in usable})),
-            members=len(shares[requester].members) if requester in shares else 0,
+            members=0 if (mine := self._share(key, requester)) is None else len(mine.members),
         )
 
-    def own_consent(self, author: ServiceId, key: bytes) -> ConsentReference | None:
+    def own_consent(self, author: Member, key: bytes) -> ConsentReference | None:
         """What names the latest statement of ``author``."""
         share = self._share(key, author)
-        return None if share is None else ConsentReference(author, share.latest.digest)
+        return None if share is None else ConsentReference(author.service_id, share.latest.digest)
 
-    def opted_in(self, requester: ServiceId, key: bytes, now: int) -> frozenset[ServiceId]:
+    def opted_in(self, requester: Member, key: bytes, now: int) -> frozenset[ServiceId]:
         """The authors who have opted in and count ``requester`` among the members, and ``requester`` if they have."""
-        return frozenset(share.author for share in self._open_to(requester, key) if share.in_force(now))
+        return frozenset(share.author.service_id for share in self._open_to(requester, key) if share.in_force(now))
 
-    def count_own(self, author: ServiceId, key: bytes, now: int) -> int:
+    def count_own(self, author: Member, key: bytes, now: int) -> int:
         """How many messages of ``author`` are held of a conversation."""
         share = self._share(key, author)
         if share is None:
@@ -197,12 +201,12 @@ class Memory:
 
     # --- forgetting ---
 
-    def forget(self, author: ServiceId, key: bytes | None) -> int:
+    def forget(self, author: Member, key: bytes | None) -> int:
         """Drop the messages of ``author`` in one conversation, or in all; returns how many there were. Consent stays."""
-        keys = self._keys.get(author, ()) if key is None else [key]
+        keys = self._keys.get(author.service_id, ()) if key is None else [key]
         return sum(self._drop_all(share) for each in keys if (share := self._share(each, author)) is not None)
 
-    def forget_whole(self, requester: ServiceId, key: bytes) -> int:
+    def forget_whole(self, requester: Member, key: bytes) -> int:
         """Drop the messages of a conversation, of ``requester`` and of every author who counts them among the members.
 
         Returns how many there were. Consent stays.
@@ -222,11 +226,12 @@ class Memory:
 
     # --- inside ---
 
-    def _share(self, key: bytes, author: ServiceId) -> Share | None:
-        return self._conversations.get(key, {}).get(author)
+    def _share(self, key: bytes, author: Member) -> Share | None:
+        share = self._conversations.get(key, {}).get(author.service_id)
+        return share if share is not None and share.author == author else None
 
-    def _open_to(self, requester: ServiceId, key: bytes) -> list[Share]:
-        tag = member_tag(key, requester)
+    def _open_to(self, requester: Member, key: bytes) -> list[Share]:
+        tag = requester.tag(key)
         shares = self._conversations.get(key, {}).values()
         return [share for share in shares if share.author == requester or share.counts(tag)]
 
@@ -234,7 +239,7 @@ class Memory:
         before = share.size  # not by ``_counted``: this is called for every author of every conversation
         share.drop_old(now)
         if share.size != before:
-            self._count(share.author, share.size - before)
+            self._count(share.author.service_id, share.size - before)
 
     def _drop_all(self, share: Share) -> int:
         with self._counted(share):
@@ -245,7 +250,7 @@ class Memory:
         """Count what changes inside."""
         before = share.size
         yield
-        self._count(share.author, share.size - before)
+        self._count(share.author.service_id, share.size - before)
 
     def _count(self, author: ServiceId, more: int) -> None:
         self._total += more
@@ -253,7 +258,8 @@ class Memory:
         if not self._bytes[author]:
             del self._bytes[author]
 
-    def _enter(self, author: ServiceId, key: bytes, share: Share) -> None:
+    def _enter(self, key: bytes, share: Share) -> None:
+        author = share.author.service_id
         self._conversations.setdefault(key, {})[author] = share
         self._keys.setdefault(author, OrderedDict())[key] = None
         self._count(author, share.size)

@@ -247,7 +247,7 @@ async def _answer(device: Device, assistant: Assistant, received: Received, requ
     async with door.slot(requester):
         with _surviving("an answer was not delivered"):  # the requester asks again
             try:
-                async with aclosing(assistant.answer(requester, request)) as frames:
+                async with aclosing(assistant.answer(requester, request, identity_key)) as frames:
                     async for frame in frames:
                         await device.send(requester, frame, only_to=identity_key)
             except IdentityChanged as changed:

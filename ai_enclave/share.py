@@ -12,13 +12,25 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from ai_enclave.limits import MAX_AGE, MAX_CONSENT_AHEAD, MAX_STATEMENTS, MESSAGE_BYTES, STATEMENT_BYTES, TAG_BYTES
-from messaging.wire.consent import Consent, ConsentScope
+from messaging.wire.consent import Consent, ConsentScope, member_tag
 from messaging.wire.content import DataMessage, Roster
 from messaging.wire.identifiers import MessageId, ServiceId
 
 _MILLISECOND = timedelta(milliseconds=1)
 _MAX_AGE = MAX_AGE // _MILLISECOND
 _AHEAD = MAX_CONSENT_AHEAD // _MILLISECOND
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Member:
+    """An account under one identity key (33 bytes): under another one it may be somebody else's."""
+
+    service_id: ServiceId
+    identity_key: bytes = field(repr=False)
+
+    def tag(self, key: bytes) -> bytes:
+        """What rosters of the conversation with this master key name them by."""
+        return member_tag(key, self.service_id, self.identity_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +69,7 @@ class Share:
     member without a break.
     """
 
-    author: ServiceId
+    author: Member
     statements: list[NotedConsent]
     revision: int = -1
     roster: bytes | None = field(default=None, repr=False)
@@ -137,7 +149,7 @@ class Share:
             return None
         if not any(self.opens(message.timestamp, scope, now) for scope in ConsentScope):
             return None
-        named = MessageId(self.author, message.timestamp)
+        named = MessageId(self.author.service_id, message.timestamp)
         for_others = message.roster is not None and message.roster == self.roster
         held = HeldMessage(named, message.body, now, arrival, under, for_others)
         self.messages[message.timestamp] = held

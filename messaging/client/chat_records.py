@@ -15,6 +15,7 @@ from typing import Any, Self
 from messaging.client.conversation import Conversation, Statement
 from messaging.client.stores import Store, StoreTransaction
 from messaging.wire.consent import SignedConsent, read_consent
+from messaging.wire.content import Roster
 from messaging.wire.identifiers import MessageId, ServiceId
 from messaging.wire.json import decode_base64, encode_base64
 
@@ -64,6 +65,16 @@ class Introduced:
     roster: bytes | None = field(default=None, repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """Our roster, of these members, as of so many changes of identity keys in the store; and its digest."""
+
+    members: tuple[ServiceId, ...]
+    roster: Roster
+    digest: bytes = field(repr=False)
+    identity_changes: int
+
+
 @dataclass(slots=True)
 class Chat:
     """One conversation with its history.
@@ -82,6 +93,7 @@ class Chat:
     messages: dict[MessageId, ChatMessage] = field(default_factory=dict, repr=False)
     read: int = 0
     dropped: int = 0
+    view: View | None = field(default=None, repr=False)  # not stored: see ``ChatRecords.roster``
     telling: asyncio.Lock = field(default_factory=asyncio.Lock)
     introducing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -99,6 +111,14 @@ class Chat:
         """What names the statement of ``author`` that stands."""
         statement = self.conversation.statement_of(author)
         return None if statement is None else statement.signed.digest()
+
+    @property
+    def roster(self) -> bytes | None:
+        """The digest of our roster as it was seen last; ``None`` if the members are others since."""
+        view, conversation = self.view, self.conversation
+        if view is None or (view.roster.revision, view.members) != (conversation.revision, conversation.members):
+            return None
+        return view.digest
 
     def note_change(self, conversation: Conversation, me: ServiceId) -> None:
         """Another member changed it, and tells everybody; who is out need not be told anything by us."""
@@ -202,6 +222,19 @@ class ChatRecords:
         if chat._add(message):
             async with self._store.transaction() as transaction:
                 transaction.append(_HISTORY, _write_message(chat.conversation.key, message))
+
+    async def roster(self, chat: Chat, me: ServiceId, identity_key: bytes) -> Roster:
+        """Whom we count among the members now: ourselves, and who has an identity key that we trust, under that one."""
+        view = chat.view
+        if view is None or chat.roster is None or view.identity_changes != self._store.identity_changes:
+            conversation = chat.conversation
+            async with self._store.transaction() as transaction:
+                known = {each: await transaction.load_identity(str(each)) for each in conversation.members}
+                changes = self._store.identity_changes
+            trusted = {each: key for each, key in {**known, me: identity_key}.items() if key is not None}
+            roster = conversation.roster(trusted)
+            chat.view = view = View(conversation.members, roster, roster.digest(), changes)
+        return view.roster
 
     # --- own messages, until they are handed over ---
 

@@ -209,7 +209,8 @@ class Chats:
             CredentialsRevoked, Displaced, SignalError: it was written down, and goes out when the device works again.
         """
         chat = self._chat_of_mine(key)
-        message = DataMessage(text, self._timestamp(chat), key, chat.conversation.roster().digest())
+        roster = await self._sharing.roster(chat)
+        message = DataMessage(text, self._timestamp(chat), key, roster.digest())
         plaintext_of(message)
         unsent = await self._writing.note(chat, message)
         await self._notify()
@@ -230,6 +231,7 @@ class Chats:
         for chat in chats:
             chat.told[member] = Known(lost=True)
             self._telling.try_again(chat, member)
+            self._sharing.look_again(chat)
         await self._records.save(*chats)
         self._people.wake()
 

@@ -93,9 +93,10 @@ class Conversation:
         """What tells another member of it."""
         return ConversationUpdate(self.key, self.title, self.members, self.revision)
 
-    def roster(self) -> Roster:
-        """What tells the assistant who the members are, without naming them."""
-        return Roster(self.key, self.revision, frozenset(member_tag(self.key, member) for member in self.members))
+    def roster(self, identity_keys: Mapping[ServiceId, bytes]) -> Roster:
+        """What tells the assistant who the members are, without naming them: those whose identity key is known."""
+        known = [(member, identity_keys[member]) for member in self.members if member in identity_keys]
+        return Roster(self.key, self.revision, frozenset(member_tag(self.key, *each) for each in known))
 
     def others(self, than: ServiceId) -> tuple[ServiceId, ...]:
         """All members but ``than``: whom ``than`` writes to."""

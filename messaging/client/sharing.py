@@ -35,7 +35,7 @@ from messaging.client.receipt_checks import NEEDED_SCOPE
 from messaging.client.receipts import ReceiptFile, ShownConsent
 from messaging.wire.assistant import ConsentReference, RefusalCode, RequestKind, Summary, request_name
 from messaging.wire.consent import ConsentScope
-from messaging.wire.content import ConsentUpdate, DataMessage, ProfileKeyUpdate, Told
+from messaging.wire.content import ConsentUpdate, DataMessage, ProfileKeyUpdate, Roster, Told
 from messaging.wire.identifiers import MessageId, ServiceId
 from signal_protocol.errors import SignalError
 
@@ -97,11 +97,16 @@ class Sharing:
         opted_in = conversation.has_opted_in(self._device.service_id, now)
         return opted_in and any(conversation.is_shared(message, scope, now) for scope in ConsentScope)
 
-    def recipient(self, chat: Chat, message: MessageId) -> Recipient | None:
+    async def roster(self, chat: Chat) -> Roster:
+        """Whom we count among the members now, under the identity keys that we trust."""
+        return await self._records.roster(chat, self._device.service_id, self._device.identity_key)
+
+    async def recipient(self, chat: Chat, message: MessageId) -> Recipient | None:
         """To whom a message may be sent in the same breath as to the members; ``None``: to no assistant, or not yet.
 
-        Nobody is asked for it and nothing is waited for.
+        Nobody else is asked for it, and nothing is waited for but the store.
         """
+        await self.roster(chat)
         assistant = self.ready(chat) if self.is_shared(chat, message) else None
         claims = None if assistant is None else assistant.claims
         return None if assistant is None or claims is None else Recipient(assistant, claims.identity_key)
@@ -133,6 +138,9 @@ class Sharing:
     async def look_after_all(self) -> None:
         """See in all conversations that assistants know what they have to; what fails is tried again another time."""
         if self._assistants is not None:
+            for chat in list(self._records.chats.values()):
+                if self._opted_in(chat):
+                    await self.roster(chat)
             await for_each([chat for chat in self._records.chats.values() if self._needs_care(chat)], self._look_after)
 
     def _needs_care(self, chat: Chat) -> bool:
@@ -235,18 +243,30 @@ class Sharing:
             await self._share_missed(chat, assistant)
 
     async def _tell(self, chat: Chat, assistant: Assistant) -> None:
+        if assistant.claims is not None and self._opted_in(chat):
+            await self._meet(chat)
+        roster = await self.roster(chat)
         claims, statement = assistant.claims, chat.conversation.statement_of(self._device.service_id)
         if claims is None:
             raise AssistantNotVerified
-        told, roster = self._introduced(chat, claims.identity_key), chat.conversation.roster()
-        opted_in = statement is not None and statement.consent.opted_in
+        told = self._introduced(chat, claims.identity_key)
         await self._device.mark_unrestricted(assistant.service_id)
         await assistant.tell(ProfileKeyUpdate(self._device.profile_key))
         if statement is not None:
             await assistant.tell(ConsentUpdate(chat.conversation.key, statement.signed, assistant.service_id))
-        if opted_in:
+        if statement is not None and statement.consent.opted_in:
             await assistant.tell(roster)
         await self._note_introduced(chat, assistant, told)
+
+    async def _meet(self, chat: Chat) -> None:
+        """Learn the identity keys of members whom this device has not heard of: who has none is in no roster."""
+
+        async def meet(member: ServiceId) -> None:
+            if await self._device.trusted_identity(member) is None:
+                with suppress(ClientError, SignalError):
+                    await self._device.fetch_identity(member)
+
+        await for_each(chat.conversation.others(self._device.service_id), meet)
 
     async def _note_introduced(self, chat: Chat, assistant: Assistant, told: Introduced) -> None:
         chat.note_introduced(assistant.service_id, told)
@@ -274,10 +294,13 @@ class Sharing:
         return claims is not None and known == self._introduced(chat, claims.identity_key)
 
     def _introduced(self, chat: Chat, identity_key: bytes) -> Introduced:
+        digest = chat.digest_of(self._device.service_id)
+        return Introduced(identity_key, digest, chat.roster if self._opted_in(chat) else None)
+
+    def _opted_in(self, chat: Chat) -> bool:
+        """Whether that is our latest decision, expired or not."""
         statement = chat.conversation.statement_of(self._device.service_id)
-        opted_in = statement is not None and statement.consent.opted_in
-        digest = None if statement is None else statement.signed.digest()
-        return Introduced(identity_key, digest, chat.conversation.roster().digest() if opted_in else None)
+        return statement is not None and statement.consent.opted_in
 
     # --- hints: who shares with whom ---
 

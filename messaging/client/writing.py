@@ -58,7 +58,7 @@ class Writing:
         """To the assistant in the same breath if it is ready; else it gets it when it is."""
         chat, named = self._records.chats[unsent.conversation], unsent.message.id
         message = DataMessage(unsent.message.text, named.timestamp, unsent.conversation, unsent.message.roster)
-        assistant = self._sharing.recipient(chat, named)
+        assistant = await self._sharing.recipient(chat, named)
         only_to = {} if assistant is None else {assistant.service_id: assistant.identity_key}
         failed, _ = await asyncio.gather(
             self._send_to(chat, (*self._people(chat), *only_to), message, only_to), self._tell_own_devices(message)

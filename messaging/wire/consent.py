@@ -125,9 +125,14 @@ def conversation_id(master_key: bytes) -> bytes:
     return hashlib.sha256(_CONVERSATION_CONTEXT + master_key).digest()
 
 
-def member_tag(master_key: bytes, member: ServiceId) -> bytes:
-    """16 bytes that stand for a member: whoever knows the key and the member finds them, and nobody reads them off."""
-    return hashlib.sha256(_MEMBER_CONTEXT + master_key + member.to_bytes()).digest()[:MEMBER_TAG]
+def member_tag(master_key: bytes, member: ServiceId, identity_key: bytes) -> bytes:
+    """16 bytes that stand for a member with this identity key (33 bytes), and with no other.
+
+    Whoever knows all three finds them, and nobody reads them off.
+    """
+    named = member.to_bytes()
+    said = _MEMBER_CONTEXT + master_key + len(named).to_bytes(1) + named + identity_key
+    return hashlib.sha256(said).digest()[:MEMBER_TAG]
 
 
 def roster_digest(master_key: bytes, revision: int, tags: Iterable[bytes]) -> bytes:

@@ -91,7 +91,7 @@ class ConsentUpdate:
 
 @dataclass(frozen=True, slots=True)
 class Roster:
-    """Whom the sender counts among the members: ``messaging.wire.consent.member_tag`` of each.
+    """Whom the sender counts among the members: ``messaging.wire.consent.member_tag`` of each, with the identity key that they trust.
 
     The greatest revision stands; of two with the same one, that which came last.
     """

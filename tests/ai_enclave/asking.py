@@ -19,6 +19,7 @@ from ai_enclave.engine.interface import Vectors
 from ai_enclave.pacing import Pace
 from ai_enclave.proving import Prover
 from ai_enclave.receipts import ReceiptIssuer
+from ai_enclave.share import Member as Account
 from attestation import Claims, KeySection, Policy, Release, SimulatedTee, UnsafeAcceptSimulated, appraise
 from attestation.document import CpuType
 from messaging.client.consent import make_consent
@@ -127,6 +128,11 @@ class Member:
         self.statements: list[SignedConsent] = []
         self.rosters: dict[bytes, Roster] = {}  # what was told last, by conversation
 
+    @property
+    def account(self) -> Account:
+        """As the enclave's memory knows this member."""
+        return Account(self.service_id, self.keys.public)
+
     # --- what is told ---
 
     def state(
@@ -157,7 +163,7 @@ class Member:
 
     def counted(self, *members: "Member", revision: int = 1, key: bytes = KEY) -> Roster:
         """Count these among the members from now on, and tell nobody."""
-        tags = frozenset(member_tag(key, member.service_id) for member in members)
+        tags = frozenset(member_tag(key, member.service_id, member.keys.public) for member in members)
         self.rosters[key] = Roster(key, revision, tags)
         return self.rosters[key]
 
@@ -213,7 +219,7 @@ class Member:
         """The answer to these bytes; ``None`` if there is silence."""
         clock, reader = asyncio.get_running_loop().time, FrameReader()
         answer = Answer([], [], [], request)
-        async with aclosing(self.enclave.assistant.answer(self.service_id, request)) as frames:
+        async with aclosing(self.enclave.assistant.answer(self.service_id, request, self.keys.public)) as frames:
             async for frame in frames:
                 answer.times.append(clock())
                 answer.frames.append(frame)

@@ -824,7 +824,7 @@ async def test_a_statement_counts_only_if_its_author_made_it_about_this_conversa
     bob.tell(ConsentUpdate(OTHER_KEY, signed))
     ann.tell(ConsentUpdate(KEY, replace(signed, statement=b"\x00")))
     assert await refused(ann.ask(Summarize(scope_of([])))) == Refusal(RefusalCode.NOT_OPTED_IN)
-    assert enclave.assistant.memory.own_consent(bob.service_id, OTHER_KEY) is None
+    assert enclave.assistant.memory.own_consent(bob.account, OTHER_KEY) is None
 
 
 async def test_it_is_told_who_has_just_opted_out_once() -> None:
@@ -903,6 +903,44 @@ async def test_a_newcomer_gets_nothing_that_was_written_before_them_although_it_
     alice.tell(late)
     soon = alice.write("Xaver starts on Monday at 9.", 2000)
     assert await gets(xaver, MessageId(alice.service_id, late.timestamp), soon) == {soon}
+
+
+async def test_who_takes_an_account_over_gets_nothing_although_they_know_the_conversations_key(
+    engine: EmbeddedEngine,
+) -> None:
+    enclave = Enclave(engine)
+    alice, bob = await opted_in(enclave, 1, 2)
+    said = alice.write("The launch meeting moved to Friday at 10 in room Orion.", 1000)
+    impostor = Member(enclave, 2)
+    assert impostor.service_id == bob.service_id
+    enclave.assistant.forget_account(bob.service_id)  # as the service does when it takes in the new key
+    await impostor.verify()
+    impostor.state()
+    impostor.count(alice, impostor)
+    for kind in (Summarize(scope_of([said])), Forget(KEY, whole=True), StatusRequest(KEY)):
+        assert await refused(impostor.ask(kind)) == Refusal(RefusalCode.NOT_A_MEMBER)
+    assert await gets(alice, said) == {said}
+
+
+async def test_so_does_who_has_an_account_that_the_enclave_never_heard_of(engine: EmbeddedEngine) -> None:
+    enclave = Enclave(engine)
+    alice, bob, impostor = (Member(enclave, number) for number in (1, 2, 2))
+    alice.state()
+    alice.count(alice, bob)
+    said = alice.write("The launch meeting moved to Friday at 10 in room Orion.", 1000)
+    await impostor.verify()
+    impostor.state()
+    assert await refused(impostor.ask(Summarize(scope_of([said])))) == Refusal(RefusalCode.NOT_A_MEMBER)
+
+
+async def test_a_request_that_came_under_an_older_key_is_nobodys(engine: EmbeddedEngine) -> None:
+    enclave = Enclave(engine)
+    alice, bob = await opted_in(enclave, 1, 2)
+    said = alice.write("The launch meeting moved to Friday at 10 in room Orion.", 1000)
+    again = Member(enclave, 2)
+    await again.verify()
+    again.state()
+    assert await refused(bob.ask(Summarize(scope_of([said])))) == Refusal(RefusalCode.NOT_OPTED_IN)
 
 
 async def test_what_is_old_is_dropped() -> None:
@@ -1040,7 +1078,9 @@ def test_who_stops_listening_stops_the_writer() -> None:
         writer = Scripted(*[(0.3, "word ")] * 100)
         enclave = Enclave(writer=writer, pace=Pace())
         ann, bob = await opted_in(enclave, 1, 2)
-        async with aclosing(enclave.assistant.answer(ann.service_id, ann.request(Rewrite("x")).encode())) as frames:
+        async with aclosing(
+            enclave.assistant.answer(ann.service_id, ann.request(Rewrite("x")).encode(), ann.keys.public)
+        ) as frames:
             for _ in range(3):
                 await anext(frames)
         await asyncio.sleep(0.01)

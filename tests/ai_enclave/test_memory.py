@@ -26,15 +26,15 @@ from ai_enclave.limits import (
     TAG_BYTES,
 )
 from ai_enclave.memory import Denied, Memory, Recalled
-from ai_enclave.share import NotedConsent
+from ai_enclave.share import Member, NotedConsent, bytes_of
 from messaging.client.receipt_checks import MAX_CONSENT_DRIFT
 from messaging.wire.assistant import ConsentReference, RefusalCode
-from messaging.wire.consent import ALL_SCOPES, Consent, ConsentScope, conversation_id, member_tag
+from messaging.wire.consent import ALL_SCOPES, Consent, ConsentScope, conversation_id
 from messaging.wire.content import DataMessage, Roster
 from messaging.wire.identifiers import MessageId, ServiceId
 from messaging.wire.limits import MAX_CONTENT, MAX_CONVERSATION_MEMBERS
 
-ANN, BOB, CID, EVE = (ServiceId(UUID(int=number)) for number in range(1, 5))
+ANN, BOB, CID, EVE = (Member(ServiceId(UUID(int=number)), bytes([5] * 33)) for number in range(1, 5))
 KEY, OTHER_KEY = bytes(32), b"\x01" * 32
 SUMMARIES, REPLIES = ConsentScope.SUMMARIES, ConsentScope.REPLIES
 NOW = 1_000_000_000
@@ -46,12 +46,24 @@ def key_of(number: int) -> bytes:
     return number.to_bytes(32, "big")
 
 
-def somebody(number: int) -> ServiceId:
-    return ServiceId(UUID(int=1000 + number))
+def somebody(number: int) -> Member:
+    return Member(ServiceId(UUID(int=1000 + number)), bytes([5] * 33))
+
+
+def named(author: Member, at: int) -> MessageId:
+    return MessageId(author.service_id, at)
+
+
+def accounts(*members: Member) -> set[ServiceId]:
+    return {member.service_id for member in members}
+
+
+def reference(author: Member, digest: bytes) -> ConsentReference:
+    return ConsentReference(author.service_id, digest)
 
 
 def noted(
-    author: ServiceId,
+    author: Member,
     at: int = 0,
     *,
     opted_in: bool = True,
@@ -60,12 +72,12 @@ def noted(
     key: bytes = KEY,
 ) -> NotedConsent:
     """A statement of ``author``; its digest says whose and when."""
-    consent = Consent(conversation_id(key), author, at, opted_in, frozenset(scopes), until)
-    return NotedConsent(consent, author.uuid.bytes + at.to_bytes(16, "big"))
+    consent = Consent(conversation_id(key), author.service_id, at, opted_in, frozenset(scopes), until)
+    return NotedConsent(consent, author.service_id.uuid.bytes + at.to_bytes(16, "big"))
 
 
-def roster(*members: ServiceId, revision: int = 1, key: bytes = KEY) -> Roster:
-    return Roster(key, revision, frozenset(member_tag(key, member) for member in members))
+def roster(*members: Member, revision: int = 1, key: bytes = KEY) -> Roster:
+    return Roster(key, revision, frozenset(member.tag(key) for member in members))
 
 
 def written(at: int, text: str = "x", key: bytes | None = KEY, under: Roster | None = None) -> DataMessage:
@@ -73,13 +85,13 @@ def written(at: int, text: str = "x", key: bytes | None = KEY, under: Roster | N
     return DataMessage(text, at, key, None if under is None else under.digest())
 
 
-def write(memory: Memory, author: ServiceId, at: int, text: str = "x", key: bytes = KEY) -> None:
+def write(memory: Memory, author: Member, at: int, text: str = "x", key: bytes = KEY) -> None:
     """As an honest author does: under the roster that was told last."""
     share = memory._share(key, author)
     memory.store(author, replace(written(at, text, key), roster=None if share is None else share.roster), NOW)
 
 
-def a_memory(*authors: ServiceId, key: bytes = KEY) -> Memory:
+def a_memory(*authors: Member, key: bytes = KEY) -> Memory:
     """One in which all of them have opted in, for everything, and count each other as members."""
     memory = Memory()
     for author in authors:
@@ -90,7 +102,7 @@ def a_memory(*authors: ServiceId, key: bytes = KEY) -> Memory:
 
 def recalled(
     memory: Memory,
-    requester: ServiceId,
+    requester: Member,
     *wanted: MessageId,
     scope: ConsentScope = SUMMARIES,
     now: int = NOW,
@@ -101,7 +113,7 @@ def recalled(
 
 def used(
     memory: Memory,
-    requester: ServiceId,
+    requester: Member,
     *wanted: MessageId,
     scope: ConsentScope = SUMMARIES,
     now: int = NOW,
@@ -115,7 +127,7 @@ def counts(found: Recalled) -> tuple[int, int, int]:
 
 
 def refusal(
-    memory: Memory, requester: ServiceId, scope: ConsentScope | None = SUMMARIES, now: int = NOW
+    memory: Memory, requester: Member, scope: ConsentScope | None = SUMMARIES, now: int = NOW
 ) -> RefusalCode | None:
     try:
         memory.check_requester(requester, KEY, scope, now)
@@ -162,8 +174,8 @@ def test_a_message_that_arrives_late_is_kept_under_the_statement_it_was_written_
     memory.note_consent(ANN, KEY, noted(ANN, 200), NOW)
     assert memory.store(ANN, written(50), NOW)
     assert memory.store(ANN, written(150), NOW)
-    assert used(memory, ANN, MessageId(ANN, 50), MessageId(ANN, 150)) == ["x"]
-    assert recalled(memory, ANN, MessageId(ANN, 50)).consents == (ConsentReference(ANN, noted(ANN).digest),)
+    assert used(memory, ANN, named(ANN, 50), named(ANN, 150)) == ["x"]
+    assert recalled(memory, ANN, named(ANN, 50)).consents == (reference(ANN, noted(ANN).digest),)
 
 
 def test_a_message_that_comes_twice_is_kept_once_as_it_came_first() -> None:
@@ -171,13 +183,13 @@ def test_a_message_that_comes_twice_is_kept_once_as_it_came_first() -> None:
     assert memory.store(ANN, written(1, "first"), NOW)
     held = memory.bytes_held
     assert memory.store(ANN, written(1, "second"), NOW)
-    assert used(memory, ANN, MessageId(ANN, 1)) == ["first"]
+    assert used(memory, ANN, named(ANN, 1)) == ["first"]
     assert memory.bytes_held == held
 
 
 def test_how_many_members_there_are_is_the_requesters_own_count() -> None:
     memory = a_memory(ANN, BOB)
-    assert recalled(memory, ANN, MessageId(BOB, 1)).members == 2
+    assert recalled(memory, ANN, named(BOB, 1)).members == 2
     memory.note_roster(BOB, roster(ANN, BOB, CID, revision=2))
     assert recalled(memory, ANN).members == 2
     memory.note_roster(ANN, roster(ANN, BOB, CID, EVE, revision=2))
@@ -190,7 +202,7 @@ def test_two_authors_may_write_at_the_same_time() -> None:
     memory = a_memory(ANN, BOB)
     write(memory, ANN, 1, "ann")
     write(memory, BOB, 1, "bob")
-    assert used(memory, ANN, MessageId(BOB, 1), MessageId(ANN, 1)) == ["ann", "bob"]
+    assert used(memory, ANN, named(BOB, 1), named(ANN, 1)) == ["ann", "bob"]
 
 
 # --- what authors decide later ----------------------------------------------------------------------------------------
@@ -202,7 +214,7 @@ def test_opting_out_drops_at_once_what_was_held_and_nobody_elses() -> None:
     memory.store(BOB, written(2, "bob"), NOW)
     memory.note_consent(ANN, KEY, noted(ANN, 10, opted_in=False), NOW)
     assert memory.messages_held == 1
-    assert used(memory, BOB, MessageId(ANN, 1), MessageId(BOB, 2)) == ["bob"]
+    assert used(memory, BOB, named(ANN, 1), named(BOB, 2)) == ["bob"]
     assert not memory.store(ANN, written(20), NOW)
 
 
@@ -212,7 +224,7 @@ def test_what_was_written_before_opting_out_does_not_come_back_by_opting_in_agai
     memory.note_consent(ANN, KEY, noted(ANN, 20), NOW)
     assert not memory.store(ANN, written(5), NOW)
     assert memory.store(ANN, written(20), NOW)
-    assert recalled(memory, ANN, MessageId(ANN, 5)).not_opted_in == 1
+    assert recalled(memory, ANN, named(ANN, 5)).not_opted_in == 1
 
 
 def test_an_older_statement_never_stands_against_a_newer_one_in_whatever_order_they_come() -> None:
@@ -229,8 +241,8 @@ def test_narrowing_holds_at_once_for_all_messages() -> None:
     memory = a_memory(ANN, BOB)
     write(memory, ANN, 1)
     memory.note_consent(ANN, KEY, noted(ANN, 10, scopes=[REPLIES]), NOW)
-    assert used(memory, BOB, MessageId(ANN, 1), scope=SUMMARIES) == []
-    assert used(memory, BOB, MessageId(ANN, 1), scope=REPLIES) == ["x"]
+    assert used(memory, BOB, named(ANN, 1), scope=SUMMARIES) == []
+    assert used(memory, BOB, named(ANN, 1), scope=REPLIES) == ["x"]
 
 
 def test_widening_holds_from_then_on() -> None:
@@ -239,7 +251,7 @@ def test_widening_holds_from_then_on() -> None:
     memory.store(ANN, written(1, "before"), NOW)
     memory.note_consent(ANN, KEY, noted(ANN, 10), NOW)
     memory.store(ANN, written(10, "after"), NOW)
-    both = MessageId(ANN, 1), MessageId(ANN, 10)
+    both = named(ANN, 1), named(ANN, 10)
     assert used(memory, ANN, *both, scope=SUMMARIES) == ["after"]
     assert used(memory, ANN, *both, scope=REPLIES) == ["before", "after"]
 
@@ -256,8 +268,8 @@ def test_nothing_is_used_after_the_consent_has_expired_and_it_is_dropped() -> No
     memory = a_memory(ANN, BOB)
     memory.note_consent(ANN, KEY, noted(ANN, 1, until=NOW + 10), NOW)
     write(memory, ANN, 1)
-    assert used(memory, BOB, MessageId(ANN, 1), now=NOW + 9) == ["x"]
-    assert used(memory, BOB, MessageId(ANN, 1), now=NOW + 10) == []
+    assert used(memory, BOB, named(ANN, 1), now=NOW + 9) == ["x"]
+    assert used(memory, BOB, named(ANN, 1), now=NOW + 10) == []
     assert memory.messages_held == 0
 
 
@@ -275,7 +287,7 @@ def test_a_later_expiry_holds_from_then_on() -> None:
     memory.store(ANN, written(1, "before"), NOW)
     memory.note_consent(ANN, KEY, noted(ANN, 2), NOW)
     memory.store(ANN, written(2, "after"), NOW)
-    assert used(memory, ANN, MessageId(ANN, 1), MessageId(ANN, 2), now=NOW + 10) == ["after"]
+    assert used(memory, ANN, named(ANN, 1), named(ANN, 2), now=NOW + 10) == ["after"]
     assert memory.messages_held == 1
 
 
@@ -316,8 +328,8 @@ def test_a_statement_from_the_future_ends_what_stood_before_it() -> None:
     memory = a_memory(ANN, BOB)
     write(memory, ANN, 1)
     memory.note_consent(ANN, KEY, noted(ANN, NOW + 2 * AHEAD, scopes=[SUMMARIES]), NOW)
-    assert used(memory, BOB, MessageId(ANN, 1)) == []
-    assert used(memory, BOB, MessageId(ANN, 1), now=NOW + AHEAD) == ["x"]
+    assert used(memory, BOB, named(ANN, 1)) == []
+    assert used(memory, BOB, named(ANN, 1), now=NOW + AHEAD) == ["x"]
 
 
 def test_opting_out_holds_at_once_however_it_is_dated() -> None:
@@ -336,14 +348,14 @@ def test_a_message_is_for_whom_its_author_counted_when_it_arrived_and_ever_since
     memory.note_consent(CID, KEY, noted(CID), NOW)
     memory.note_roster(ANN, roster(ANN, BOB, CID, revision=2))
     write(memory, ANN, 2, "to three")
-    both = MessageId(ANN, 1), MessageId(ANN, 2)
+    both = named(ANN, 1), named(ANN, 2)
     assert used(memory, BOB, *both) == ["to both", "to three"]
     assert used(memory, CID, *both) == ["to three"]
     memory.note_roster(ANN, roster(ANN, CID, revision=3))
     assert used(memory, BOB, *both) == []
     memory.note_roster(ANN, roster(ANN, BOB, CID, revision=4))
     write(memory, ANN, 3, "to three again")
-    assert used(memory, BOB, *both, MessageId(ANN, 3)) == ["to three again"]
+    assert used(memory, BOB, *both, named(ANN, 3)) == ["to three again"]
 
 
 def test_without_a_roster_messages_are_their_authors_alone() -> None:
@@ -351,10 +363,10 @@ def test_without_a_roster_messages_are_their_authors_alone() -> None:
     memory.note_consent(ANN, KEY, noted(ANN), NOW)
     write(memory, ANN, 1)
     memory.note_roster(BOB, roster(ANN, BOB, revision=2))
-    assert used(memory, ANN, MessageId(ANN, 1)) == ["x"]
-    assert used(memory, BOB, MessageId(ANN, 1)) == []
+    assert used(memory, ANN, named(ANN, 1)) == ["x"]
+    assert used(memory, BOB, named(ANN, 1)) == []
     memory.note_roster(ANN, roster(ANN, BOB))
-    assert used(memory, BOB, MessageId(ANN, 1)) == []  # it arrived before
+    assert used(memory, BOB, named(ANN, 1)) == []  # it arrived before
 
 
 def test_the_roster_of_the_greatest_revision_stands() -> None:
@@ -362,7 +374,7 @@ def test_the_roster_of_the_greatest_revision_stands() -> None:
     memory.note_roster(ANN, roster(ANN, revision=3))
     memory.note_roster(ANN, roster(ANN, BOB, revision=2))
     write(memory, ANN, 1)
-    assert used(memory, BOB, MessageId(ANN, 1)) == []
+    assert used(memory, BOB, named(ANN, 1)) == []
 
 
 def test_of_two_rosters_of_one_revision_the_last_stands() -> None:
@@ -370,10 +382,10 @@ def test_of_two_rosters_of_one_revision_the_last_stands() -> None:
     memory = a_memory(ANN, BOB)
     write(memory, ANN, 1, "to both")
     memory.note_roster(ANN, roster(ANN))
-    assert used(memory, BOB, MessageId(ANN, 1)) == []
+    assert used(memory, BOB, named(ANN, 1)) == []
     memory.note_roster(ANN, roster(ANN, BOB))
     write(memory, ANN, 2, "to both again")
-    assert used(memory, BOB, MessageId(ANN, 1), MessageId(ANN, 2)) == ["to both again"]
+    assert used(memory, BOB, named(ANN, 1), named(ANN, 2)) == ["to both again"]
 
 
 def test_what_was_written_after_a_change_of_the_members_is_private_until_the_change_is_known() -> None:
@@ -381,13 +393,13 @@ def test_what_was_written_after_a_change_of_the_members_is_private_until_the_cha
     memory = a_memory(ANN, BOB)
     without_bob = roster(ANN, CID, revision=2)
     memory.store(ANN, written(1, under=without_bob), NOW)
-    assert used(memory, BOB, MessageId(ANN, 1)) == []
-    assert used(memory, ANN, MessageId(ANN, 1)) == ["x"]
+    assert used(memory, BOB, named(ANN, 1)) == []
+    assert used(memory, ANN, named(ANN, 1)) == ["x"]
     memory.note_roster(ANN, without_bob)
     memory.note_consent(CID, KEY, noted(CID), NOW)
-    assert used(memory, CID, MessageId(ANN, 1)) == []  # who knows what the relay did meanwhile
+    assert used(memory, CID, named(ANN, 1)) == []  # who knows what the relay did meanwhile
     memory.store(ANN, written(2, under=without_bob), NOW)
-    assert used(memory, CID, MessageId(ANN, 2)) == ["x"]
+    assert used(memory, CID, named(ANN, 2)) == ["x"]
 
 
 @pytest.mark.parametrize("revision", [1, 2], ids=["another roster of this revision", "an earlier one"])
@@ -396,17 +408,17 @@ def test_what_was_written_before_somebody_became_a_member_is_not_for_them_howeve
     memory.note_consent(CID, KEY, noted(CID), NOW)
     memory.note_roster(ANN, roster(ANN, BOB, CID, revision=revision))
     memory.store(ANN, written(1, under=roster(ANN, BOB)), NOW)
-    assert used(memory, CID, MessageId(ANN, 1)) == used(memory, BOB, MessageId(ANN, 1)) == []
-    assert used(memory, ANN, MessageId(ANN, 1)) == ["x"]
+    assert used(memory, CID, named(ANN, 1)) == used(memory, BOB, named(ANN, 1)) == []
+    assert used(memory, ANN, named(ANN, 1)) == ["x"]
 
 
 def test_a_message_that_names_no_roster_is_its_authors_alone() -> None:
     memory = a_memory(ANN, BOB)
     memory.store(ANN, written(1), NOW)
-    assert used(memory, BOB, MessageId(ANN, 1)) == []
+    assert used(memory, BOB, named(ANN, 1)) == []
     memory.note_consent(CID, KEY, noted(CID), NOW)  # who has told no roster
     memory.store(CID, written(1), NOW)
-    assert used(memory, BOB, MessageId(CID, 1)) == []
+    assert used(memory, BOB, named(CID, 1)) == []
 
 
 def test_a_roster_of_somebody_who_has_not_opted_in_is_nothing() -> None:
@@ -424,7 +436,7 @@ def test_after_opting_out_the_roster_is_told_again_even_if_it_is_the_same() -> N
     memory.note_consent(ANN, KEY, noted(ANN, 20), NOW)
     memory.note_roster(ANN, roster(ANN, BOB))
     write(memory, ANN, 20)
-    assert used(memory, BOB, MessageId(ANN, 20)) == ["x"]
+    assert used(memory, BOB, named(ANN, 20)) == ["x"]
 
 
 def test_a_roster_is_of_one_conversation() -> None:
@@ -432,7 +444,7 @@ def test_a_roster_is_of_one_conversation() -> None:
     memory.note_consent(ANN, OTHER_KEY, noted(ANN, key=OTHER_KEY), NOW)
     memory.note_roster(ANN, roster(ANN, BOB, revision=9))  # tags of the one conversation say nothing in another
     write(memory, ANN, 1, key=OTHER_KEY)
-    assert used(memory, BOB, MessageId(ANN, 1), key=OTHER_KEY) == []
+    assert used(memory, BOB, named(ANN, 1), key=OTHER_KEY) == []
 
 
 # --- what a requester hears -------------------------------------------------------------------------------------------
@@ -442,7 +454,7 @@ def test_what_is_recalled_is_named_once_and_in_the_order_in_which_it_was_written
     memory = a_memory(ANN)
     for at in (3, 1, 2):
         memory.store(ANN, written(at, str(at)), NOW)
-    found = recalled(memory, ANN, MessageId(ANN, 3), MessageId(ANN, 1), MessageId(ANN, 1), MessageId(BOB, 2))
+    found = recalled(memory, ANN, named(ANN, 3), named(ANN, 1), named(ANN, 1), named(BOB, 2))
     assert [held.text for held in found.messages] == ["1", "3"]
     assert counts(found) == (2, 0, 1)
 
@@ -453,11 +465,11 @@ def test_each_message_asked_for_is_used_or_left_out_for_one_reason() -> None:
     memory.note_roster(CID, roster(ANN, BOB, CID))
     write(memory, ANN, 1)
     asked = {
-        MessageId(ANN, 1): (1, 0, 0),
-        MessageId(ANN, 2): (0, 0, 1),  # never came
-        MessageId(CID, 50): (0, 0, 1),  # the same
-        MessageId(CID, 49): (0, 1, 0),  # before Cid opted in
-        MessageId(EVE, 1): (0, 0, 1),  # Bob says that Eve has opted in; nothing is known of it here
+        named(ANN, 1): (1, 0, 0),
+        named(ANN, 2): (0, 0, 1),  # never came
+        named(CID, 50): (0, 0, 1),  # the same
+        named(CID, 49): (0, 1, 0),  # before Cid opted in
+        named(EVE, 1): (0, 0, 1),  # Bob says that Eve has opted in; nothing is known of it here
     }
     assert all(counts(recalled(memory, BOB, message)) == expected for message, expected in asked.items())
     assert counts(recalled(memory, BOB, *asked)) == (1, 1, 3)
@@ -469,16 +481,16 @@ def test_the_consents_are_those_of_the_messages_used_each_once() -> None:
     for at in (1, 2, 10):
         write(memory, ANN, at)
     write(memory, BOB, 1)
-    first, second = (ConsentReference(ANN, noted(ANN, at).digest) for at in (0, 10))
-    assert recalled(memory, BOB, MessageId(ANN, 1), MessageId(ANN, 2)).consents == (first,)
-    assert recalled(memory, BOB, MessageId(ANN, 1), MessageId(ANN, 10)).consents == (first, second)
-    assert recalled(memory, BOB, MessageId(ANN, 3)).consents == ()
+    first, second = (reference(ANN, noted(ANN, at).digest) for at in (0, 10))
+    assert recalled(memory, BOB, named(ANN, 1), named(ANN, 2)).consents == (first,)
+    assert recalled(memory, BOB, named(ANN, 1), named(ANN, 10)).consents == (first, second)
+    assert recalled(memory, BOB, named(ANN, 3)).consents == ()
 
 
 @pytest.mark.parametrize("scope", [SUMMARIES, REPLIES])
 @pytest.mark.parametrize("requester", [CID, EVE])
 def test_nobody_learns_from_the_counts_whether_a_message_exists_that_is_not_for_them(
-    requester: ServiceId, scope: ConsentScope
+    requester: Member, scope: ConsentScope
 ) -> None:
     """Cid became a member later; Eve knows the key and the accounts, and guesses timestamps."""
     memory = a_memory(ANN, BOB)
@@ -490,7 +502,7 @@ def test_nobody_learns_from_the_counts_whether_a_message_exists_that_is_not_for_
     memory.note_roster(ANN, roster(ANN, BOB, CID, revision=2))
     memory.note_roster(BOB, roster(ANN, BOB, CID, revision=2))
     for author in (ANN, BOB):
-        exists, does_not = (recalled(memory, requester, MessageId(author, at), scope=scope) for at in (10, 11))
+        exists, does_not = (recalled(memory, requester, named(author, at), scope=scope) for at in (10, 11))
         assert counts(exists) == counts(does_not)
         assert exists.messages == ()
 
@@ -537,7 +549,7 @@ def test_who_is_alone_asks_about_their_own_messages_whatever_strangers_say() -> 
     memory.note_consent(EVE, KEY, noted(EVE), NOW)
     memory.note_roster(EVE, roster(EVE))
     assert refusal(memory, ANN) is None
-    assert used(memory, ANN, MessageId(ANN, 1)) == ["x"]
+    assert used(memory, ANN, named(ANN, 1)) == ["x"]
 
 
 def test_strangers_who_vouch_for_each_other_get_nothing_of_the_members() -> None:
@@ -548,10 +560,10 @@ def test_strangers_who_vouch_for_each_other_get_nothing_of_the_members() -> None
         memory.note_roster(stranger, roster(CID, EVE, ANN, BOB))
     write(memory, CID, 2)
     assert refusal(memory, EVE) is None
-    assert counts(recalled(memory, EVE, MessageId(ANN, 1), MessageId(CID, 2))) == (1, 1, 0)
-    assert memory.opted_in(EVE, KEY, NOW) == {CID, EVE}
+    assert counts(recalled(memory, EVE, named(ANN, 1), named(CID, 2))) == (1, 1, 0)
+    assert memory.opted_in(EVE, KEY, NOW) == accounts(CID, EVE)
     assert memory.forget_whole(EVE, KEY) == 1
-    assert used(memory, BOB, MessageId(ANN, 1)) == ["x"]
+    assert used(memory, BOB, named(ANN, 1)) == ["x"]
 
 
 def test_a_member_hears_who_has_opted_in_and_how_much_is_held_of_theirs() -> None:
@@ -559,8 +571,8 @@ def test_a_member_hears_who_has_opted_in_and_how_much_is_held_of_theirs() -> Non
     memory.note_consent(CID, KEY, noted(CID, until=NOW + 10), NOW)
     memory.note_roster(CID, roster(ANN, BOB, CID))
     memory.store(ANN, written(1), NOW)
-    assert memory.opted_in(ANN, KEY, NOW + 9) == {ANN, BOB, CID}
-    assert memory.opted_in(ANN, KEY, NOW + 10) == {ANN, BOB}
+    assert memory.opted_in(ANN, KEY, NOW + 9) == accounts(ANN, BOB, CID)
+    assert memory.opted_in(ANN, KEY, NOW + 10) == accounts(ANN, BOB)
     assert memory.opted_in(ANN, OTHER_KEY, NOW) == frozenset()
     assert [memory.count_own(author, KEY, NOW) for author in (ANN, BOB, EVE)] == [1, 0, 0]
     assert memory.count_own(ANN, KEY, NOW + AGE) == 0
@@ -569,7 +581,7 @@ def test_a_member_hears_who_has_opted_in_and_how_much_is_held_of_theirs() -> Non
 def test_ones_own_consent_is_the_latest() -> None:
     memory = a_memory(ANN)
     memory.note_consent(ANN, KEY, noted(ANN, 10), NOW)
-    assert memory.own_consent(ANN, KEY) == ConsentReference(ANN, noted(ANN, 10).digest)
+    assert memory.own_consent(ANN, KEY) == reference(ANN, noted(ANN, 10).digest)
     assert memory.own_consent(BOB, KEY) is None
 
 
@@ -587,7 +599,7 @@ def a_full_memory() -> Memory:
     return memory
 
 
-def held_of(memory: Memory) -> list[tuple[ServiceId, bytes]]:
+def held_of(memory: Memory) -> list[tuple[Member, bytes]]:
     pairs = [(author, key) for author in (ANN, BOB) for key in (KEY, OTHER_KEY)]
     return [(author, key) for author, key in pairs if memory.count_own(author, key, NOW)]
 
@@ -616,13 +628,48 @@ def test_only_what_the_requester_may_use_is_dropped_with_a_whole_conversation() 
     assert held_of(memory) == [(ANN, OTHER_KEY), (BOB, KEY), (BOB, OTHER_KEY)]
 
 
+def test_an_account_under_another_identity_key_has_no_part_in_anything() -> None:
+    memory = a_memory(ANN, BOB)
+    write(memory, ANN, 1)
+    write(memory, BOB, 2)
+    size = memory.bytes_held
+    other = replace(BOB, identity_key=b"\x06" * 33)
+    assert used(memory, other, named(ANN, 1), named(BOB, 2)) == []
+    assert refusal(memory, other) == RefusalCode.NOT_OPTED_IN
+    assert memory.own_consent(other, KEY) is None
+    assert memory.opted_in(other, KEY, NOW) == frozenset()
+    assert memory.count_own(other, KEY, NOW) == memory.forget(other, KEY) == memory.forget(other, None) == 0
+    assert memory.forget_whole(other, KEY) == 0
+    assert not memory.store(other, written(3), NOW)
+    memory.note_roster(other, roster(other, revision=2))
+    assert memory.bytes_held == size
+    assert used(memory, BOB, named(ANN, 1), named(BOB, 2)) == ["x", "x"]
+
+
+def test_a_statement_under_another_identity_key_is_somebody_elses_and_ends_what_was_before() -> None:
+    memory = a_memory(ANN, BOB)
+    write(memory, ANN, 1)
+    write(memory, BOB, 2)
+    other = replace(BOB, identity_key=b"\x06" * 33)
+    memory.note_consent(other, KEY, noted(other), NOW)
+    memory.note_roster(other, roster(ANN, other))
+    assert refusal(memory, other) == RefusalCode.NOT_A_MEMBER
+    assert used(memory, other, named(ANN, 1), named(BOB, 2)) == []
+    assert memory.opted_in(other, KEY, NOW) == accounts(BOB)
+    assert memory.count_own(BOB, KEY, NOW) == 0
+    memory.note_roster(ANN, roster(ANN, other, revision=1))  # Ann has compared safety numbers
+    write(memory, ANN, 3, "to the new one")
+    assert refusal(memory, other) is None
+    assert used(memory, other, named(ANN, 1), named(ANN, 3)) == ["to the new one"]
+
+
 def test_of_an_account_with_new_keys_nothing_is_left() -> None:
     memory = a_full_memory()
-    memory.forget_author(ANN)
+    memory.forget_author(ANN.service_id)
     assert held_of(memory) == [(BOB, KEY), (BOB, OTHER_KEY)]
     assert refusal(memory, ANN) == RefusalCode.NOT_OPTED_IN
-    memory.forget_author(BOB)
-    memory.forget_author(EVE)
+    memory.forget_author(BOB.service_id)
+    memory.forget_author(EVE.service_id)
     assert (memory.bytes_held, memory.messages_held) == (0, 0)
 
 
@@ -643,14 +690,14 @@ def test_a_message_is_held_for_a_day() -> None:
     assert memory.messages_held == 2
     memory.forget_old(NOW + AGE)
     assert memory.messages_held == 1
-    assert used(memory, ANN, MessageId(ANN, 2), now=NOW + AGE + 1) == []
+    assert used(memory, ANN, named(ANN, 2), now=NOW + AGE + 1) == []
 
 
 def test_a_conversation_holds_so_many_messages_and_the_oldest_go_first() -> None:
     memory = a_memory(ANN)
     for at in range(MAX_MESSAGES + 1):
         memory.store(ANN, written(at), NOW)
-    found = recalled(memory, ANN, *(MessageId(ANN, at) for at in range(MAX_MESSAGES + 1)))
+    found = recalled(memory, ANN, *(named(ANN, at) for at in range(MAX_MESSAGES + 1)))
     assert [held.id.timestamp for held in found.messages] == list(range(1, MAX_MESSAGES + 1))
 
 
@@ -675,7 +722,7 @@ def test_an_authors_bytes_are_bounded_over_all_conversations_and_their_oldest_me
     for at in range(fits + 1):
         memory.store(ANN, written(at, "x" * size, (KEY, OTHER_KEY)[at % 2]), NOW)
     assert memory.messages_held == fits
-    assert used(memory, ANN, MessageId(ANN, 0)) == []
+    assert used(memory, ANN, named(ANN, 0)) == []
     assert memory.bytes_held == 2 * STATEMENT_BYTES + fits * MAX_CONTENT
 
 
@@ -689,7 +736,7 @@ def test_huge_rosters_are_counted_and_end_with_the_place_of_who_sends_them() -> 
         assert memory.bytes_held <= MAX_BYTES_OF_AUTHOR + STATEMENT_BYTES + TAG_BYTES + MESSAGE_BYTES + 1
     assert memory.own_consent(EVE, key_of(1)) is None
     assert memory.own_consent(EVE, key_of(MAX_CONVERSATIONS_OF_AUTHOR)) is not None
-    assert used(memory, BOB, MessageId(BOB, 1)) == ["x"]
+    assert used(memory, BOB, named(BOB, 1)) == ["x"]
 
 
 def test_an_author_is_in_so_many_conversations_and_leaves_first_where_they_were_silent_longest() -> None:
@@ -712,10 +759,10 @@ def test_of_too_many_conversations_one_goes_of_who_opened_most_that_was_silent_l
     memory.note_consent(EVE, key_of(1), noted(EVE), NOW)
     gone = [number for number in range(MAX_CONVERSATIONS - 1) if not _is_known(memory, openers, number)]
     assert gone == [0]
-    assert used(memory, BOB, MessageId(BOB, 1)) == ["x"]
+    assert used(memory, BOB, named(BOB, 1)) == ["x"]
 
 
-def _is_known(memory: Memory, openers: list[ServiceId], number: int) -> bool:
+def _is_known(memory: Memory, openers: list[Member], number: int) -> bool:
     return memory.own_consent(openers[number % len(openers)], key_of(number + 10)) is not None
 
 
@@ -740,7 +787,7 @@ def test_where_all_is_full_who_takes_most_gives_way() -> None:
             for at in range(200):
                 memory.store(eve, written(at, "x" * 100, key), NOW)
         assert memory.bytes_held <= 100_000
-        assert used(memory, BOB, MessageId(BOB, 1)) == ["bob"]
+        assert used(memory, BOB, named(BOB, 1)) == ["bob"]
         left = [memory.count_own(somebody(number), key_of(number + 10), NOW) for number in range(3)]
         assert max(left) - min(left) <= 1
 
@@ -758,7 +805,7 @@ class Event:
     """Something that happened, at a time."""
 
     key: bytes
-    author: ServiceId
+    author: Member
     now: int
 
 
@@ -781,7 +828,7 @@ class Wrote(Event):
 class Dropped(Event):
     """``author`` had all messages of these authors in this conversation dropped."""
 
-    authors: frozenset[ServiceId] = field(default=frozenset())
+    authors: frozenset[Member] = field(default=frozenset())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -795,13 +842,13 @@ class History:
     def __init__(self) -> None:
         self.events: list[Event] = []
 
-    def _of(self, author: ServiceId, key: bytes, end: int) -> list[tuple[int, Event]]:
+    def _of(self, author: Member, key: bytes, end: int) -> list[tuple[int, Event]]:
         """What concerns one author in one conversation, since the account is theirs."""
         events = list(enumerate(self.events[:end]))
         start = max((at for at, event in events if isinstance(event, NewKeys) and event.author == author), default=-1)
         return [(at, event) for at, event in events if at > start and event.author == author and event.key == key]
 
-    def statements(self, author: ServiceId, key: bytes, end: int) -> list[tuple[int, Consent]]:
+    def statements(self, author: Member, key: bytes, end: int) -> list[tuple[int, Consent]]:
         """Those that were news, since the last opting out, which is one of them."""
         news: list[tuple[int, Consent]] = []
         for at, event in self._of(author, key, end):
@@ -810,7 +857,7 @@ class History:
         start = max((index for index, (_, consent) in enumerate(news) if not consent.opted_in), default=0)
         return news[start:]
 
-    def rosters(self, author: ServiceId, key: bytes, end: int) -> list[tuple[int, Roster]]:
+    def rosters(self, author: Member, key: bytes, end: int) -> list[tuple[int, Roster]]:
         """Those that were news, of the time for which the author has been opted in."""
         said = self.statements(author, key, end)
         since = next((at for at, consent in said if consent.opted_in), end)
@@ -822,11 +869,11 @@ class History:
                 news.append((at, event.roster))
         return news
 
-    def under(self, author: ServiceId, key: bytes, timestamp: int, end: int) -> Consent | None:
+    def under(self, author: Member, key: bytes, timestamp: int, end: int) -> Consent | None:
         known = [consent for _, consent in self.statements(author, key, end) if consent.timestamp <= timestamp]
         return known[-1] if known else None
 
-    def allowed(self, author: ServiceId, key: bytes, under: Consent | None, now: int, end: int) -> set[ConsentScope]:
+    def allowed(self, author: Member, key: bytes, under: Consent | None, now: int, end: int) -> set[ConsentScope]:
         """The purposes for which a message under this statement may be used now."""
         said = self.statements(author, key, end)
         if under is None or not said:
@@ -880,10 +927,10 @@ class History:
     def has_expired(consent: Consent, now: int) -> bool:
         return consent.expires_at is not None and now >= consent.expires_at
 
-    def counts(self, author: ServiceId, key: bytes, member: ServiceId, end: int, since: int | None = None) -> bool:
+    def counts(self, author: Member, key: bytes, member: Member, end: int, since: int | None = None) -> bool:
         """Whether ``author`` counts ``member`` now, and has without a break since before the event at ``since``."""
         said = self.rosters(author, key, end)
-        tag = member_tag(key, member)
+        tag = member.tag(key)
         if not said or tag not in said[-1][1].tags:
             return False
         if since is None:
@@ -892,36 +939,34 @@ class History:
         after = [roster for at, roster in said if at >= since]
         return bool(before) and all(tag in roster.tags for roster in (before[-1], *after))
 
-    def is_for(self, requester: ServiceId, at: int, wrote: Wrote, end: int) -> bool:
+    def is_for(self, requester: Member, at: int, wrote: Wrote, end: int) -> bool:
         """Whether its author counted the requester when they wrote, as the enclave knew when it came, and has ever since."""
         before = self.rosters(wrote.author, wrote.key, at)
-        named = bool(before) and before[-1][1].digest() == wrote.message.roster
-        return named and self.counts(wrote.author, wrote.key, requester, end, since=at)
+        is_its_own = bool(before) and before[-1][1].digest() == wrote.message.roster
+        return is_its_own and self.counts(wrote.author, wrote.key, requester, end, since=at)
 
-    def recall(
-        self, requester: ServiceId, key: bytes, scope: ConsentScope, now: int
-    ) -> tuple[set[MessageId], int, int]:
+    def recall(self, requester: Member, key: bytes, scope: ConsentScope, now: int) -> tuple[set[MessageId], int, int]:
         """Of all messages that were ever written: which are used, and how many are left out, by reason."""
         end = len(self.events)
         held = self.held(now, end)
-        asked = {MessageId(e.author, e.message.timestamp) for e in self.events if isinstance(e, Wrote)}
+        asked = {(e.author, e.message.timestamp) for e in self.events if isinstance(e, Wrote)}
         usable, not_opted_in = set(), 0
-        for message in asked:
-            if not self._of(message.author, key, end) or not self.statements(message.author, key, end):
+        for author, timestamp in asked:
+            if not self._of(author, key, end) or not self.statements(author, key, end):
                 continue
-            own = message.author == requester
+            own = author == requester
             found = [
                 (at, wrote)
                 for at, (wrote, _) in held.items()
-                if (wrote.author, wrote.key, wrote.message.timestamp) == (message.author, key, message.timestamp)
+                if (wrote.author, wrote.key, wrote.message.timestamp) == (author, key, timestamp)
             ]
-            under = held[found[0][0]][1] if found else self.under(message.author, key, message.timestamp, end)
-            opened = scope in self.allowed(message.author, key, under, now, end)
-            opened = opened and (bool(found) or (under is not None and under.covers(message.timestamp, scope)))
-            if not opened or not (own or self.counts(message.author, key, requester, end)):
+            under = held[found[0][0]][1] if found else self.under(author, key, timestamp, end)
+            opened = scope in self.allowed(author, key, under, now, end)
+            opened = opened and (bool(found) or (under is not None and under.covers(timestamp, scope)))
+            if not opened or not (own or self.counts(author, key, requester, end)):
                 not_opted_in += 1
             elif found and (own or self.is_for(requester, *found[0], end)):
-                usable.add(message)
+                usable.add(named(author, timestamp))
         return usable, not_opted_in, len(asked) - len(usable) - not_opted_in
 
 
@@ -939,7 +984,7 @@ class AgainstHistory(RuleBasedStateMachine):
         self.patch.undo()
 
     @initialize(opted_in=st.sets(authors))
-    def members(self, opted_in: set[ServiceId]) -> None:
+    def members(self, opted_in: set[Member]) -> None:
         for author in sorted(opted_in):
             self.state(author, KEY, 1, True, ALL_SCOPES, None)
             self.count(author, KEY, 0, set(AUTHORS))
@@ -954,7 +999,7 @@ class AgainstHistory(RuleBasedStateMachine):
     )
     def state(
         self,
-        author: ServiceId,
+        author: Member,
         key: bytes,
         at: int,
         opted_in: bool,
@@ -969,7 +1014,7 @@ class AgainstHistory(RuleBasedStateMachine):
         assert news == (before != self.history.statements(author, key, len(self.history.events)))
 
     @rule(author=authors, key=keys, revision=st.integers(0, 6), members=st.sets(authors))
-    def count(self, author: ServiceId, key: bytes, revision: int, members: set[ServiceId]) -> None:
+    def count(self, author: Member, key: bytes, revision: int, members: set[Member]) -> None:
         said = roster(*members, revision=revision, key=key)
         self.memory.note_roster(author, said)
         self.history.events.append(Counted(key=key, author=author, now=self.now, roster=said))
@@ -981,7 +1026,7 @@ class AgainstHistory(RuleBasedStateMachine):
         text=st.sampled_from(["", "a", "ä€😀"]),
         age=st.sampled_from([0, 0, 0, 1, 2]),
     )
-    def write(self, author: ServiceId, key: bytes, at: int, text: str, age: int) -> None:
+    def write(self, author: Member, key: bytes, at: int, text: str, age: int) -> None:
         said = self.history.rosters(author, key, len(self.history.events))
         under = said[-1 - age][1] if age < len(said) else None
         message = written(at * UNIT, text, key, under)
@@ -992,13 +1037,13 @@ class AgainstHistory(RuleBasedStateMachine):
         assert kept == ((author, key, at * UNIT) in ids)
 
     @rule(author=authors, chosen=st.none() | keys)
-    def forget(self, author: ServiceId, chosen: bytes | None) -> None:
+    def forget(self, author: Member, chosen: bytes | None) -> None:
         for key in KEYS if chosen is None else (chosen,):
             self.history.events.append(Dropped(key=key, author=author, now=self.now, authors=frozenset([author])))
         self.memory.forget(author, chosen)
 
     @rule(requester=authors, key=keys)
-    def forget_whole(self, requester: ServiceId, key: bytes) -> None:
+    def forget_whole(self, requester: Member, key: bytes) -> None:
         end = len(self.history.events)
         counting = (author for author in AUTHORS if self.history.counts(author, key, requester, end))
         everybody = frozenset([requester, *counting])
@@ -1006,9 +1051,9 @@ class AgainstHistory(RuleBasedStateMachine):
         self.memory.forget_whole(requester, key)
 
     @rule(author=authors)
-    def change_keys(self, author: ServiceId) -> None:
+    def change_keys(self, author: Member) -> None:
         self.history.events.append(NewKeys(key=KEY, author=author, now=self.now))
-        self.memory.forget_author(author)
+        self.memory.forget_author(author.service_id)
 
     @rule(by=st.sampled_from([0, 1, 1, 2, AGE // UNIT - 2]))
     def wait(self, by: int) -> None:
@@ -1026,12 +1071,12 @@ class AgainstHistory(RuleBasedStateMachine):
             for author in AUTHORS
             for key in KEYS
         ]
-        texts = [MESSAGE_BYTES + len(wrote.message.body.encode()) for wrote, _ in held.values()]
+        texts = [MESSAGE_BYTES + bytes_of(wrote.message.body) for wrote, _ in held.values()]
         assert self.memory.bytes_held == sum(said) + sum(texts)
 
     @rule(requester=authors, key=keys, scope=st.sampled_from(ConsentScope))
-    def ask(self, requester: ServiceId, key: bytes, scope: ConsentScope) -> None:
-        asked = {MessageId(e.author, e.message.timestamp) for e in self.history.events if isinstance(e, Wrote)}
+    def ask(self, requester: Member, key: bytes, scope: ConsentScope) -> None:
+        asked = {named(e.author, e.message.timestamp) for e in self.history.events if isinstance(e, Wrote)}
         found = self.memory.recall(requester, key, sorted(asked), scope, self.now)
         usable, not_opted_in, not_held = self.history.recall(requester, key, scope, self.now)
         assert {held.id for held in found.messages} == usable
@@ -1054,7 +1099,9 @@ def assert_counted(memory: Memory) -> None:
         assert share.size == texts + STATEMENT_BYTES * len(share.statements) + TAG_BYTES * len(share.members)
     assert memory.bytes_held == sum(share.size for share in shares)
     assert {author: set(keys) for author, keys in memory._keys.items()} == {
-        share.author: {key for key, others in memory._conversations.items() if share.author in others}
+        share.author.service_id: {
+            key for key, others in memory._conversations.items() if share.author.service_id in others
+        }
         for share in shares
     }
     assert all(memory._conversations.values())

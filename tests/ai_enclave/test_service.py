@@ -26,8 +26,20 @@ from ai_enclave.limits import (
 from ai_enclave.service import InOneThread, _look_after, _receive, _start_over
 from messaging.client import Device, Store
 from messaging.client.consent import make_consent
-from messaging.wire.assistant import AssistantRequest, Cancel, RequestKind, StatusRequest
-from messaging.wire.content import AnswerFrame, AssistantCall, ConsentUpdate, DataMessage
+from messaging.wire.answers import FrameReader
+from messaging.wire.assistant import (
+    AssistantRequest,
+    Cancel,
+    Forget,
+    Refusal,
+    RefusalCode,
+    RequestKind,
+    Result,
+    ResultKind,
+    StatusRequest,
+)
+from messaging.wire.consent import member_tag
+from messaging.wire.content import AnswerFrame, AssistantCall, ConsentUpdate, DataMessage, Roster
 from messaging.wire.frames import Response
 from messaging.wire.limits import REQUEST_ID
 from signal_protocol.operations import SignalCrypto
@@ -129,6 +141,19 @@ async def next_answer(device: Device, seconds: float = 10) -> bytes:
     raise AssertionError("a device receives for ever")
 
 
+async def next_result(device: Device, seconds: float = 10) -> ResultKind:
+    """What the next answer says."""
+    reader = FrameReader()
+    async with asyncio.timeout(seconds):
+        async for received in device.received():
+            await device.done(received)
+            parts = reader.read(received.content) if isinstance(received.content, AnswerFrame) else []
+            for part in parts:
+                if part.result is not None:
+                    return Result.parse(part.result).kind
+    raise AssertionError("a device receives for ever")
+
+
 async def again(world: World, device: Device) -> Device:
     """The same account under another identity key: as somebody who lost all has it, or whom the relay shows instead."""
     other = await world._register(device._account.number or "")
@@ -193,6 +218,27 @@ async def test_a_key_that_was_taken_in_already_is_no_reason_to_forget(world: Wor
     assert served.assistant.memory.messages_held == 1
     await _start_over(served.device, served.assistant, bob.service_id, (await again(world, bob)).identity_key)
     assert served.assistant.memory.messages_held == 0
+
+
+async def test_who_takes_an_account_over_is_no_member_to_those_who_know_its_old_key(
+    world: World, served: Served
+) -> None:
+    """Somebody who was removed still has the conversation's key; the relay gives them the account of who was not."""
+    alice, bob = await world.device(), await world.device()
+    served.begin()
+    roster = Roster(KEY, 1, frozenset(member_tag(KEY, each.service_id, each.identity_key) for each in (alice, bob)))
+    for person in (alice, bob):
+        await person.send(served.device.service_id, _consent(person))
+        await person.send(served.device.service_id, roster)
+    await alice.send(served.device.service_id, DataMessage("for Bob", milliseconds(), KEY, roster.digest()))
+    await soon(lambda: served.assistant.memory.messages_held)
+    taken = await again(world, bob)
+    await taken.send(served.device.service_id, _consent(taken))
+    await taken.send(served.device.service_id, roster)
+    await until(lambda: served.trusts(taken))
+    await ask(taken, served, Forget(KEY, whole=True))
+    assert await next_result(taken) == Refusal(RefusalCode.NOT_A_MEMBER)
+    assert served.assistant.memory.messages_held == 1
 
 
 # --- who is let in, and what waits for nobody ---

@@ -53,6 +53,7 @@ class StoreTransaction:
     def __init__(self, db: sqlite3.Connection, sealer: Sealer) -> None:
         self._db = db
         self._sealer = sealer
+        self.identities_saved = 0
 
     # --- named records ---
 
@@ -138,6 +139,7 @@ class StoreTransaction:
         return self.get("identity", service_id)
 
     async def save_identity(self, service_id: str, identity_key: bytes) -> None:
+        self.identities_saved += 1
         self.put("identity", service_id, record=identity_key)
 
     async def load_one_time_prekey(self, key_id: int) -> bytes | None:
@@ -222,6 +224,7 @@ class Store:
         self._db = db
         self._sealer = sealer
         self._lock = asyncio.Lock()
+        self.identity_changes = 0  # since it was opened: who has read identity keys sees whether to read them again
 
     @classmethod
     @asynccontextmanager
@@ -249,14 +252,16 @@ class Store:
         async with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             before = self._db.total_changes
+            transaction = StoreTransaction(self._db, self._sealer)
             try:
-                yield StoreTransaction(self._db, self._sealer)
+                yield transaction
             except BaseException:
                 self._db.execute("ROLLBACK")
                 raise
             if self._db.total_changes == before:
                 self._db.execute("COMMIT")  # nothing was written, so nothing waits for the disk
             else:
+                self.identity_changes += transaction.identities_saved
                 await _to_its_end(lambda: self._db.execute("COMMIT"))
 
     async def _check(self) -> None:

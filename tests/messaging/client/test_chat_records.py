@@ -89,6 +89,34 @@ async def test_everything_about_a_conversation_survives_close_and_open(tmp_path:
         assert records.is_member(ASSISTANT)
 
 
+async def test_the_roster_names_whom_we_trust_now_and_is_made_anew_when_that_or_the_members_change(
+    tmp_path: Path,
+) -> None:
+    chat, me, key = a_chat(), ME.service_id, ME.keys.public
+    async with records_at(tmp_path / "db") as records:
+
+        def seen() -> bytes | None:
+            return chat.roster
+
+        async def trust(identity_key: bytes) -> None:
+            async with records._store.transaction() as transaction:
+                await transaction.save_identity(str(BOB.service_id), identity_key)
+
+        assert seen() is None
+        alone = await records.roster(chat, me, key)
+        assert alone == chat.conversation.roster({me: key})
+        assert seen() == alone.digest()
+        assert await records.roster(chat, me, key) is alone
+        for identity_key in (b"\x05" * 33, b"\x06" * 33):
+            await trust(identity_key)
+            roster = await records.roster(chat, me, key)
+            assert roster == chat.conversation.roster({me: key, BOB.service_id: identity_key})
+            assert seen() == roster.digest()
+        chat.conversation = chat.conversation.with_members([me])
+        assert seen() is None
+        assert await records.roster(chat, me, key) == chat.conversation.roster({me: key})
+
+
 async def test_what_was_not_saved_is_as_it_was_before(tmp_path: Path) -> None:
     chat = a_chat()
     async with records_at(tmp_path / "db") as records:

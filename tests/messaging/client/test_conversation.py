@@ -81,9 +81,10 @@ def test_members_hear_of_a_conversation_as_its_founder_made_it() -> None:
     assert founded.others(ANN) == (BOB, CEM)
 
 
-def test_the_assistant_hears_of_members_by_tags_alone() -> None:
-    roster = a_conversation().roster()
-    assert roster.tags == {member_tag(KEY, member) for member in (ANN, BOB, CEM)}
+def test_the_assistant_hears_of_members_whose_identity_keys_are_known_by_tags_alone() -> None:
+    keys = {ANN: b"\x05" * 33, CEM: b"\x06" * 33, STRANGER: b"\x07" * 33}
+    roster = a_conversation().roster(keys)
+    assert roster.tags == {member_tag(KEY, member, keys[member]) for member in (ANN, CEM)}
     assert not any(member.to_bytes() in tag for member in (ANN, BOB, CEM) for tag in roster.tags)
 
 

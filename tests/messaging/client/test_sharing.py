@@ -73,6 +73,11 @@ async def world(sqlite_relay: StartedRelay, client_relay: WatchedRelay, crypto: 
 BOB = ServiceId(uuid4())  # who is nobody here
 
 
+def tag_of(author: Person, member: Person) -> bytes:
+    """What stands for a member in a roster of the only conversation."""
+    return member_tag(author.key, member.service_id, member.device.identity_key)
+
+
 async def all_see(people: list[Person], *opted_in: Person) -> None:
     """Wait until everybody knows that exactly these have opted in."""
     expected = {person.service_id for person in opted_in}
@@ -104,7 +109,7 @@ async def test_it_gets_what_its_author_writes_from_the_consent_on_and_nothing_el
     assert enclave.consents(ann) == [True]
     assert (enclave.consents(bob), enclave.rosters(bob)) == ([], [])
     [roster] = enclave.rosters(ann)
-    assert roster.tags == {member_tag(ann.key, person.service_id) for person in people}
+    assert roster.tags == {tag_of(ann, person) for person in people}
 
 
 async def test_before_it_has_proved_itself_it_gets_a_nonce_and_nothing_else(world: World) -> None:
@@ -201,8 +206,8 @@ async def test_who_comes_and_goes_shows_in_what_the_assistant_knows_of_the_membe
     await ann.write("shared")
     await soon(lambda: enclave.texts() == ["shared"])
     assert [len(roster.tags) for roster in enclave.rosters(ann)] == [3, 3]
-    assert member_tag(ann.key, dan.service_id) in enclave.rosters(ann)[-1].tags
-    assert member_tag(ann.key, cem.service_id) not in enclave.rosters(ann)[-1].tags
+    assert tag_of(ann, dan) in enclave.rosters(ann)[-1].tags
+    assert tag_of(ann, cem) not in enclave.rosters(ann)[-1].tags
 
 
 async def test_who_the_members_are_is_told_before_the_first_message_that_is_written_under_it(world: World) -> None:
@@ -223,7 +228,7 @@ async def test_what_waits_for_the_assistant_names_the_members_of_its_time_after_
     ann, bob, _ = await world.people(3)
     with pytest.raises(NoAssistant):
         await ann.chats.opt_in(ann.key)
-    before = ann.chats.conversation(ann.key).roster()
+    before = await ann.chats._sharing.roster(next(iter(ann.chats._records.chats.values())))
     await ann.write("to three")
     await ann.chats.set_members(ann.key, [bob.service_id])
     await ann.close()
@@ -233,6 +238,38 @@ async def test_what_waits_for_the_assistant_names_the_members_of_its_time_after_
     await soon(lambda: enclave.texts() == ["to three"])
     assert [message.roster for message in enclave.messages()] == [before.digest()]
     assert [roster.revision for roster in enclave.rosters(ann)] == [before.revision + 1]
+
+
+async def test_a_member_with_new_keys_is_counted_under_them_once_they_are_trusted_and_not_before(world: World) -> None:
+    enclave = await world.enclave()
+    people = ann, bob, _ = await world.people(3)
+    await ann.chats.opt_in(ann.key)
+    await ann.write("to the old one")
+    again = await world.registered_again(bob)
+    await ann.chats.write(ann.key, "to nobody of that name")
+    await soon(lambda: len(enclave.texts()) == 2)
+    [before] = enclave.rosters(ann)
+    assert before.tags == {tag_of(ann, person) for person in people}
+    await ann.chats.trust(bob.service_id, again.device.identity_key)
+    await ann.chats.write(ann.key, "to the new one")
+    await soon(lambda: len(enclave.texts()) == 3)
+    _, after = enclave.rosters(ann)
+    assert after.revision == before.revision
+    assert after.tags == before.tags - {tag_of(ann, bob)} | {tag_of(ann, again)}
+    assert [message.roster for message in enclave.messages()] == [before.digest()] * 2 + [after.digest()]
+    told = [content for _, content in enclave.got if isinstance(content, Roster | DataMessage)]
+    assert told.index(after) < told.index(enclave.messages()[-1])
+
+
+async def test_another_own_device_learns_the_members_keys_before_it_says_whom_it_counts(world: World) -> None:
+    enclave = await world.enclave()
+    ann, bob, cem = await world.people(3)
+    await ann.chats.opt_in(ann.key)
+    [roster] = await soon(lambda: enclave.rosters(ann))
+    laptop = await world.laptop(ann)
+    await soon(lambda: laptop.chats.conversations and len(enclave.rosters(ann)) == 2)
+    assert enclave.rosters(ann) == [roster, roster]
+    assert roster.tags == {tag_of(ann, person) for person in (ann, bob, cem)}
 
 
 async def test_a_decision_stands_although_the_clock_was_set_back(world: World) -> None:

@@ -99,8 +99,14 @@ SIGNATURE = bytes.fromhex(
 )
 SIGNED = SignedConsent(NARROW.encode(), SIGNATURE)
 
+
+def identity_of(member: ServiceId) -> bytes:
+    """The identity key of somebody here."""
+    return public_key_of(digest(f"identity key of {member}"))
+
+
 UPDATE = ConversationUpdate(KEY, "Rose garden", (ALICE, BOB, CAROLS_NUMBER), 7)
-ROSTER = Roster(KEY, 7, frozenset(member_tag(KEY, member) for member in UPDATE.members))
+ROSTER = Roster(KEY, 7, frozenset(member_tag(KEY, member, identity_of(member)) for member in UPDATE.members))
 MESSAGE = DataMessage("Under the rose \U0001f339", NOW, KEY, ROSTER.digest())
 CONSENT_UPDATE = ConsentUpdate(KEY, SIGNED, ASSISTANT)
 SCOPE = Scope(
@@ -269,7 +275,12 @@ def consent_vectors() -> Json:
         "master_key": KEY.hex(),
         "conversation_id": CONVERSATION.hex(),
         "members": [
-            {"member": str(member), "bytes": member.to_bytes().hex(), "tag": member_tag(KEY, member).hex()}
+            {
+                "member": str(member),
+                "bytes": member.to_bytes().hex(),
+                "identity_key": identity_of(member).hex(),
+                "tag": member_tag(KEY, member, identity_of(member)).hex(),
+            }
             for member in members
         ],
         "roster": {

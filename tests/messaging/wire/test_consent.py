@@ -197,19 +197,22 @@ def test_a_signed_statement_shows_nothing_in_a_log() -> None:
 # --- names that give nothing away ---
 
 
-@given(key=keys, member=service_ids)
-def test_a_conversation_and_its_members_are_named_by_hashes_of_its_key(key: bytes, member: ServiceId) -> None:
+@given(key=keys, member=service_ids, identity_key=binary(min_size=33, max_size=33))
+def test_a_conversation_and_its_members_are_named_by_hashes_of_its_key(
+    key: bytes, member: ServiceId, identity_key: bytes
+) -> None:
     assert conversation_id(key) == hashlib.sha256(b"subrosa conversation v1\x00" + key).digest()
-    tag = hashlib.sha256(b"subrosa member v1\x00" + key + member.to_bytes()).digest()
-    assert member_tag(key, member) == tag[:MEMBER_TAG]
+    named = member.to_bytes()
+    tag = hashlib.sha256(b"subrosa member v1\x00" + key + bytes([len(named)]) + named + identity_key).digest()
+    assert member_tag(key, member, identity_key) == tag[:MEMBER_TAG]
 
 
-def test_the_two_identities_of_an_account_have_two_tags_and_so_has_one_in_two_conversations() -> None:
+def test_a_member_has_a_tag_for_each_identity_key_identity_and_conversation() -> None:
+    key, other_key = bytes(MASTER_KEY), bytes(MASTER_KEY - 1) + b"\x01"
+    old, new = bytes(33), b"\x05" * 33
     pni = replace(ALICE, kind=IdentityKind.PNI)
-    other = bytes(MASTER_KEY - 1) + b"\x01"
-    assert (
-        len({member_tag(bytes(MASTER_KEY), ALICE), member_tag(bytes(MASTER_KEY), pni), member_tag(other, ALICE)}) == 3
-    )
+    told = [(key, ALICE, old), (key, ALICE, new), (key, pni, old), (other_key, ALICE, old)]
+    assert len({member_tag(*each) for each in told}) == 4
 
 
 @given(key=keys, revision=st.integers(0, MAX_REVISION), tags=st.frozensets(st.binary(min_size=16, max_size=16)))

@@ -52,6 +52,7 @@ from messaging.wire.padding import pad
 from messaging.wire.protobuf import content_pb2 as pb
 from tests.messaging.wire.strategies import broken, contents, frames, requests, rosters
 
+IDENTITY = bytes(33)
 KEY, ID = bytes(MASTER_KEY), bytes(REQUEST_ID)
 CANARY = "CANARY"
 
@@ -127,7 +128,7 @@ def test_other_content_shows_its_length_in_steps(content: Content) -> None:
 
 
 def test_a_roster_of_all_members_fits_the_first_bucket() -> None:
-    tags = frozenset(member_tag(KEY, member) for member in members(MAX_CONVERSATION_MEMBERS))
+    tags = frozenset(member_tag(KEY, member, IDENTITY) for member in members(MAX_CONVERSATION_MEMBERS))
     roster = Roster(KEY, 2**32 - 1, tags)
     encoded = encode_content(roster)
     assert len(tags) == MAX_CONVERSATION_MEMBERS
@@ -269,7 +270,7 @@ def test_tags_that_are_not_whole_are_malformed(size: int) -> None:
 
 
 def test_the_tags_of_a_roster_travel_sorted_so_that_their_order_tells_nothing() -> None:
-    tags = [member_tag(KEY, member) for member in members(10)]
+    tags = [member_tag(KEY, member, IDENTITY) for member in members(10)]
     encoded = encode_content(Roster(KEY, 1, frozenset(tags)))
     assert b"".join(sorted(tags)) in encoded
 
