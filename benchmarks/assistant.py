@@ -175,10 +175,10 @@ class Company:
     async def _write(self, place: int, writer: Member, key: bytes) -> list[MessageId]:
         """To the assistant alone: the user's device is not what is measured."""
         ids: list[MessageId] = []
-        now = milliseconds_now()
+        now, roster = milliseconds_now(), await writer.chats._sharing.roster(writer.chats._records.chats[key])
         for number, message in enumerate(a_thread().messages):
             if number % WRITERS == place:
-                data = DataMessage(message.text, now + number, key)
+                data = DataMessage(message.text, now + number, key, roster.digest())
                 await writer.device.send(self.assistant, data)
                 ids.append(MessageId(writer.service_id, data.timestamp))
         return ids
