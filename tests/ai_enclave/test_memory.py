@@ -650,6 +650,7 @@ def test_a_statement_under_another_identity_key_is_somebody_elses_and_ends_what_
     memory = a_memory(ANN, BOB)
     write(memory, ANN, 1)
     write(memory, BOB, 2)
+    memory.note_consent(BOB, OTHER_KEY, noted(BOB, key=OTHER_KEY), NOW)
     other = replace(BOB, identity_key=b"\x06" * 33)
     memory.note_consent(other, KEY, noted(other), NOW)
     memory.note_roster(other, roster(ANN, other))
@@ -657,6 +658,9 @@ def test_a_statement_under_another_identity_key_is_somebody_elses_and_ends_what_
     assert used(memory, other, named(ANN, 1), named(BOB, 2)) == []
     assert memory.opted_in(other, KEY, NOW) == accounts(BOB)
     assert memory.count_own(BOB, KEY, NOW) == 0
+    assert refusal(memory, BOB) == RefusalCode.NOT_OPTED_IN
+    assert memory.own_consent(BOB, OTHER_KEY) is None  # nor of any other conversation
+    assert_counted(memory)
     memory.note_roster(ANN, roster(ANN, other, revision=1))  # Ann has compared safety numbers
     write(memory, ANN, 3, "to the new one")
     assert refusal(memory, other) is None
