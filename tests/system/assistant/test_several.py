@@ -9,7 +9,7 @@ from messaging.wire.assistants import ListedAssistant
 from tests.system.assistant.desk import Desk
 from tests.system.assistant.world import RunningEnclave, World, until
 
-SHORT = 1.5  # seconds for which clients wait for who does not answer
+SHORT = 1.0  # seconds for which clients wait for who does not answer
 
 
 async def all_share_with(world: World, enclave: RunningEnclave) -> None:

@@ -221,7 +221,8 @@ class RunningEnclave:
     def rest(self) -> None:
         """As after a long pause: nobody has asked too often, and nobody knows how long the engine takes."""
         for counter in (self.assistant._counter, self.assistant._prover._counter):
-            counter._desk = Desk()
+            desk, rested = counter._desk, Desk()
+            desk._allowances, desk._service_seconds = rested._allowances, rested._service_seconds
 
     async def heard(self, holds: Callable[[], T]) -> T:
         """Wait until something that it decrypts makes it so."""
