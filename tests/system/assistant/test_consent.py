@@ -184,6 +184,14 @@ async def test_who_is_no_member_gets_nothing_with_the_key_of_the_conversation_an
         assert refused.value.code == "not_a_member"
     with pytest.raises(AssistantRefused, match="nobody whose messages it has counts you"):
         await eve.chats.status(world.key)
+
+    # Who says that nobody else is a member is alone there, and is told about their own messages only.
+    mallory = await world.register()
+    await mallory.chats._records.save(Chat(Conversation(world.key, "overheard", (mallory.me,))))
+    await mallory.chats.opt_in(world.key)
+    alone = await mallory.assistants.choose(mallory.conversation.id)
+    summary = await alone.summarize(Scope(world.key, tuple(written.values())))
+    assert (summary.lines, summary.coverage.used, summary.coverage.left_out) == ((), 0, len(written))
     assert all(eve.me not in client.opted_in() for client in world.clients)
 
 
@@ -225,6 +233,11 @@ async def test_an_author_who_allows_summaries_only_is_not_used_for_replies(world
     assert summary.result.kind.coverage == Coverage(used=4, not_opted_in=2, not_held=0)
     assert replies.result.kind.coverage == Coverage(used=2, not_opted_in=4, not_held=0)
     assert {consent.author for consent in replies.result.consents} == {ann.service_id}
+
+    # A client that names them all the same gets nothing of them.
+    assistant = await ann.phone.assistants.choose(ann.phone.conversation.id)
+    unasked = await assistant.suggest_replies(Scope(world.key, tuple(written.values())))
+    assert (unasked.coverage.used, unasked.coverage.left_out) == (2, 4)
 
     # Bob's own device does not ask, and an enclave that is asked all the same refuses.
     with pytest.raises(AssistantRefused, match="your own consent does not cover this"):
