@@ -128,6 +128,7 @@ class Assistant:
         self._verifying = asyncio.Lock()
         self._proved: Proved | None = None
         self._tried_at: datetime | None = None
+        self._doubted = False
         self._waiting: dict[bytes, AwaitedAnswer] = {}
         self._background: set[asyncio.Task[None]] = set()
 
@@ -151,12 +152,12 @@ class Assistant:
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time to ask for evidence: there is none, or it has grown old."""
+        """Whether it is time to ask for evidence: there is none, it has grown old, or it is doubted that anybody is there."""
         proved = self._in_force
         if proved is None:
             return True
         tried_lately = self._tried_at is not None and self._now() - self._tried_at < RETRY_AFTER
-        return self._now() - proved.bundle.time >= REAPPRAISE_AFTER and not tried_lately
+        return (self._doubted or self._now() - proved.bundle.time >= REAPPRAISE_AFTER) and not tried_lately
 
     def set_policy(self, policy: Policy) -> None:
         """Judge by another policy from now on: what was proved under the old one does not count any more."""
@@ -166,6 +167,10 @@ class Assistant:
     def distrust(self) -> None:
         """Forget what was proved."""
         self._proved = None
+
+    def doubt(self) -> None:
+        """It may be gone: ask for evidence again soon. Until then what was proved counts."""
+        self._doubted = True
 
     async def verify(self) -> Claims:
         """Ask for evidence with a fresh nonce and appraise it; only then is the assistant trusted.
@@ -180,7 +185,7 @@ class Assistant:
             RelayUnreachable, CredentialsRevoked, Displaced: see ``Device.send``.
         """
         async with self._verifying:
-            self._tried_at = self._now()
+            self._tried_at, self._doubted = self._now(), False
             try:
                 self._proved = await self._appraised()
             except EvidenceRefused:

@@ -323,12 +323,18 @@ class Sharing:
         await for_each(chat.conversation.opted_in(self._now()), tell)
 
     def take_hint(self, chat: Chat, assistant: ServiceId) -> None:
-        """Another member, or device of ours, shares with this assistant; if we share with another one, that may be gone."""
+        """Another member, or device of ours, shares with this assistant; if we share with another one, that may be gone.
+
+        The directory may say so, or else the other one when it is asked.
+        """
         key = chat.conversation.key
         before = self._hints.get(key)
         if before not in (None, assistant) and self._assistants is not None:
             self._hints[key] = assistant
             self._assistants.look_again()
+            ours = self._assistants.ready(chat.conversation.id)
+            if ours is not None and ours.service_id != assistant:
+                ours.doubt()
             self._due.add(key)
             self.look_again(chat)
 

@@ -367,6 +367,18 @@ async def test_after_a_try_that_changed_nothing_it_is_not_due_for_a_while() -> N
     assert is_due(line)
 
 
+async def test_one_that_is_doubted_is_asked_again_soon_and_counts_until_then() -> None:
+    line = await a_verified_line()
+    line.of_member.doubt()
+    assert not is_due(line)  # it has just answered
+    line.now += RETRY_AFTER
+    assert is_due(line)
+    await line.of_member.tell(HELLO)
+    await line.of_member.verify()
+    line.now += RETRY_AFTER
+    assert not is_due(line)
+
+
 async def test_new_evidence_that_is_refused_ends_the_old_trust() -> None:
     line = await a_verified_line()
     line.enclave.tee = replace(line.enclave.tee, measurement=measure({"release": b"2"}))

@@ -1,11 +1,14 @@
 """Members of a conversation come to the same enclave without talking about it, and go on together when it is gone."""
 
+from math import ceil
+
 import pytest
 
 from ai_enclave.engine import EmbeddedEngine
-from messaging.client.assistant import AssistantRefused
+from messaging.client.assistant import RETRY_AFTER, AssistantRefused
 from messaging.wire.assistant import RefusalCode, Scope, Status, Summary
 from messaging.wire.assistants import ListedAssistant
+from tests.simulators.hostile_relay import Passing
 from tests.system.assistant.desk import Desk
 from tests.system.assistant.world import RunningEnclave, World, until
 
@@ -33,7 +36,12 @@ async def test_all_devices_of_all_members_come_to_the_same_enclave(world: World)
         await world.meet()  # and in another conversation
 
 
-@pytest.mark.parametrize("how", ["it ends without a word", "it is cut off"])
+def nothing(_: Passing) -> list[Passing]:
+    """What a relay passes on that keeps a connection and drops all that comes through it."""
+    return []
+
+
+@pytest.mark.parametrize("how", ["it ends without a word", "it is cut off", "it is connected and mute"])
 async def test_when_an_enclave_is_gone_who_asks_moves_and_all_others_follow_the_hint(
     new_world: World, how: str
 ) -> None:
@@ -42,12 +50,16 @@ async def test_when_an_enclave_is_gone_who_asks_moves_and_all_others_follow_the_
     await all_opt_in(world)
     gone, left = world.serving(), world.other()
     await all_share_with(world, gone)
+    world.clock.passed += ceil(RETRY_AFTER.total_seconds() * 1000)  # they verified it a while ago
     for client in world.clients:
         client.wait_at_most(SHORT)
-    if how == "it is cut off":
-        await gone.proxy.__aexit__()  # its network is gone; it does not know yet
-    else:
-        await gone.stop()
+    match how:
+        case "it ends without a word":
+            await gone.stop()
+        case "it is cut off":
+            await gone.proxy.__aexit__()  # its network is gone; it does not know yet
+        case _:
+            gone.proxy.rules.append(nothing)  # the directory lists it as if nothing had happened
     meanwhile = await bob.laptop.write("nobody knows yet")
     answered = await ann.phone.chats.summarize(world.key, ann.phone.message_ids, world.names)
     assert isinstance(answered.result.kind, Summary)
