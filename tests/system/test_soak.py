@@ -44,7 +44,10 @@ LAST_WORDS = 120.0  # seconds for the last messages to arrive
 STUCK = 900.0  # seconds beyond its time after which a run hangs
 
 MAX_ENCLAVE_MB, MAX_WORKER_MB = 900, 400
-MAX_GROWTH_MB = 24.0  # over the whole time after warming up, by the trend
+MAX_GROWTH_MB, MAX_WORKER_GROWTH_MB = (
+    80.0,
+    24.0,
+)  # after warming up: room for the engine's work comes and goes, 100 MiB at a time
 WARM_UP, WARM_UP_SECONDS = 0.3, 600.0  # of the time, and at least: until texts of each length were met
 
 
@@ -266,13 +269,11 @@ class Memory:
 
     @property
     def growth(self) -> float:
-        """MiB, by the trend of what was seen after warming up."""
+        """MiB, from the first quarter after warming up to the last one, in the middle of each."""
         last = self.samples[-1][0] if self.samples else 0.0
-        warm = [sample for sample in self.samples if sample[0] >= max(WARM_UP * last, WARM_UP_SECONDS)]
-        if len(warm) < 3:
-            return 0.0
-        slope = statistics.linear_regression(*zip(*warm, strict=True)).slope
-        return slope * (warm[-1][0] - warm[0][0])
+        warm = [size for at, size in self.samples if at >= max(WARM_UP * last, WARM_UP_SECONDS)]
+        quarter = len(warm) // 4
+        return statistics.median(warm[-quarter:]) - statistics.median(warm[:quarter]) if quarter else 0.0
 
 
 class Watch:
@@ -328,7 +329,8 @@ class Watch:
             if kind != "relay":
                 assert memory.peak < (MAX_WORKER_MB if "worker" in kind else MAX_ENCLAVE_MB), kind
             if final and kind.startswith(ENCLAVES[0]):  # the others were killed
-                assert memory.growth < MAX_GROWTH_MB, (kind, memory.growth)
+                allowed = MAX_WORKER_GROWTH_MB if "worker" in kind else MAX_GROWTH_MB
+                assert memory.growth < allowed, (kind, memory.growth)
 
 
 def say(text: str) -> None:
