@@ -75,9 +75,12 @@ def test_every_variable_is_one_that_the_relay_reads() -> None:
 
 def test_every_variable_is_one_that_the_enclave_reads() -> None:
     source = (ROOT / "ai_enclave" / "__main__.py").read_text()
-    assert variables("enclave") <= set(re.findall(r"SUBROSA_[A-Z_]+", source))
-    command = compose()["services"]["enclave"]["command"]
-    assert enclave_parser().parse_args(command).unsafe_simulated_tee
+    services = compose()["services"]
+    for service in ("enclave-1", "enclave-2"):
+        assert variables(service) <= set(re.findall(r"SUBROSA_[A-Z_]+", source))
+        assert enclave_parser().parse_args(services[service]["command"]).unsafe_simulated_tee
+    names = {services[service]["environment"]["SUBROSA_ASSISTANT_NAME"] for service in ("enclave-1", "enclave-2")}
+    assert len(names) == 2  # one name, and each would take the other's place
 
 
 def test_every_secret_used_is_declared_and_every_image_pinned() -> None:
