@@ -1,5 +1,6 @@
 """Consent is a key: who has not given it cannot be read, who takes it back cannot be followed, and everybody sees who gave it."""
 
+import asyncio
 import random
 from collections.abc import Sequence
 
@@ -149,7 +150,7 @@ async def test_every_member_sees_on_both_devices_who_has_opted_in_under_their_si
 async def test_a_device_that_joins_later_follows_the_choice_of_its_account(world: World) -> None:
     ann, _, cem = world.everybody
     await world.opt_in(ann.phone)
-    tablets = await world.link(ann.phone), await world.link(cem.phone)
+    tablets = await asyncio.gather(world.link(ann.phone), world.link(cem.phone))
     for tablet in tablets:
         await tablet.until(lambda tablet=tablet: world.key in {each.key for each in tablet.chats.conversations})  # type: ignore[misc]
         await tablet.until(lambda tablet=tablet: tablet.opted_in() == {ann.service_id})  # type: ignore[misc]
@@ -248,9 +249,8 @@ async def test_an_author_who_allows_summaries_only_is_not_used_for_replies(world
     assert refused.value.code == "out_of_scope"
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-async def test_what_an_answer_says_was_left_out_is_what_a_naive_count_says(world: World, seed: int) -> None:
-    draw = random.Random(seed)  # noqa: S311  # a script, no secret
+async def test_what_an_answer_says_was_left_out_is_what_a_naive_count_says(world: World) -> None:
+    draw = random.Random(1)  # noqa: S311  # a script, no secret
     ann = world.everybody[0]
     allowed: dict[Person, frozenset[ConsentScope]] = dict.fromkeys(world.everybody, frozenset())
     written: list[tuple[MessageId, Person, frozenset[ConsentScope]]] = []
@@ -267,7 +267,7 @@ async def test_what_an_answer_says_was_left_out_is_what_a_naive_count_says(world
             await client.until(lambda client=client: _scopes_seen(client, person) == scopes)  # type: ignore[misc]
 
     await decide(ann, ALL_SCOPES)
-    for _ in range(24):
+    for _ in range(30):
         person = draw.choice(world.everybody)
         if draw.random() < 0.25 and person is not ann:
             await decide(person, draw.choice([frozenset(), frozenset([ConsentScope.SUMMARIES]), ALL_SCOPES]))

@@ -1,8 +1,8 @@
 """A world of tests: a real relay behind a hostile one, enclaves, and people with two devices each in one conversation.
 
-All of it runs in this process, and nothing is replaced but the clock. What an enclave does passes through a proxy of
-its own before it comes to the hostile relay, so that it is known which enclave did it. What a person writes is noted: at the
-end each message has to be on every device of every member, whatever happened to the assistants.
+All of it runs in this process, and nothing is replaced but the clock. What an enclave does passes through a proxy of its own before
+it comes to the hostile relay, so that it is known which enclave did it. What a person writes is noted: at the end each message has
+to be on every device of every member, whatever happened to the assistants.
 """
 
 import asyncio
@@ -460,7 +460,7 @@ def policy_text(policy: Policy) -> str:
 async def a_world(
     relay: StartedRelay, crypto: SignalCrypto, engine: Engine, *, enclaves: Iterable[str] = ENCLAVES
 ) -> AsyncIterator[World]:
-    """People and enclaves at this relay, until the end of the block; then nothing may be lost."""
+    """People and enclaves at this relay, until the end of the block. What has to hold then says :meth:`World.end`."""
     async with AsyncExitStack() as stack:
         hostile = await stack.enter_async_context(HostileRelay(relay.url))
         client_relay = await stack.enter_async_context(Relay(hostile.url))
