@@ -68,7 +68,7 @@ async def test_people_talk_and_those_who_let_it_have_an_assistant_read_along(sto
 
     await serving.drain()  # as for an upgrade
     for client in ann.clients:
-        client.wait_at_most(1.0)
+        client.wait_at_most(0.7, serving)
     empty = await ann.laptop.chats.summarize(key, ann.laptop.message_ids, names)
     assert isinstance(empty.result.kind, Summary)
     assert empty.result.kind.coverage == Coverage(

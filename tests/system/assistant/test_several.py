@@ -12,7 +12,7 @@ from tests.simulators.hostile_relay import Passing
 from tests.system.assistant.desk import Desk
 from tests.system.assistant.world import RunningEnclave, World, until
 
-SHORT = 1.0  # seconds for which clients wait for who does not answer
+SHORT = 0.7  # seconds for which clients wait for who does not answer
 
 
 async def all_share_with(world: World, enclave: RunningEnclave) -> None:
@@ -52,7 +52,7 @@ async def test_when_an_enclave_is_gone_who_asks_moves_and_all_others_follow_the_
     await all_share_with(world, gone)
     world.clock.passed += ceil(RETRY_AFTER.total_seconds() * 1000)  # they verified it a while ago
     for client in world.clients:
-        client.wait_at_most(SHORT)
+        client.wait_at_most(SHORT, gone)
     match how:
         case "it ends without a word":
             await gone.stop()

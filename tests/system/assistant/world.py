@@ -130,9 +130,12 @@ class Client:
         self.wait_at_most(deadline)
         return found
 
-    def wait_at_most(self, seconds: float) -> None:
-        """How long to wait for an assistant from now on."""
+    def wait_at_most(self, seconds: float, enclave: "RunningEnclave | None" = None) -> None:
+        """How long to wait for an answer from now on: of this enclave, or of any."""
         self.judges_otherwise = True
+        if enclave is not None:
+            self.assistants.get(enclave.service_id)._deadline = seconds
+            return
         self.assistants.deadline = seconds
         for known in self.assistants._known.values():
             known.assistant._deadline = seconds
