@@ -49,6 +49,13 @@ async def world_of_all(lasting_relays: Relays, crypto: SignalCrypto, engine: Emb
         yield started
 
 
+@pytest.fixture(scope="module")
+async def world_of_module(lasting_relays: Relays, crypto: SignalCrypto, engine: EmbeddedEngine) -> AsyncIterator[World]:
+    """The same for the tests of a module that treat it roughly, and make of it their own ``world``."""
+    async with a_world(await lasting_relays.start("sqlite"), crypto, engine) as started:
+        yield started
+
+
 @pytest.fixture
 async def world(world_of_all: World) -> AsyncIterator[World]:
     """The same people and enclaves for all tests, in a new conversation; at the end nothing of it may be lost."""

@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ai_enclave.engine import EmbeddedEngine
 from attestation import Collateral, CpuType, Policy, Release
 from attestation.appraisal.policy_file import PolicySigner
 from messaging.client.assistant import AssistantError, AssistantSilent, EvidenceRefused
@@ -20,8 +19,6 @@ from messaging.wire.assistant import AssistantRequest, EvidenceRequest, Summary
 from messaging.wire.content import AssistantCall, ConsentUpdate, ProfileKeyUpdate, Roster
 from messaging.wire.identifiers import ServiceId
 from messaging.wire.limits import REQUEST_BUCKETS
-from signal_protocol.operations import SignalCrypto
-from tests.relays import Relays
 from tests.simulators.hostile_relay import (
     Copy,
     Drop,
@@ -35,21 +32,14 @@ from tests.simulators.hostile_relay import (
     list_stranger,
     sends,
 )
-from tests.system.assistant.world import ENCLAVES, Client, RunningEnclave, World, a_world, policy_text
+from tests.system.assistant.world import ENCLAVES, Client, RunningEnclave, World, policy_text
 
 SHORT = 0.7  # seconds for which a client waits for who will not answer
 
 
-@pytest.fixture(scope="module")
-async def world_of_module(lasting_relays: Relays, crypto: SignalCrypto, engine: EmbeddedEngine) -> AsyncIterator[World]:
-    """For clients that begin anew with assistants: they do so in the conversations of all tests before, too."""
-    async with a_world(await lasting_relays.start("sqlite"), crypto, engine) as started:
-        yield started
-
-
 @pytest.fixture
 async def world(world_of_module: World) -> AsyncIterator[World]:
-    """It, in a new conversation."""
+    """One of this module: clients that begin anew with assistants do so in the conversations of all tests before."""
     await world_of_module.begin()
     yield world_of_module
     await world_of_module.end()

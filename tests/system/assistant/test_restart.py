@@ -1,12 +1,23 @@
 """An enclave that starts again knows nothing and says so; clients prove it anew and go on, and nobody has to tell them."""
 
+from collections.abc import AsyncIterator
+
+import pytest
+
 from messaging.wire.assistant import AssistantRequest, Coverage, EvidenceRequest, Status, Summary
 from messaging.wire.content import AssistantCall, ProfileKeyUpdate
 from tests.system.assistant.world import World
 
 
-async def test_clients_prove_an_enclave_that_restarted_and_go_on_by_themselves(new_world: World) -> None:
-    world = new_world
+@pytest.fixture
+async def world(world_of_module: World) -> AsyncIterator[World]:
+    """One of this module, in a new conversation."""
+    await world_of_module.begin()
+    yield world_of_module
+    await world_of_module.end()
+
+
+async def test_clients_prove_an_enclave_that_restarted_and_go_on_by_themselves(world: World) -> None:
     ann, bob, cem = world.everybody
     await world.opt_in(ann.phone, bob.phone)
     before = [await client.write(f"before the restart, writes {client.name}") for client in world.clients]
@@ -43,9 +54,8 @@ async def test_clients_prove_an_enclave_that_restarted_and_go_on_by_themselves(n
 
 
 async def test_a_question_to_an_enclave_that_restarted_is_answered_without_a_word_of_the_application(
-    new_world: World,
+    world: World,
 ) -> None:
-    world = new_world
     ann, bob, _ = world.everybody
     await world.opt_in(ann.phone, bob.phone)
     written = [await client.write("before the restart") for client in (*ann.clients, *bob.clients)]
