@@ -52,6 +52,7 @@ async def test_what_is_asked_and_answered_does_not_show_in_sizes_or_numbers(worl
     await serving.knows(ann.conversation, *world["Ann"].clients, *world["Bob"].clients)
     short = [await ann.write("ok then")]
     await serving.has(world.key, *short)
+    await ann.chats.status(world.key)  # the enclave knows by now which devices there are
     shapes: dict[str, tuple[list[int], list[int]]] = {}
     for chat, asked in (("two words", short), ("500 long messages", five_hundred_long_messages(world, serving))):
         for name, ask in ASKS.items():
