@@ -5,7 +5,7 @@
 """
 
 from messaging.client.connection import Relay
-from messaging.client.device import Device, Failed, Problem, Received, Undecryptable
+from messaging.client.device import Device, Received
 from messaging.client.errors import (
     ClientError,
     ContentTooLarge,
@@ -31,6 +31,7 @@ from messaging.client.errors import (
     WrongKey,
 )
 from messaging.client.linking import LinkedDevice
+from messaging.client.problems import Failed, Problem, Undecryptable
 from messaging.client.stores import Store, derive_key
 
 __all__ = [

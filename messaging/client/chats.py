@@ -20,8 +20,9 @@ from messaging.client.background import Background
 from messaging.client.chat_records import Chat, ChatMessage, ChatRecords, Known
 from messaging.client.consent import make_consent, verify_consent
 from messaging.client.conversation import Conversation, Statement
-from messaging.client.device import Device, Problem, Received, milliseconds_now
+from messaging.client.device import Device, Received, milliseconds_now
 from messaging.client.errors import ClientError, IdentityChanged
+from messaging.client.problems import Problem, Problems
 from messaging.client.receipts import ReceiptFile
 from messaging.client.receiving import MAX_AHEAD, Receiving
 from messaging.client.sending import plaintext_of
@@ -47,7 +48,6 @@ from messaging.wire.identifiers import MessageId, ServiceId
 from signal_protocol.errors import SignalError
 
 LOOK_SECONDS = 5.0  # between two looks at what somebody has not been told yet
-MAX_PROBLEMS = 100  # kept until the application reads them; the oldest go first
 
 T = TypeVar("T")
 
@@ -104,7 +104,7 @@ class Chats:
             changed=self._look_again,
             look_up=self._people.wake,
         )
-        self._problems: list[Problem] = []
+        self._problems = Problems()
         self._changed = asyncio.Condition()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -238,8 +238,7 @@ class Chats:
     def problems(self) -> list[Problem]:
         """What the device could not read, and members with other keys, since the last call. Assistants only have restarted."""
         self._look_at_problems()
-        problems, self._problems = self._problems, []
-        return problems
+        return self._problems.take()
 
     # --- consent ---
 
@@ -430,7 +429,7 @@ class Chats:
             if isinstance(problem, IdentityChanged) and self._has_restarted(problem.service_id):
                 self._enclaves.wake()
             else:
-                self._problems = [*self._problems, problem][-MAX_PROBLEMS:]
+                self._problems.note(problem)
 
     def _has_restarted(self, service_id: ServiceId) -> bool:
         if self._records.is_member(service_id) and not self._accounts.has_proved(service_id):

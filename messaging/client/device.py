@@ -6,7 +6,7 @@ stored before. So a crash at any line loses nothing and shows nothing twice.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType, TracebackType
@@ -29,9 +29,11 @@ from messaging.client.errors import (
     TrustRootChanged,
 )
 from messaging.client.groups import GroupSender
+from messaging.client.held_back import Held, HeldBack
 from messaging.client.linking import LinkedDevice, add_device, link_device, list_devices, remove_device
 from messaging.client.parking import retry_parked
 from messaging.client.prekeys import top_up_prekeys
+from messaging.client.problems import Failed, Problem, Problems, Undecryptable
 from messaging.client.requests import Requests
 from messaging.client.sending import Sender
 from messaging.client.stores import Store, StoreTransaction
@@ -57,10 +59,7 @@ from signal_protocol.types import Decrypted, MessageKind, SafetyNumber
 
 INBOX = "inbox"
 DEADLINE = 30.0  # seconds until a send gives up waiting for the relay
-MAX_HELD = 64  # envelopes kept back until a new identity is trusted: far fewer than a relay sends before it is answered
-MAX_HELD_OF_ONE = 16  # of one account
 KEEP_UP_SECONDS = 60.0  # between two looks at what has to be sent, uploaded or fetched
-MAX_PROBLEMS = 100  # kept until the application reads them; the oldest go first
 
 _KINDS = {EnvelopeType.CIPHERTEXT: MessageKind.WHISPER, EnvelopeType.PREKEY_MESSAGE: MessageKind.PREKEY}
 
@@ -78,33 +77,6 @@ class Received:
     server_timestamp: int
     sealed: bool
     identity_key: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class Undecryptable:
-    """Something arrived that cannot be read; it was acknowledged, or it would block what follows. ``reason`` is a type."""
-
-    sender: DeviceAddress | None
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """Something that is done in the background did not work, and is tried again. ``reason`` is a type."""
-
-    reason: str
-
-
-Problem = Undecryptable | IdentityChanged | Failed
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """An envelope that waits, unanswered, until the new identity key of its sender is trusted."""
-
-    request: Request
-    envelope: Envelope = field(repr=False)
-    sender: DeviceAddress
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +134,10 @@ class Device:
         self._tasks: list[asyncio.Task[None]] = []
         self._ready = asyncio.Event()
         self._changed = asyncio.Condition()
-        self._held: list[_Held] = []  # of this connection: the next one has another list
-        self._refused = False  # something that may be taken when somebody is trusted
+        self._held_back = HeldBack()  # of this connection: the next one has another
         self._retry_parked = False
         self._upkeep = Background(self._keep_up, KEEP_UP_SECONDS, self.note_failure)
-        self._problems: list[Problem] = []
+        self._problems = Problems()
         self._failure: BaseException | None = None
         self._news = 0  # grows with everything that somebody may wait for
 
@@ -465,12 +436,11 @@ class Device:
 
     def problems(self) -> list[Problem]:
         """What could not be read, what failed in the background, and peers whose identity changed, since the last call."""
-        problems, self._problems = self._problems, []
-        return problems
+        return self._problems.take()
 
     def note_failure(self, error: Exception) -> None:
         """Have a failure in the background told as a problem, by its type alone."""
-        self._problem(Failed(type(error).__name__))
+        self._problems.note(Failed(type(error).__name__))
 
     # --- trust ---
 
@@ -507,16 +477,15 @@ class Device:
             self._upkeep.wake()
 
     async def _take_held(self, service_id: ServiceId) -> None:
-        held = self._held
-        for each in [each for each in held if each.sender.service_id == service_id]:
+        held_back = self._held_back
+        for held in held_back.of(service_id):
             try:
-                taken = await self._take(each.envelope)
+                taken = await self._take(held.envelope)
             except ConnectionLost:
                 raise RelayUnreachable from None  # it is still held, and so is what follows
-            if isinstance(taken, int) and each in held:
-                held.remove(each)
-                if held is self._held:  # on another connection the number of this request is another one's
-                    await self._connection.answer(each.request, taken)
+            # On another connection the number of this request is another one's.
+            if isinstance(taken, int) and held_back.release(held) and held_back is self._held_back:
+                await self._connection.answer(held.request, taken)
 
     async def safety_number(self, with_: ServiceId) -> SafetyNumber:
         """What two people compare to know that nobody sits between them."""
@@ -547,7 +516,7 @@ class Device:
 
     def _forget_held(self) -> None:
         """On a new connection: what was held back, or refused, is delivered again."""
-        self._held, self._refused = [], False
+        self._held_back = HeldBack()
 
     async def _keep_up(self) -> None:
         """Fetch what can be taken by now, send what was left in the outbox, and see that prekeys do not run out."""
@@ -569,7 +538,7 @@ class Device:
         except BaseException:
             self._retry_parked = True
             raise
-        if self._refused:
+        if self._held_back.refused:
             await self._connection.reconnect()
 
     async def _on_request(self, request: Request) -> int | None:
@@ -583,21 +552,15 @@ class Device:
         try:
             envelope = decode_envelope(request.body or b"")
         except MalformedField:
-            self._problem(Undecryptable(None, "MalformedField"))
+            self._problems.note(Undecryptable(None, "MalformedField"))
             return 200
         taken = await self._take(envelope)
         return taken if isinstance(taken, int) else self._hold(request, envelope, taken)
 
     def _hold(self, request: Request, envelope: Envelope, untrusted: _Untrusted) -> int | None:
         """Keep it back if there is room. If there is not, the relay keeps it, and parks it when it has come too often."""
-        sender = untrusted.sender.service_id
-        if not self._is_told(untrusted):  # many envelopes of one account must not push out all other problems
-            self._problem(IdentityChanged(sender, untrusted.identity_key))
-        if not has_room([each.sender.service_id for each in self._held], sender):
-            self._refused = True
-            return 500
-        self._held.append(_Held(request, envelope, untrusted.sender))
-        return None
+        self._problems.note_identity(IdentityChanged(untrusted.sender.service_id, untrusted.identity_key))
+        return None if self._held_back.hold(Held(request, envelope, untrusted.sender)) else 500
 
     async def _take(self, envelope: Envelope) -> int | _Untrusted:
         """Decrypt and store one envelope; 200 if it need not come again."""
@@ -612,14 +575,16 @@ class Device:
         except UntrustedIdentity as error:
             sender = DeviceAddress(ServiceId.parse(error.address.service_id), error.address.device_id)
             if sender.service_id == self.service_id:  # nobody can decide to trust it
-                self._problem(Undecryptable(sender, "UntrustedIdentity"))
+                self._problems.note(Undecryptable(sender, "UntrustedIdentity"))
                 return 200
             if await self._sessions.trusted_identity(error.address.service_id) is None:
-                self._problem(Undecryptable(sender, "NoSession"))  # to a group, from somebody who never gave us a key
+                self._problems.note(
+                    Undecryptable(sender, "NoSession")
+                )  # to a group, from somebody who never gave us a key
                 return 200
             return _Untrusted(sender, error.identity_key)
         except (ProtocolError, MalformedField) as error:
-            self._problem(Undecryptable(envelope.source, type(error).__name__))
+            self._problems.note(Undecryptable(envelope.source, type(error).__name__))
             return 200
         except SignalError:
             raise ConnectionLost from None  # nothing is wrong with the envelope: take it again on a new connection
@@ -662,7 +627,7 @@ class Device:
         sealed = envelope.type is EnvelopeType.UNIDENTIFIED_SENDER
         if sealed and sender.service_id == self.service_id:
             # Own devices show the relay who they are. Whoever does not may have been removed: a certificate is good for a day.
-            self._problem(Undecryptable(sender, "NotFromOwnAccount"))
+            self._problems.note(Undecryptable(sender, "NotFromOwnAccount"))
             return
         match _decoded(plaintext):
             case ProfileKeyUpdate(profile_key):
@@ -670,7 +635,7 @@ class Device:
             case SenderKeyDistribution(message) if pairwise:
                 self._distributions.keep(transaction, sender, message)
             case SenderKeyDistribution():
-                self._problem(Undecryptable(sender, "NotPairwise"))  # nothing says whose key it is
+                self._problems.note(Undecryptable(sender, "NotPairwise"))  # nothing says whose key it is
             case _:
                 # The key that it was decrypted under.
                 key = await transaction.load_identity(str(sender.service_id)) or b""
@@ -679,7 +644,7 @@ class Device:
 
     async def _take_over_sender_keys(self) -> None:
         for sender in await self._distributions.take_over():
-            self._problem(Undecryptable(sender, "MalformedSenderKey"))
+            self._problems.note(Undecryptable(sender, "MalformedSenderKey"))
 
     async def _read(self, number: int, entry: bytes) -> Received | None:
         sender, server_timestamp, sealed, key, plaintext = entry.split(b"\n", 4)
@@ -696,17 +661,9 @@ class Device:
         return Received(number, address, content, int(server_timestamp), sealed == b"1", identity_key)
 
     async def _refuse(self, number: int, sender: DeviceAddress, reason: str) -> None:
-        self._problem(Undecryptable(sender, reason))
+        self._problems.note(Undecryptable(sender, reason))
         async with self._store.transaction() as transaction:
             transaction.remove(INBOX, number)
-
-    def _is_told(self, untrusted: _Untrusted) -> bool:
-        told = [problem for problem in self._problems if isinstance(problem, IdentityChanged)]
-        changed = untrusted.sender.service_id, untrusted.identity_key
-        return changed in [(problem.service_id, problem.identity_key) for problem in told]
-
-    def _problem(self, problem: Problem) -> None:
-        self._problems = [*self._problems, problem][-MAX_PROBLEMS:]
 
     async def _notify(self) -> None:
         async with self._changed:
@@ -720,11 +677,6 @@ class Device:
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
-
-
-def has_room(held: Sequence[ServiceId], sender: ServiceId) -> bool:
-    """Whether one more envelope of ``sender`` may be held back, besides those of the accounts in ``held``."""
-    return len(held) < MAX_HELD and held.count(sender) < MAX_HELD_OF_ONE
 
 
 def _decoded(plaintext: bytes) -> Content | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from messaging.client import Device, Displaced, Relay, RelayUnreachable, Store
-from messaging.client.device import Problem, Undecryptable
+from messaging.client.problems import Problem, Undecryptable
 from messaging.wire.content import DataMessage
 from messaging.wire.envelope import EnvelopeType
 from messaging.wire.identifiers import ServiceId

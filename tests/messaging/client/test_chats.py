@@ -18,7 +18,7 @@ from messaging.client import (
 from messaging.client.assistants import NoAssistant
 from messaging.client.chat_records import ChatMessage
 from messaging.client.chats import UnknownConversation
-from messaging.client.device import Failed
+from messaging.client.problems import Failed
 from messaging.wire.assistants import ListedAssistant
 from messaging.wire.content import DataMessage
 from messaging.wire.frames import Response

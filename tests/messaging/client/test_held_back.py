@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from messaging.client import Device, IdentityChanged, RelayUnreachable
-from messaging.client.device import MAX_HELD, MAX_HELD_OF_ONE, has_room
+from messaging.client.held_back import MAX_HELD, MAX_HELD_OF_ONE, has_room
 from messaging.wire.content import DataMessage
 from messaging.wire.frames import Request
 from messaging.wire.identifiers import ServiceId
@@ -80,7 +80,7 @@ async def test_all_of_it_comes_in_its_order_once_it_is_trusted_also_what_there_w
     texts = await write(bob, ann, MAX_HELD_OF_ONE + 3)
     await friend.send(ann.service_id, DataMessage("from a friend", 1))
     assert await receive(ann, 1) == ["from a friend"]
-    assert len(ann._held) == MAX_HELD_OF_ONE
+    assert len(ann._held_back) == MAX_HELD_OF_ONE
     [problem] = ann.problems()
     assert isinstance(problem, IdentityChanged)
     assert (problem.service_id, problem.identity_key) == (bob.service_id, new_key(bob))
@@ -96,7 +96,7 @@ async def test_what_was_refused_so_often_that_the_relay_parked_it_comes_too(rene
 
     async def is_parked() -> bool:
         nonlocal connections
-        await soon(lambda: len(ann._held) == MAX_HELD_OF_ONE)
+        await soon(lambda: len(ann._held_back) == MAX_HELD_OF_ONE)
         if await parked_at_the_relay(ann) == 2:
             return True
         connections += 1
@@ -115,12 +115,12 @@ async def test_what_cannot_be_taken_in_just_now_is_still_held_and_comes_with_the
 ) -> None:
     ann, bob = await renewed()
     texts = await write(bob, ann, 3)
-    await soon(lambda: len(ann._held) == 3)
+    await soon(lambda: len(ann._held_back) == 3)
     decrypt = ann._sessions.decrypt
     failures = [1]
 
     async def fails_at_the_second(*args: object) -> object:
-        if len(ann._held) == 2 and failures:
+        if len(ann._held_back) == 2 and failures:
             failures.pop()
             raise WorkerBusy
         return await decrypt(*args)  # type: ignore[arg-type]
@@ -128,10 +128,10 @@ async def test_what_cannot_be_taken_in_just_now_is_still_held_and_comes_with_the
     monkeypatch.setattr(ann._sessions, "decrypt", fails_at_the_second)
     with pytest.raises(RelayUnreachable):
         await ann.trust(bob.service_id, new_key(bob))
-    assert len(ann._held) == 2
+    assert len(ann._held_back) == 2
     await ann.trust(bob.service_id, new_key(bob))
     assert await receive(ann, 3) == texts
-    assert ann._held == []
+    assert len(ann._held_back) == 0
 
 
 async def test_what_was_held_back_on_a_connection_that_is_gone_answers_nothing_on_the_next_one(
@@ -139,7 +139,7 @@ async def test_what_was_held_back_on_a_connection_that_is_gone_answers_nothing_o
 ) -> None:
     ann, bob = await renewed()
     texts = await write(bob, ann, 2)
-    await soon(lambda: len(ann._held) == 2)
+    await soon(lambda: len(ann._held_back) == 2)
     answered: list[int] = []
     answer, decrypt = ann._connection.answer, ann._sessions.decrypt
     first_connection = [True]
