@@ -40,9 +40,7 @@ __all__ = ["Assistants", "NoAssistant", "has_forgotten", "is_worth_another", "ra
 
 DIRECTORY_AGE = 30.0  # seconds for which the directory is believed
 DIRECTORY_AGE_TO_ASK = 2.0  # the same for who asks, and would wait long for an answer of one that is gone
-DOWN_SECONDS = (
-    60.0  # for which an assistant that was silent, or is about to stop, is left alone; twice as long each time
-)
+DOWN_SECONDS = 60.0  # for which one that was silent, or is about to stop, is left alone; twice as long each time
 REFUSED_SECONDS = 600.0  # for which one whose evidence was refused is left alone; nobody is left alone for longer
 MAX_ASSISTANTS = 64  # of a directory; a relay that lists more is not believed further
 MAX_TRIES = 3  # assistants that fail while one is chosen, before that is given up for now

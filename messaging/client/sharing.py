@@ -42,10 +42,8 @@ from signal_protocol.errors import SignalError
 PATIENCE = 15.0  # seconds for which who asks waits for an assistant to connect
 PAUSE = 0.5  # seconds between two looks for one
 MAX_TRIES = 4  # of one request, at this assistant and others
-FIRST_PAUSE, LAST_PAUSE = (
-    5.0,
-    600.0,
-)  # seconds between two tries to do something with the assistant that nobody waits for
+# Seconds between two tries to do something with the assistant that nobody waits for.
+FIRST_PAUSE, LAST_PAUSE = 5.0, 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +81,8 @@ class Sharing:
         self._now = now
         self._announce = announce
         self._wake = wake
-        self._hints: dict[
-            bytes, ServiceId
-        ] = {}  # whom each conversation is shared with, as we or another member said last
+        # Whom each conversation is shared with, as we or another member said last.
+        self._hints: dict[bytes, ServiceId] = {}
         self._due: set[bytes] = set()  # conversations whose assistant is to be looked at, although it is ready
         self._patience = Patience(FIRST_PAUSE, LAST_PAUSE)
 
@@ -282,9 +279,8 @@ class Sharing:
                 message = chat.messages.get(MessageId(me, timestamp))
                 if message is not None and self.is_shared(chat, message.id):
                     await assistant.tell(DataMessage(message.text, timestamp, key, message.roster))
-                if (
-                    chat.unshared and chat.unshared[0] == timestamp
-                ):  # or the oldest was pushed out, or all were withdrawn
+                # Or else the oldest was pushed out meanwhile, or all were withdrawn.
+                if chat.unshared and chat.unshared[0] == timestamp:
                     chat.unshared.popleft()
         finally:
             await self._records.save(chat)

@@ -15,9 +15,8 @@ from messaging.wire.content import ConsentUpdate, Content, ProfileKeyUpdate, Tol
 from messaging.wire.identifiers import ServiceId
 from signal_protocol.errors import SignalError
 
-FIRST_PAUSE = (
-    30.0  # seconds until who could not be told is told again; what was queued meanwhile arrives twice and does no harm
-)
+# Seconds until who could not be told is told again; what was queued meanwhile arrives twice and does no harm.
+FIRST_PAUSE = 30.0
 LAST_PAUSE = 6 * 3600.0
 MAX_STRANGERS = 32  # members who get our profile key although we have done nothing in their conversation yet
 

@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 
 from messaging.wire.consent import SignedConsent, check_sizes, roster_digest
 from messaging.wire.errors import MalformedContent, MalformedField
+from messaging.wire.fields import dated, sized
 from messaging.wire.identifiers import ServiceId
 from messaging.wire.limits import (
     ANSWER_BUCKETS,
@@ -21,7 +22,6 @@ from messaging.wire.limits import (
     MASTER_KEY,
     MAX_CONVERSATION_MEMBERS,
     MAX_REVISION,
-    MAX_TIMESTAMP,
     MEMBER_TAG,
     PROFILE_KEY,
     REQUEST_BUCKETS,
@@ -272,7 +272,7 @@ def _from_protobuf(content: pb.Content) -> Content:
     if content.HasField("sync_message"):
         return _sync_message(content.sync_message)
     if content.HasField("receipt_message") and content.receipt_message.type == pb.ReceiptMessage.DELIVERY:
-        return DeliveryReceipt(tuple(map(_time, content.receipt_message.timestamp)))
+        return DeliveryReceipt(tuple(map(dated, content.receipt_message.timestamp)))
     if content.HasField("sender_key_distribution_message"):
         return SenderKeyDistribution(content.sender_key_distribution_message)
     if content.HasField("conversation_update"):
@@ -290,15 +290,15 @@ def _from_protobuf(content: pb.Content) -> Content:
 
 def _data_message(message: pb.DataMessage) -> DataMessage | ProfileKeyUpdate | Unsupported:
     if message.flags & pb.DataMessage.PROFILE_KEY_UPDATE:
-        return ProfileKeyUpdate(_sized(message.profile_key, PROFILE_KEY, "profile key"))
+        return ProfileKeyUpdate(sized(message.profile_key, PROFILE_KEY, "profile key"))
     if not message.HasField("body"):
         return Unsupported()
     conversation, roster = None, None
     if message.HasField("group_v2"):
-        conversation = _sized(message.group_v2.master_key, MASTER_KEY, "master key")
+        conversation = sized(message.group_v2.master_key, MASTER_KEY, "master key")
         if message.group_v2.HasField("roster"):
-            roster = _sized(message.group_v2.roster, DIGEST, "roster")
-    return DataMessage(message.body, _time(message.timestamp), conversation, roster)
+            roster = sized(message.group_v2.roster, DIGEST, "roster")
+    return DataMessage(message.body, dated(message.timestamp), conversation, roster)
 
 
 def _sync_message(sync: pb.SyncMessage) -> SentTranscript | Told | Unsupported:
@@ -318,7 +318,7 @@ def _conversation_update(update: pb.ConversationUpdate) -> ConversationUpdate:
     if len(update.members) > MAX_CONVERSATION_MEMBERS:
         raise MalformedField("members")
     members = tuple(ServiceId.from_bytes(member) for member in update.members)
-    key = _sized(update.master_key, MASTER_KEY, "master key")
+    key = sized(update.master_key, MASTER_KEY, "master key")
     return ConversationUpdate(key, update.title, members, _revision(update.revision))
 
 
@@ -326,7 +326,7 @@ def _consent_update(update: pb.ConsentUpdate) -> ConsentUpdate:
     consent = SignedConsent(update.statement, update.signature)
     check_sizes(consent)
     return ConsentUpdate(
-        _sized(update.master_key, MASTER_KEY, "master key"),
+        sized(update.master_key, MASTER_KEY, "master key"),
         consent,
         ServiceId.from_bytes(update.assistant) if update.HasField("assistant") else None,
     )
@@ -337,28 +337,16 @@ def _roster(roster: pb.Roster) -> Roster:
     if rest or tags > MAX_CONVERSATION_MEMBERS:
         raise MalformedField("tags")
     found = frozenset(roster.tags[at : at + MEMBER_TAG] for at in range(0, len(roster.tags), MEMBER_TAG))
-    return Roster(_sized(roster.master_key, MASTER_KEY, "master key"), _revision(roster.revision), found)
+    return Roster(sized(roster.master_key, MASTER_KEY, "master key"), _revision(roster.revision), found)
 
 
 def _answer_frame(frame: pb.AnswerFrame) -> AnswerFrame:
     if len(frame.data) > FRAME_DATA or frame.index >= ANSWER_BUCKETS[-1]:
         raise MalformedField("frame")
-    return AnswerFrame(_sized(frame.request_id, REQUEST_ID, "request id"), frame.index, frame.last, frame.data)
-
-
-def _time(timestamp: int) -> int:
-    if timestamp > MAX_TIMESTAMP:
-        raise MalformedField("timestamp")
-    return timestamp
+    return AnswerFrame(sized(frame.request_id, REQUEST_ID, "request id"), frame.index, frame.last, frame.data)
 
 
 def _revision(revision: int) -> int:
     if revision > MAX_REVISION:
         raise MalformedField("revision")
     return revision
-
-
-def _sized(data: bytes, size: int, field_name: str) -> bytes:
-    if len(data) != size:
-        raise MalformedField(field_name)
-    return data
