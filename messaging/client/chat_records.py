@@ -176,6 +176,7 @@ class ChatRecords:
     def __init__(self, store: Store) -> None:
         self._store = store
         self.chats: dict[bytes, Chat] = {}
+        self._unsaved: dict[bytes, Chat] = {}  # what is only in memory, because the store could not be written
         self.unsent: list[Unsent] = []  # from before this process began, or because it could not be handed over
 
     @classmethod
@@ -211,17 +212,40 @@ class ChatRecords:
         return sum(not chat.takes_part(me) for chat in self.chats.values()) < MAX_UNANSWERED
 
     async def save(self, *chats: Chat) -> None:
-        """Write conversations, without their history."""
-        async with self._store.transaction() as transaction:
-            for chat in chats:
-                self.chats[chat.conversation.key] = chat
-                _put(transaction, chat)
+        """Write conversations, without their history.
+
+        Raises:
+            StoreFailed: they are in memory, and written by the next call of this or of :meth:`flush`.
+        """
+        named = {chat.conversation.key: chat for chat in chats}
+        self.chats |= named
+        self._unsaved |= named
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Write what could not be written before. What came from others is acknowledged only after this.
+
+        Raises:
+            StoreFailed: it still cannot be.
+        """
+        if not self._unsaved:
+            return
+        writing: dict[bytes, Chat] = {}
+        try:
+            async with self._store.transaction() as transaction:
+                writing, self._unsaved = self._unsaved, {}
+                for chat in writing.values():
+                    _put(transaction, chat)
+        except BaseException:
+            self._unsaved = {**writing, **self._unsaved}
+            raise
 
     async def add_message(self, chat: Chat, message: ChatMessage) -> None:
-        """Something was said; a second copy changes nothing."""
-        if chat._add(message):
+        """Something was said; a second copy changes nothing. It is known once it is written."""
+        if message.id not in chat.messages:
             async with self._store.transaction() as transaction:
                 transaction.append(_HISTORY, _write_message(chat.conversation.key, message))
+            chat._add(message)
 
     async def roster(self, chat: Chat, me: ServiceId, identity_key: bytes) -> Roster:
         """Whom we count among the members now: ourselves, and who has an identity key that we trust, under that one."""
@@ -240,11 +264,12 @@ class ChatRecords:
 
     async def add_unsent(self, chat: Chat, message: ChatMessage) -> Unsent:
         """We said something, and it has yet to be sent."""
-        chat._add(message)
         entry = _write_message(chat.conversation.key, message)
         async with self._store.transaction() as transaction:
             transaction.append(_HISTORY, entry)
-            return Unsent(transaction.append(_UNSENT, entry), chat.conversation.key, message)
+            unsent = Unsent(transaction.append(_UNSENT, entry), chat.conversation.key, message)
+        chat._add(message)
+        return unsent
 
     async def note_sent(self, unsent: Unsent) -> None:
         """It need not be sent again."""

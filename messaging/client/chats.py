@@ -20,8 +20,8 @@ from messaging.client.background import Background
 from messaging.client.chat_records import Chat, ChatMessage, ChatRecords, Known
 from messaging.client.consent import make_consent, verify_consent
 from messaging.client.conversation import Conversation, Statement
-from messaging.client.device import Device, Received, milliseconds_now
-from messaging.client.errors import ClientError, IdentityChanged
+from messaging.client.device import STORE_PAUSE, Device, Received, milliseconds_now
+from messaging.client.errors import ClientError, IdentityChanged, StoreFailed
 from messaging.client.problems import Problem, Problems
 from messaging.client.receipts import ReceiptFile
 from messaging.client.receiving import MAX_AHEAD, Receiving
@@ -350,10 +350,23 @@ class Chats:
     # --- receiving ---
 
     async def receive(self) -> None:
-        """Take everything that the device receives, for ever; what is for no conversation is dropped."""
+        """Take everything that the device receives, for ever; what is for no conversation is dropped.
+
+        While the store cannot be written, that is a problem, and it is tried again.
+        """
         async for received in self._device.received():
-            if not await self.take(received):
-                await self._device.done(received)
+            await self._take_for_good(received)
+
+    async def _take_for_good(self, received: Received) -> None:
+        while True:
+            try:
+                if not await self.take(received):
+                    await self._device.done(received)
+            except StoreFailed as error:
+                self._device.note_failure(error)
+                await asyncio.sleep(STORE_PAUSE)
+            else:
+                return
 
     async def take(self, received: Received) -> bool:
         """Take what the device received, if it is for a conversation; says whether it was. If not, ``Device.done`` is yours."""

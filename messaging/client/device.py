@@ -26,6 +26,7 @@ from messaging.client.errors import (
     IdentityChanged,
     RelayRefused,
     RelayUnreachable,
+    StoreFailed,
     TrustRootChanged,
 )
 from messaging.client.groups import GroupSender
@@ -59,6 +60,7 @@ from signal_protocol.types import Decrypted, MessageKind, SafetyNumber
 
 INBOX = "inbox"
 DEADLINE = 30.0  # seconds until a send gives up waiting for the relay
+STORE_PAUSE = 5.0  # seconds until the store is tried again after it could not be written
 KEEP_UP_SECONDS = 60.0  # between two looks at what has to be sent, uploaded or fetched
 
 _KINDS = {EnvelopeType.CIPHERTEXT: MessageKind.WHISPER, EnvelopeType.PREKEY_MESSAGE: MessageKind.PREKEY}
@@ -588,6 +590,10 @@ class Device:
             return 200
         except SignalError:
             raise ConnectionLost from None  # nothing is wrong with the envelope: take it again on a new connection
+        except StoreFailed as error:
+            self.note_failure(error)
+            await asyncio.sleep(STORE_PAUSE)
+            raise ConnectionLost from None
         await self._notify()
         return 200
 

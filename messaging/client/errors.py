@@ -28,6 +28,15 @@ class StoreInUse(ClientError):
         super().__init__("another process has this store open")
 
 
+class StoreFailed(ClientError):
+    """The store cannot be written now: the disk is full, or gone. Nothing of the transaction was written."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the store cannot be written: make room on its disk, or see that it is there and may be written"
+        )
+
+
 class CorruptStore(ClientError):
     """A record of the store was altered, moved or cut. Do not delete it silently: it may be an attack."""
 

@@ -39,7 +39,9 @@ class Problems:
         return len(self._kept)
 
     def note(self, problem: Problem) -> None:
-        """Keep it; of too many the oldest goes."""
+        """Keep it; of too many the oldest goes. A failure that goes on is told once."""
+        if isinstance(problem, Failed) and problem in self._kept:
+            return
         self._kept.append(problem)
         if len(self._kept) > MAX_PROBLEMS:
             others = (each for each in self._kept if not isinstance(each, IdentityChanged))

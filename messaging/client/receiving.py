@@ -99,6 +99,7 @@ class Receiving:
             return True
         self._early.forget(received)
         if taken:
+            await self._records.flush()  # or it would be acknowledged, and lost with this process
             await self._device.done(received)
         return taken
 

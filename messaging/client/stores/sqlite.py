@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID
 
-from messaging.client.errors import CorruptStore, StoreInUse, WrongKey
+from messaging.client.errors import CorruptStore, StoreFailed, StoreInUse, WrongKey
 from messaging.client.stores.sealing import Sealer
 from signal_protocol.storage import StoredKyberPrekey, StoredRecord
 from signal_protocol.types import Address, KyberUse
@@ -248,21 +248,28 @@ class Store:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[StoreTransaction]:
-        """A transaction that commits at the end of its block, and rolls back if the block raises."""
+        """A transaction that commits at the end of its block, and rolls back if the block raises.
+
+        Raises:
+            StoreFailed: it could not be written, and so nothing of it was.
+        """
         async with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            before = self._db.total_changes
-            transaction = StoreTransaction(self._db, self._sealer)
             try:
+                self._db.execute("BEGIN IMMEDIATE")
+                before = self._db.total_changes
+                transaction = StoreTransaction(self._db, self._sealer)
                 yield transaction
-            except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.total_changes == before:
+                    self._db.execute("COMMIT")  # nothing was written, so nothing waits for the disk
+                else:
+                    self.identity_changes += transaction.identities_saved
+                    await _to_its_end(lambda: self._db.execute("COMMIT"))
+            except BaseException as error:
+                if self._db.in_transaction:  # on a full disk SQLite has rolled back by itself
+                    self._db.execute("ROLLBACK")
+                if isinstance(error, sqlite3.OperationalError):
+                    raise StoreFailed from None
                 raise
-            if self._db.total_changes == before:
-                self._db.execute("COMMIT")  # nothing was written, so nothing waits for the disk
-            else:
-                self.identity_changes += transaction.identities_saved
-                await _to_its_end(lambda: self._db.execute("COMMIT"))
 
     async def _check(self) -> None:
         """Make the schema, or prove with a sealed mark that the key is right; bring an older one up to date."""
