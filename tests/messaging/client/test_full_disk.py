@@ -3,18 +3,20 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from uuid import uuid4
 
 import pytest
 
-from messaging.client import Failed, Relay, Store, StoreFailed
+from messaging.client import Failed, Received, Relay, Store, StoreFailed
 from messaging.client import chats as chats_module
 from messaging.client import device as device_module
 from messaging.client.chat_records import Chat, ChatMessage, ChatRecords
+from messaging.client.chats import Chats
 from messaging.client.conversation import Conversation
-from messaging.wire.identifiers import MessageId, ServiceId
+from messaging.wire.identifiers import DeviceAddress, MessageId, ServiceId
 from signal_protocol.operations import SignalCrypto
-from tests.messaging.client.world import Person, World, soon
+from tests.messaging.client.world import World, soon
 from tests.relays import StartedRelay
 
 LONG = "x" * 3000
@@ -112,18 +114,36 @@ async def test_what_could_not_be_written_is_written_with_the_next_thing(store: S
     assert (again.conversation, list(again.messages.values())) == (chat.conversation, [message])
 
 
-async def filled(person: Person) -> None:
-    fill(person.device._store)
-    for _ in range(1000):  # and what is free within it is used up
-        try:
-            await write(person.device._store, 4000)
-        except StoreFailed:
-            return
+async def use_up(store: Store) -> None:
+    """No record of any size fits any more."""
+    fill(store)
+    for size in (4000, 1000, 100, 1):
+        with suppress(StoreFailed):
+            while True:
+                await write(store, size)
+
+
+async def test_what_was_taken_but_not_written_is_not_acknowledged_before_it_is(world: World, store: Store) -> None:
+    ann, bob = await world.person(), await world.person()
+    await ann.device.fetch_identity(bob.service_id)
+    chats = await Chats.open(ann.device, store)
+    conversation = Conversation.create("trip", [ann.service_id, bob.service_id])
+    news = conversation.with_members([ann.service_id, bob.service_id, *(ServiceId(uuid4()) for _ in range(500))])
+    sender = DeviceAddress(bob.service_id, 1)
+    await chats.take(Received(1, sender, conversation.as_update(), 1, True))
+    await use_up(store)
+    for _ in range(2):
+        with pytest.raises(StoreFailed):
+            await chats.take(Received(2, sender, news.as_update(), 1, True))
+    make_room(store)
+    assert await chats.take(Received(2, sender, news.as_update(), 1, True))
+    [again] = (await ChatRecords.load(store, ann.service_id)).chats.values()
+    assert again.conversation == news
 
 
 async def test_what_arrives_meanwhile_is_there_once_there_is_room_and_after_a_restart(world: World) -> None:
     ann, bob = await world.people(2)
-    await filled(bob)
+    await use_up(bob.device._store)
     texts = [f"{number} {LONG}" for number in range(20)]
     for text in texts:
         await ann.write(text)
@@ -142,7 +162,7 @@ async def test_what_arrives_meanwhile_is_there_once_there_is_room_and_after_a_re
 
 async def test_a_change_of_the_conversation_that_arrives_meanwhile_survives_a_restart(world: World) -> None:
     ann, bob, cem = await world.people(3)
-    await filled(bob)
+    await use_up(bob.device._store)
     await ann.chats.set_members(ann.key, [bob.service_id])
     await asyncio.sleep(0.2)
     make_room(bob.device._store)
