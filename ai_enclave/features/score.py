@@ -20,9 +20,8 @@ from ai_enclave.features.text import word_set
 
 MIN_CONTENT_WORDS = 3  # a unit with fewer is small talk
 REPETITION = 0.6  # how much being like a chosen line costs
-WORTH_A_LINE = math.log1p(
-    MIN_CONTENT_WORDS
-)  # what an unmarked unit that is not small talk reaches: its sender has something to say
+# What an unmarked unit that is not small talk reaches: its sender has something to say.
+WORTH_A_LINE = math.log1p(MIN_CONTENT_WORDS)
 
 STOP_WORDS = word_set(
     "a an the and or but if so then i me my you your he she it we they them his her its our us is are was were be "

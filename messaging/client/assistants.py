@@ -60,10 +60,11 @@ def rank(conversation_id: bytes, assistants: Iterable[ServiceId]) -> list[Servic
 
 @dataclass(slots=True)
 class _Known:
-    """One listed assistant: what this device has proved of it, and until when (monotonic seconds) it is left alone, and why."""
+    """One listed assistant: what this device has proved of it, and since and until when (monotonic seconds) it is left alone."""
 
     assistant: Assistant
     asked: bool = False
+    left_at: float = -math.inf
     left_until: float = -math.inf
     reason: AssistantError | None = None
     failures: int = 0  # one after the other
@@ -72,7 +73,7 @@ class _Known:
     def leave(self, now: float, why: AssistantError) -> None:
         """Leave it alone for a while: the longer, the less waiting helps. Many who fail at the same time count once."""
         if now >= self.left_until or isinstance(why, EvidenceRefused):
-            self.left_until, self.reason = now + self._seconds(why), why
+            self.left_at, self.left_until, self.reason = now, now + self._seconds(why), why
             self.failures = min(self.failures + 1, 10)
 
     def _seconds(self, why: AssistantError) -> float:
@@ -138,18 +139,32 @@ class Assistants:
         """The directory has probably changed."""
         self._listed_at = -math.inf
 
-    async def choose(self, conversation_id: bytes, *, directory_age: float = DIRECTORY_AGE) -> Assistant:
+    async def choose(
+        self, conversation_id: bytes, *, directory_age: float = DIRECTORY_AGE, silent_before: float = -math.inf
+    ) -> Assistant:
         """The assistant for a conversation, verified; those that cannot prove themselves are passed over.
 
-        ``directory_age`` is for how many seconds the directory is believed.
+        ``directory_age`` is for how many seconds the directory is believed. Those that are left alone since before
+        ``silent_before`` (monotonic seconds) because they were silent are asked again before there is none: who restarts
+        quickly is never seen to be away.
 
         Raises:
             NoAssistant: there is none.
             RelayUnreachable, CredentialsRevoked, Displaced: nobody can be asked; see ``Device.send``.
         """
+        await self._look(directory_age)
+        try:
+            return await self._first(conversation_id)
+        except NoAssistant:
+            if not (silent := self._silent(silent_before)):
+                raise
+        for known in silent:
+            known.welcome()
+        return await self._first(conversation_id)
+
+    async def _first(self, conversation_id: bytes) -> Assistant:
         refusals: list[AssistantError] = []
         failed = 0
-        await self._look(directory_age)
         for service_id in rank(conversation_id, self._listed):
             known = self._get(service_id)
             left = known.left_for(self.monotonic())
@@ -162,6 +177,14 @@ class Assistants:
             if failed == MAX_TRIES:
                 break
         raise NoAssistant(refusals)
+
+    def _silent(self, before: float) -> list[_Known]:
+        """Those that are left alone for their silence, since before then."""
+        return [
+            known
+            for known in map(self._get, self._listed)
+            if known.left_at < before and isinstance(known.reason, AssistantSilent | AssistantUnreachable)
+        ]
 
     def ready(self, conversation_id: bytes) -> Assistant | None:
         """The assistant for a conversation as far as is known, without asking anybody; ``None`` if it is not verified now."""

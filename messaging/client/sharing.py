@@ -19,13 +19,7 @@ from messaging.client.assistant_errors import (
     NoAssistant,
     ReceiptRefused,
 )
-from messaging.client.assistants import (
-    DIRECTORY_AGE,
-    DIRECTORY_AGE_TO_ASK,
-    Assistants,
-    has_forgotten,
-    is_worth_another,
-)
+from messaging.client.assistants import DIRECTORY_AGE_TO_ASK, Assistants, has_forgotten, is_worth_another
 from messaging.client.background import Patience, for_each
 from messaging.client.chat_records import Chat, ChatRecords, Introduced
 from messaging.client.conversation import Statement
@@ -176,11 +170,11 @@ class Sharing:
             AssistantError: it went away meanwhile.
             RelayUnreachable, CredentialsRevoked, Displaced: nobody can be asked; see ``Device.send``.
         """
-        assistant = await self._choose(chat, DIRECTORY_AGE)
+        assistant = await self._choose(chat)
         try:
             await self._introduce_to(chat, assistant)
         except AssistantNotVerified:  # it has just restarted
-            assistant = await self._choose(chat, DIRECTORY_AGE)
+            assistant = await self._choose(chat)
             await self._introduce_to(chat, assistant)
         return assistant
 
@@ -345,10 +339,13 @@ class Sharing:
             AssistantError: what the last one said, or that there is none.
             RelayUnreachable, CredentialsRevoked, Displaced: nobody can be asked; see ``Device.send``.
         """
+        if self._assistants is None:
+            raise NoAssistant
+        began = self._assistants.monotonic()
         failures: list[AssistantError] = []
         while True:
             try:
-                assistant = await self._choose_patiently(chat)
+                assistant = await self._choose_patiently(chat, self._assistants, began)
             except NoAssistant as none:
                 news = [refusal for refusal in none.refusals if refusal not in failures]
                 raise (failures[-1] if failures and not news else none) from None
@@ -377,8 +374,10 @@ class Sharing:
             return True
         return False
 
-    async def _choose_patiently(self, chat: Chat) -> Assistant:
+    async def _choose_patiently(self, chat: Chat, assistants: Assistants, began: float) -> Assistant:
         """While none is there at all (a relay or an enclave has just restarted), wait a little for one.
+
+        One that was silent before the asking ``began`` is tried again if there is no other, and waited for only once.
 
         Raises:
             NoAssistant: none came, or those that are there cannot be used.
@@ -386,16 +385,18 @@ class Sharing:
         ends = time.monotonic() + PATIENCE
         while True:
             try:
-                return await self._choose(chat, DIRECTORY_AGE_TO_ASK)
+                return await assistants.choose(
+                    chat.conversation.id, directory_age=DIRECTORY_AGE_TO_ASK, silent_before=began
+                )
             except NoAssistant as none:
-                if none.refusals or self._assistants is None or time.monotonic() >= ends:
+                if none.refusals or time.monotonic() >= ends:
                     raise
                 await asyncio.sleep(PAUSE)
 
-    async def _choose(self, chat: Chat, directory_age: float) -> Assistant:
+    async def _choose(self, chat: Chat) -> Assistant:
         if self._assistants is None:
             raise NoAssistant
-        return await self._assistants.choose(chat.conversation.id, directory_age=directory_age)
+        return await self._assistants.choose(chat.conversation.id)
 
 
 def check_consents(chat: Chat, kind: RequestKind, answered: Answered) -> None:

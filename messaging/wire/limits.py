@@ -32,10 +32,8 @@ DIGEST = 32  # SHA-256
 SALT = 16  # makes the hash of an answer tell nothing about it
 MEMBER_TAG = 16  # stands for one member in a roster
 CONTENT_BLOCK = 80  # plaintext is padded to a multiple of this, less one (Signal-Android, PushTransportDetails)
-REQUEST_BUCKETS = (
-    205 * CONTENT_BLOCK - 1,
-    1024 * CONTENT_BLOCK - 1,
-)  # every request is padded to one of these: 16 KiB for a roster of all members, 80 KiB for the largest scope
+# Every request is padded to one of these: 16 KiB for a roster of all members, 80 KiB for the largest scope.
+REQUEST_BUCKETS = (205 * CONTENT_BLOCK - 1, 1024 * CONTENT_BLOCK - 1)
 MAX_REQUEST = REQUEST_BUCKETS[-1] - 6  # of a request; the rest is its content's own and the first byte of padding
 MAX_CONSENT = 512  # of a consent statement; one of this version has at most 77
 FRAME = 102 * CONTENT_BLOCK - 1  # every frame of an answer is padded to this: 8 KiB

@@ -314,6 +314,8 @@ class Subscriptions:
     async def _open(self, name: str, client: Redis) -> None:
         subscription = client.pubsub()
         await subscription.subscribe(_NOBODY)
+        if await subscription.get_message(timeout=_TIMEOUT_SECONDS) is None:  # any later one is of another connection
+            raise TimeoutError
         self._nodes[name] = subscription
         self._tasks.append(asyncio.create_task(self._read(subscription)))
 

@@ -137,6 +137,9 @@ class Network:
     async def choose(self) -> ServiceId:
         return (await self.assistants.choose(CONVERSATION)).service_id
 
+    async def choose_for_one_who_asks_now(self) -> ServiceId:
+        return (await self.assistants.choose(CONVERSATION, silent_before=self.assistants.monotonic())).service_id
+
     def list_all(self, *but: ServiceId) -> None:
         self.directory = [listed(each) for each in self.enclaves if each not in but]
         self.assistants.look_again()
@@ -328,6 +331,36 @@ async def test_one_that_was_silent_and_comes_back_is_asked_at_once() -> None:
     assert await network.choose() == second
     network.list_all()
     assert await network.choose() == first
+
+
+async def test_before_there_is_none_who_asks_has_those_asked_again_that_were_silent() -> None:
+    network = a_network(2)
+    restarted, other = network.order
+    network.silent.add(restarted)
+    assert await network.choose() == other
+    network.silent.clear()  # it was never seen to be away
+    assert await network.choose_for_one_who_asks_now() == other
+    network.list_all(other)
+    network.seconds += 1
+    with pytest.raises(NoAssistant, match="did not answer in time"):
+        await network.choose()
+    assert await network.choose_for_one_who_asks_now() == restarted
+    assert await network.choose() == restarted
+
+
+async def test_a_second_chance_is_for_silence_of_before_only() -> None:
+    network = a_network(3)
+    before, refused, never_asked = network.order
+    await network.choose()
+    network.asked.clear()
+    network.silent = set(network.enclaves)
+    for each, why in ((before, AssistantUnreachable()), (refused, EvidenceRefused("check", "no"))):
+        network.assistants.leave(network.assistants.get(each), why)
+        network.assistants.get(each).distrust()
+    network.seconds += 1
+    with pytest.raises(NoAssistant):
+        await network.choose_for_one_who_asks_now()
+    assert network.asked == [never_asked, before]
 
 
 async def test_a_verified_one_that_went_silent_is_used_at_once_when_it_is_back() -> None:

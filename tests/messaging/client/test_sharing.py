@@ -13,6 +13,7 @@ from attestation import CpuType, Release, measure
 from messaging.client import RelayUnreachable
 from messaging.client.assistant import (
     AssistantRefused,
+    AssistantSilent,
     NoAssistant,
     ReceiptRefused,
 )
@@ -679,8 +680,23 @@ async def test_silence_moves_the_question_to_another_one(world: World) -> None:
     await ann.chats.summarize(ann.key, [], {})
     assert len(second.requests()) == 1
     second.silent = True
-    with pytest.raises(NoAssistant, match="did not answer in time"):
+    with pytest.raises(AssistantSilent):
         await ann.chats.summarize(ann.key, [], {})
+    for each in (first, second):  # the first may have come back meanwhile
+        assert sum(isinstance(request, Summarize) for request in each.requests()) == 2
+
+
+async def test_who_asks_again_reaches_the_only_one_that_was_silent_and_is_not_made_to_wait_twice(world: World) -> None:
+    only = await world.enclave()
+    world.deadline = 0.5
+    ann = await world.alone()
+    await ann.chats.opt_in(ann.key)
+    only.silent = True
+    with pytest.raises(AssistantSilent):
+        await ann.chats.summarize(ann.key, [], {})
+    assert len(only.requests()) == 1
+    only.silent = False
+    await ann.chats.summarize(ann.key, [], {})
 
 
 # --- receipts ---

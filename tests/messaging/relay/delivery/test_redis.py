@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import binary, builds, integers, just
 from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
 from redis.crc import key_slot
 from structlog.testing import capture_logs
 
@@ -172,11 +173,11 @@ class Subscribed:
 
 
 @asynccontextmanager
-async def subscribed(url: str) -> AsyncIterator[Subscribed]:
+async def subscribed(url: str, kind: type[Redis] = Redis) -> AsyncIterator[Subscribed]:
     came: set[str] = set()
     async with (
         Redis.from_url(url) as redis,
-        Redis.from_url(url) as client,
+        kind.from_url(url) as client,
         Subscriptions(url, client, lambda channel, _: came.add(channel)) as subscriptions,
     ):
         yield Subscribed(redis, subscriptions, came)
@@ -191,6 +192,30 @@ async def test_who_leaves_and_is_back_at_once_is_heard_and_breaks_nothing(valkey
         await here.subscriptions.add("{2}")
         await here.hear("{2}")
         await here.hear("{1}")
+        assert not here.subscriptions.broken
+
+
+class LateRedis(Redis):
+    """Hears each answer of its subscriptions a little late, as on a busy machine."""
+
+    def pubsub(self, **options: Any) -> PubSub:
+        subscription = super().pubsub(**options)
+        parse_response = subscription.parse_response
+
+        async def parse_late(*arguments: object, **options: object) -> object:
+            await asyncio.sleep(0.05)
+            return await parse_response(*arguments, **options)  # type: ignore[arg-type]
+
+        subscription.parse_response = parse_late  # type: ignore[method-assign]
+        return subscription
+
+
+async def test_late_answers_break_nothing(valkey_url: str) -> None:
+    async with subscribed(valkey_url, LateRedis) as here:
+        await here.subscriptions.add("{1}")
+        await here.subscriptions.remove("{1}")
+        await here.subscriptions.add("{1}", "{2}")
+        await here.hear("{2}")
         assert not here.subscriptions.broken
 
 
