@@ -8,6 +8,7 @@ that writes runs in tasks that nobody cancels (``relay.http``, ``relay.delivery.
 import asyncio
 import socket
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -17,7 +18,6 @@ from typing import Any, TypeVar
 from asyncpg import InterfaceError, InternalClientError, PostgresConnectionError
 from sqlalchemy import BigInteger, Connection, Integer, MetaData, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
@@ -27,6 +27,7 @@ from messaging.relay.errors import StartupError
 T = TypeVar("T")
 
 LOCK_WAIT_SECONDS = 30
+_BUSY_PAUSE_SECONDS = 0.01
 STUCK_SECONDS = 20  # then a database that does not answer is given up, and those who wait hear that it is unavailable
 READ_ONLY = "subrosa_read_only"
 _DRIVER = "subrosa_driver_connection"
@@ -200,16 +201,27 @@ _PRAGMAS = {
 }
 
 
+def _set_pragmas(connection: sqlite3.Connection, pragmas: Mapping[str, str]) -> None:
+    """Several that make one file a WAL database at once are told that it is locked, without having waited (SQLITE_BUSY)."""
+    ends = time.monotonic() + LOCK_WAIT_SECONDS
+    for name, value in pragmas.items():
+        while True:
+            try:
+                connection.execute(f"PRAGMA {name} = {value}").close()
+                break
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= ends:
+                    raise
+                time.sleep(_BUSY_PAUSE_SECONDS)  # in the connection's own thread
+
+
 def _sqlite_engine(url: URL, pragmas: Mapping[str, str]) -> AsyncEngine:
     engine = create_async_engine(url, hide_parameters=True, connect_args={"timeout": LOCK_WAIT_SECONDS})
 
     @event.listens_for(engine.sync_engine, "connect")
-    def prepare(connection: DBAPIConnection, _record: object) -> None:
+    def prepare(connection: Any, _record: object) -> None:  # noqa: ANN401 - SQLAlchemy's adapter of aiosqlite's connection
         connection.isolation_level = None  # transactions begin where we say so
-        cursor = connection.cursor()
-        for name, value in pragmas.items():
-            cursor.execute(f"PRAGMA {name} = {value}")
-        cursor.close()
+        connection.run_async(lambda driver: driver._execute(_set_pragmas, driver._conn, pragmas))
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin(connection: Connection) -> None:

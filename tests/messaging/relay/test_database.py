@@ -1,6 +1,7 @@
 """One code path to two databases."""
 
 import asyncio
+import sqlite3
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,17 @@ def test_another_url_is_refused_and_not_repeated(given: str) -> None:
 def test_only_sqlite_has_a_file() -> None:
     assert sqlite_path(normalise_url("sqlite:///some/file.db")) == Path("some/file.db")
     assert sqlite_path(normalise_url("postgresql://host/name")) is None
+
+
+async def test_a_new_file_that_another_one_is_just_making_is_waited_for(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "new.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")  # then SQLite says at once that it is locked to who wants a WAL database
+    asyncio.get_running_loop().call_later(0.2, other.rollback)
+    database = open_database(normalise_url(f"sqlite:///{tmp_path / 'new.db'}"))
+    async with database.begin() as db:
+        assert (await db.execute(text("PRAGMA journal_mode"))).scalar_one() == "wal"
+    await database.close()
+    other.close()
 
 
 async def test_sqlite_is_durable_and_checks_references(tmp_path: Path) -> None:
