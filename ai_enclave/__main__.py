@@ -106,10 +106,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _print_measurement() -> int:
-    from ai_enclave.engine.weights import PINNED_WEIGHTS_DIGEST
+    from ai_enclave.engine.weights import weights_digest
     from ai_enclave.release import measure_release, release_name
 
-    print(json.dumps({"release": release_name(), "measurement": measure_release(PINNED_WEIGHTS_DIGEST).hex()}))  # noqa: T201
+    print(json.dumps({"release": release_name(), "measurement": measure_release(weights_digest()).hex()}))  # noqa: T201
     return 0
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from ai_enclave.engine import Engine
+from ai_enclave.engine import Reader
 from ai_enclave.features import Digester, Line, Message, Suggester, Thread
 from ai_enclave.features.labels import label_messages
 from ai_enclave.limits import MAX_REPLIES
@@ -45,7 +45,7 @@ class _Labelled:
 class Answers:
     """What the engine has to say about messages."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Reader) -> None:
         self._digester = Digester(engine)
         self._suggester = Suggester(engine)
 
@@ -72,7 +72,7 @@ class Answers:
 def _label(recalled: Recalled, scope: Scope) -> _Labelled:
     labels = label_messages(len(recalled.messages), secrets.token_bytes)
     messages = tuple(
-        Message(id=label, author=str(held.id.author), sent_at=held.id.timestamp, text=held.text)
+        Message(label, str(held.id.author), held.id.timestamp, held.text, held.vectors)
         for label, held in zip(labels, recalled.messages, strict=True)
     )
     names = {str(author): name for author, name in scope.names.items()}

@@ -15,7 +15,7 @@ from functools import partial
 
 from ai_enclave.answers import NO_INSTRUCTIONS, Answers
 from ai_enclave.desk import Counter, Reason, Refused, in_thread
-from ai_enclave.engine import Engine, Writer
+from ai_enclave.engine import Engine, Reader, Writer
 from ai_enclave.features.rewriting import INSTRUCTIONS, rewrite
 from ai_enclave.limits import MAX_AGE, MAX_MESSAGES, MIN_RETRY_SECONDS
 from ai_enclave.memory import Denied, Memory, Recalled
@@ -80,7 +80,7 @@ class _Signed:
     """What a receipt says of a result: when it was made, by what, about which conversation, and whose consent it rests on."""
 
     made_at: int
-    speaker: Engine | Writer
+    speaker: Engine
     instructions: bytes = NO_INSTRUCTIONS
     conversation: bytes | None = field(default=None, repr=False)
     consents: tuple[ConsentReference, ...] = ()
@@ -108,7 +108,7 @@ class Assistant:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Reader,
         prover: Prover,
         issuer: ReceiptIssuer,
         counter: Counter,
@@ -282,7 +282,8 @@ class Assistant:
 
         async def work() -> _Answered:
             stream.begin()
-            async with aclosing(rewrite(writer, kind.draft, kind.tone)) as pieces:
+            pieces = rewrite(writer, kind.draft, kind.tone, tenant=call.sender.to_bytes(), seconds=call.seconds)
+            async with aclosing(pieces):
                 async for piece in pieces:
                     stream.write(piece)
             signed = _Signed(made_at=self._now(), speaker=writer, instructions=INSTRUCTIONS.digest)

@@ -10,7 +10,7 @@ MAX_STATEMENTS = 8  # of one author in one conversation; the oldest go first, wi
 MAX_CONSENT_AHEAD = timedelta(minutes=1)  # of our clock; a statement dated later allows nothing before its time
 MAX_BYTES = 256 * 1024 * 1024  # all that is held, as counted here; of who takes most the oldest message goes first
 MAX_BYTES_OF_AUTHOR = 4 * 1024 * 1024  # the same, of one author; their oldest messages go first
-MESSAGE_BYTES = 256  # what a message is counted as, beside its text
+MESSAGE_BYTES = 2048  # what a message is counted as, beside its text: its vectors are most of that
 STATEMENT_BYTES = 1024  # what a statement is counted as
 TAG_BYTES = 96  # what one member in a roster is counted as
 FORGET_SECONDS = 30  # between two looks for what is too old; requests look for themselves

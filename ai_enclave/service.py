@@ -24,8 +24,8 @@ from ai_enclave.clock import EnclaveClock
 from ai_enclave.collateral import StapledCollateral
 from ai_enclave.desk import Counter, Desk
 from ai_enclave.door import Door
-from ai_enclave.engine import EmbeddedEngine, Engine
-from ai_enclave.engine.interface import Vectors
+from ai_enclave.engine import EmbeddedEngine, Reader
+from ai_enclave.engine.interface import Judgement, Vectors
 from ai_enclave.hardening import describe, harden, quiet_crashes
 from ai_enclave.limits import DRAIN_SECONDS, FORGET_SECONDS
 from ai_enclave.proving import Prover
@@ -84,7 +84,7 @@ class InOneThread:
     Each thread that calls torch gets helpers and a heap of its own: those of several compete for the cores, and keep memory.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Reader) -> None:
         self._engine = engine
         self._thread = ThreadPoolExecutor(1, "engine")
 
@@ -101,6 +101,10 @@ class InOneThread:
     def encode(self, texts: Sequence[str]) -> Vectors:
         """One vector for each text."""
         return self._thread.submit(self._engine.encode, texts).result()
+
+    def judge(self, vectors: Vectors, hints: Vectors) -> Judgement:
+        """What the texts of these vectors are."""
+        return self._thread.submit(self._engine.judge, vectors, hints).result()
 
 
 async def run_enclave(settings: EnclaveSettings, ready: Callable[[str], None], stopping: Stopping) -> None:
@@ -121,7 +125,7 @@ async def run_enclave(settings: EnclaveSettings, ready: Callable[[str], None], s
 
 
 async def serve_enclave(
-    settings: EnclaveSettings, engine: Engine, store: Store, ready: Callable[[str], None], stopping: Stopping
+    settings: EnclaveSettings, engine: Reader, store: Store, ready: Callable[[str], None], stopping: Stopping
 ) -> None:
     """The same on a machine that is hardened, with an engine that is loaded and a store that is empty.
 

@@ -54,6 +54,9 @@ class HeldMessage:
     arrival: int
     under: NotedConsent = field(repr=False)
     for_others: bool = False
+    vectors: dict[str, bytes] = field(
+        default_factory=dict, compare=False, repr=False
+    )  # of its parts; they go when it goes
 
     @property
     def size(self) -> int:

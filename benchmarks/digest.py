@@ -19,6 +19,7 @@ import torch
 
 from ai_enclave.engine.embedded import EmbeddedEngine, owned_cores
 from ai_enclave.engine.encoder import Encoder
+from ai_enclave.engine.ranker import Ranker
 from ai_enclave.engine.weights import verified_weights
 from ai_enclave.features import Digester, Message, Suggester, Thread
 from messaging.demo import chat_file
@@ -49,10 +50,10 @@ def cases(thread: Thread) -> dict[str, Callable[[], object]]:
     formats = {"bf16": Encoder.load(folder, torch.bfloat16), "fp32": Encoder.load(folder, torch.float32)}
     measured: dict[str, Callable[[], object]] = {}
     for name, encoder in formats.items():
-        digester = Digester(EmbeddedEngine(encoder, name))
+        digester = Digester(EmbeddedEngine(encoder, Ranker.load(), name))
         measured[f"encode, {name}"] = partial(encoder.encode, texts)
         measured[f"summary, {name}"] = partial(digester.digest, thread, viewer=thread.messages[0].author)
-    suggester = Suggester(EmbeddedEngine(formats["bf16"], "bf16"))
+    suggester = Suggester(EmbeddedEngine(formats["bf16"], Ranker.load(), "bf16"))
     measured["three replies, bf16"] = lambda: suggester.suggest(thread, viewer=thread.messages[0].author)
     return measured
 

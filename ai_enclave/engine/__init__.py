@@ -6,13 +6,13 @@ Importing it is cheap: torch is loaded with ``EmbeddedEngine``, when it is first
 import os
 from typing import TYPE_CHECKING
 
-from ai_enclave.engine.interface import Engine, Writer
+from ai_enclave.engine.interface import Engine, Reader, Writer
 from ai_enclave.engine.weights import EngineError
 
 if TYPE_CHECKING:
     from ai_enclave.engine.embedded import EmbeddedEngine
 
-__all__ = ["EmbeddedEngine", "Engine", "EngineError", "Writer"]
+__all__ = ["EmbeddedEngine", "Engine", "EngineError", "Reader", "Writer"]
 
 # Read when torch is loaded. Its threads would wait for each other by spinning: on cores that others use too, for ten times as long.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")

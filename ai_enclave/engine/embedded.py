@@ -8,17 +8,19 @@ from pathlib import Path
 import torch
 
 from ai_enclave.engine.encoder import Encoder
-from ai_enclave.engine.interface import Vectors
-from ai_enclave.engine.weights import PINNED_WEIGHTS_DIGEST, verified_weights
+from ai_enclave.engine.interface import Judgement, Vectors
+from ai_enclave.engine.ranker import Ranker
+from ai_enclave.engine.weights import verified_weights, weights_digest
 
 _PROBE = ["How fast is this machine with numbers of this size, over a text of some length?"] * 48
 
 
 class EmbeddedEngine:
-    """all-MiniLM-L6-v2, in the number format that is faster here."""
+    """all-MiniLM-L6-v2, in the number format that is faster here, and the ranker."""
 
-    def __init__(self, encoder: Encoder, number_format: str) -> None:
+    def __init__(self, encoder: Encoder, ranker: Ranker, number_format: str) -> None:
         self._encoder = encoder
+        self._ranker = ranker
         self._format = number_format
 
     @classmethod
@@ -28,11 +30,11 @@ class EmbeddedEngine:
         Raises:
             EngineError: the weights are missing or not the pinned ones.
         """
-        folder = verified_weights()
+        folder, ranker = verified_weights(), Ranker.load()
         torch.set_num_threads(owned_cores())
         encoders = {name: Encoder.load(folder, dtype) for name, dtype in _FORMATS.items()}
         fastest = min(encoders, key=lambda name: _seconds(encoders[name]))
-        return cls(encoders[fastest], fastest)
+        return cls(encoders[fastest], ranker, fastest)
 
     @property
     def name(self) -> str:
@@ -41,12 +43,16 @@ class EmbeddedEngine:
 
     @property
     def weights_digest(self) -> bytes:
-        """SHA-256 over the digests of the pinned files."""
-        return PINNED_WEIGHTS_DIGEST
+        """Of the pinned files and the ranker's."""
+        return weights_digest()
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """One vector of length 1 for each text: (texts, 384)."""
         return self._encoder.encode(texts).numpy()
+
+    def judge(self, vectors: Vectors, hints: Vectors) -> Judgement:
+        """What the texts of these vectors are."""
+        return self._ranker.judge(vectors, hints)
 
 
 _FORMATS = {"bf16": torch.bfloat16, "fp32": torch.float32}

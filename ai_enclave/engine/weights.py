@@ -13,7 +13,7 @@ PINNED_FILES = {
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
-PINNED_WEIGHTS_DIGEST = hashlib.sha256("".join(sorted(PINNED_FILES.values())).encode()).digest()
+RANKER = Path(__file__).parent / "ranker.safetensors"  # trained by ``engine.train``
 
 
 class EngineError(Exception):
@@ -35,6 +35,19 @@ def verified_weights() -> Path:
     for name, digest in PINNED_FILES.items():
         check_digest(folder / name, digest)
     return folder
+
+
+def weights_digest() -> bytes:
+    """32 bytes that name all weights of the embedded engine: the pinned ones, and the ranker's, which come with the release.
+
+    Raises:
+        EngineError: the ranker's are missing.
+    """
+    try:
+        ranker = hashlib.sha256(RANKER.read_bytes()).hexdigest()
+    except OSError:
+        raise EngineError("the ranker's weights are missing: install this release again") from None
+    return hashlib.sha256("".join(sorted([*PINNED_FILES.values(), ranker])).encode()).digest()
 
 
 def check_digest(path: Path, digest: str) -> None:

@@ -1,16 +1,16 @@
-"""Who promised what, what is asked of the viewer, what was decided, and when: by rules over English sentences.
+"""Who promised what, what is asked of the viewer, what was decided, and when: as the engine judges, helped by rules for English.
 
 A line that fits several kinds is of the first: ask, decision, promise, date.
 """
 
 import re
 
-from ai_enclave.features.conversation import Thread
 from ai_enclave.features.limits import MOST_ACTIONS
-from ai_enclave.features.lines import Line, LineKind, in_order, line_of, told
+from ai_enclave.features.lines import Line, LineKind, in_order, line_of
 from ai_enclave.features.people import EVERYONE, People
+from ai_enclave.features.reading import Reading
 from ai_enclave.features.score import content_words, in_turns, salience
-from ai_enclave.features.sentences import Unit, units_of
+from ai_enclave.features.sentences import Unit
 
 MIN_CONTENT_WORDS = 2  # a unit with fewer says neither what nor when
 
@@ -57,37 +57,40 @@ _DATE = re.compile(
 _PAST = re.compile(r"\b(?:yesterday|last (?:night|week|month|year|\w{3,6}day)|ago)\b", re.IGNORECASE)
 
 
-def actions(thread: Thread, viewer: str) -> tuple[Line, ...]:
-    """The lines of ``thread`` that call for doing or remembering something, in its order; when there are many, the
+def actions(reading: Reading) -> tuple[Line, ...]:
+    """The lines that call for doing or remembering something, in the order of the thread; when there are many, the
     latest of every sender.
 
     What the viewer asks for is theirs to remember and is left out; what the viewer promised is not.
     """
-    people = People(thread, viewer)
+    people = reading.people
     found = {
         id(unit): (unit, kind)
-        for unit in units_of(thread, people.compared_names)
-        if (kind := kind_of(unit, people)) is not None and told(unit, people)
+        for number, unit in enumerate(reading.units)
+        if (kind := kind_of(number, reading)) is not None
     }
     kept = in_order(in_turns((unit for unit, _ in reversed(found.values())), MOST_ACTIONS))
-    messages = len(thread.messages)
+    messages = len(people.thread.messages)
     return tuple(line_of(unit, people, found[id(unit)][1], salience(unit, messages)) for unit in kept)
 
 
-def kind_of(unit: Unit, people: People) -> LineKind | None:
-    """What ``unit`` is among actions, if anything."""
+def kind_of(number: int, reading: Reading) -> LineKind | None:
+    """What a unit is among actions, if anything."""
+    unit, people = reading.units[number], reading.people
     if len(content_words(unit)) < MIN_CONTENT_WORDS:
         return None
     said = unit.text.replace("’", "'")
-    if _ASK.search(said):
+    if reading.chance(number, "ask", ruled=bool(_ASK.search(said))):
         return LineKind.ASK_OF_YOU if _is_asked(unit, people) else None
     if unit.asks:
         return None
-    if _DECIDED.search(said) or (_DECISION.search(said) and not _OPEN.search(said)):
+    decided = _DECIDED.search(said) or (_DECISION.search(said) and not _OPEN.search(said))
+    if reading.chance(number, "decision", ruled=bool(decided)):
         return LineKind.DECISION
-    if _PROMISE.search(said):
+    if reading.chance(number, "commitment", ruled=bool(_PROMISE.search(said))):
         return LineKind.COMMITMENT
-    return LineKind.DATE if _DATE.search(said) and not _PAST.search(said) else None
+    dated = _DATE.search(said) and not _PAST.search(said)
+    return LineKind.DATE if reading.chance(number, "date", ruled=bool(dated)) else None
 
 
 def _is_asked(unit: Unit, people: People) -> bool:

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message. ``sent_at`` is milliseconds since 1970."""
+    """One message. ``sent_at`` is milliseconds since 1970; ``kept`` has vectors of its units, by their texts, for the next time."""
 
     id: str
     author: str
     sent_at: int
     text: str = field(repr=False)
+    kept: dict[str, bytes] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

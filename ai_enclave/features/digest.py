@@ -2,22 +2,27 @@
 
 from dataclasses import dataclass
 
-from ai_enclave.engine import Engine
+from ai_enclave.engine import Reader
 from ai_enclave.features.actions import actions
 from ai_enclave.features.conversation import Thread
-from ai_enclave.features.limits import (
-    BASE_WORDS,
-    LEAST_LINES,
-    LEAST_LINES_FROM,
-    MAX_CANDIDATES,
-    MOST_LINES,
-    SHARE_OF_WORDS,
-)
-from ai_enclave.features.lines import Line, LineKind, line_of, told
+from ai_enclave.features.limits import BASE_WORDS, LEAST_LINES, LEAST_LINES_FROM, MOST_LINES, SHARE_OF_WORDS
+from ai_enclave.features.lines import Line, LineKind, line_of
 from ai_enclave.features.people import People
 from ai_enclave.features.questions import questions
-from ai_enclave.features.score import Scored, choose, in_turns, salience
-from ai_enclave.features.sentences import Unit, units_of
+from ai_enclave.features.reading import read_thread
+from ai_enclave.features.score import choose
+from ai_enclave.features.sentences import Unit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """How long a digest may be: words of its messages, as a base and a share of the thread's, and how many lines."""
+
+    words: int = BASE_WORDS
+    share: float = SHARE_OF_WORDS
+    least: int = LEAST_LINES  # for ``LEAST_LINES_FROM`` messages or more, else 1
+    most: int = MOST_LINES
+    hear_all: bool = True  # everybody with something to say gets a line, whatever the words
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,38 +39,32 @@ class Digester:
     In all of its methods ``viewer`` is the author id of the requester, who need not have written.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Reader) -> None:
         self._engine = engine
 
-    def digest(self, thread: Thread, viewer: str) -> Digest:
+    def digest(self, thread: Thread, viewer: str, budget: Budget = Budget()) -> Digest:  # frozen
         """The digest of ``thread`` for ``viewer``."""
-        people = People(thread, viewer)
-        units = units_of(thread, people.compared_names)
+        reading = read_thread(self._engine, thread, viewer)
         messages = len(thread.messages)
-        scores = {id(unit): salience(unit, messages) for unit in units}
-        best = sorted(
-            (unit for unit in units if scores[id(unit)] > 0), key=lambda unit: (-scores[id(unit)], unit.place)
-        )
-        ranked = [unit for unit in in_turns(best, MAX_CANDIDATES) if told(unit, people)]
-        vectors = self._engine.encode([unit.text for unit in ranked])
-        total = sum(len(unit.words) for unit in units)
         chosen = choose(
-            [Scored(unit, scores[id(unit)], vector) for unit, vector in zip(ranked, vectors, strict=True)],
-            words=BASE_WORDS + round(SHARE_OF_WORDS * total),
-            least=LEAST_LINES if messages >= LEAST_LINES_FROM else 1,
-            most=MOST_LINES,
+            reading.scored(),
+            words=budget.words + round(budget.share * reading.words),
+            least=budget.least if messages >= LEAST_LINES_FROM else 1,
+            most=budget.most,
+            hear_all=budget.hear_all,
         )
         chosen.sort(key=lambda scored: (scored.unit.place, scored.unit.text))
+        people = reading.people
         lines = (line_of(scored.unit, people, _kind(scored.unit, people), scored.score) for scored in chosen)
         return Digest(tuple(lines), messages)
 
     def questions(self, thread: Thread, viewer: str) -> tuple[Line, ...]:
-        """Questions that ``viewer`` has not answered, the newest last; by rules alone."""
-        return questions(thread, viewer)
+        """Questions that ``viewer`` has not answered, the newest last."""
+        return questions(read_thread(self._engine, thread, viewer))
 
     def actions(self, thread: Thread, viewer: str) -> tuple[Line, ...]:
-        """What is asked of ``viewer``, promised, decided and dated, in the order of the thread; by rules alone."""
-        return actions(thread, viewer)
+        """What is asked of ``viewer``, promised, decided and dated, in the order of the thread."""
+        return actions(read_thread(self._engine, thread, viewer))
 
 
 def _kind(unit: Unit, people: People) -> LineKind:

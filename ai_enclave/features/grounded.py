@@ -11,9 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from ai_enclave.features.conversation import Thread
 from ai_enclave.features.limits import MAX_LINE_CHARACTERS
 from ai_enclave.features.people import People
-from ai_enclave.features.render import RULE_WORDS, inside_quotes, with_ending, without_emoji
+from ai_enclave.features.render import RULE_WORDS, inside_quotes, without_emoji
 from ai_enclave.features.sentences import read, read_share
 from ai_enclave.features.text import MARKUP, harmless, visible, word_set, words_of
+from ai_enclave.features.verbs import with_ending
 
 # Words that carry no content, and may join what is cited. No negation is among them: "not" has to be cited.
 _JOINING = word_set(

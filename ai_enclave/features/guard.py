@@ -28,7 +28,7 @@ class Mark(StrEnum):
 
 
 WEIGHTS = {
-    Mark.INSTRUCTION: 0.2,
+    Mark.INSTRUCTION: 0.1,
     Mark.ASKS_FOR_SECRETS: 0.6,
     Mark.ASKS_FOR_CONSENT: 1.0,
     Mark.LINK: 0.8,

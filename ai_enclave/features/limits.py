@@ -21,7 +21,8 @@ LEAST_LINES = 3  # of a summary of ``LEAST_LINES_FROM`` messages or more
 LEAST_LINES_FROM = 10
 MAX_LINE_CHARACTERS = 640  # of any line, its speaker's name included
 BASE_WORDS, SHARE_OF_WORDS = 8, 0.15  # a summary's budget: so many words, and this share of the thread's
-MAX_CANDIDATES = 12 * MOST_LINES  # units that get vectors
+MAX_CANDIDATES = 120  # units that get vectors
+MOST_KEPT = 2  # units of a message whose vectors are kept; each takes 768 bytes
 MOST_LINES_OF_A_MESSAGE = 2
 MOST_QUESTIONS = 10
 MOST_ACTIONS = 20
@@ -31,6 +32,7 @@ ANSWER_LOOKED_FOR = 20  # messages after a question
 # Replies.
 OWN_REPLY_WORDS = 8  # a longer message of the viewer's is not offered again
 OWN_REPLIES = 50  # looked at, the latest
+CONTEXT = 24  # messages, the latest, by which a reply is chosen
 LOOK_BACK = 6  # messages of others, the latest, that a reply would be read as an answer to
 LOOK_BACK_AT_THE_AUTHOR = 200  # messages, the latest, in which those of the author who is answered are read as well
 

@@ -1,25 +1,28 @@
-"""Questions that wait for the viewer: by rules, in every language that has a question mark."""
+"""Questions that wait for the viewer: those that are asked of them, and that they have not answered."""
 
 from ai_enclave.features.conversation import Thread
 from ai_enclave.features.limits import ANSWER_LOOKED_FOR, ANSWERED_WITHIN, MOST_QUESTIONS
-from ai_enclave.features.lines import Line, LineKind, in_order, line_of, told
-from ai_enclave.features.people import People
+from ai_enclave.features.lines import Line, LineKind, in_order, line_of
+from ai_enclave.features.reading import Reading
 from ai_enclave.features.score import in_turns, salience
-from ai_enclave.features.sentences import Unit, units_of
+from ai_enclave.features.sentences import Unit
 from ai_enclave.features.text import visible
 
 
-def questions(thread: Thread, viewer: str) -> tuple[Line, ...]:
-    """What others asked ``viewer`` and ``viewer`` did not answer: the newest of every sender, the newest last.
+def questions(reading: Reading) -> tuple[Line, ...]:
+    """What others asked the viewer and the viewer did not answer: the newest of every sender, the newest last.
 
     A question is the viewer's if it calls them by name, between two people, or if it follows what they said and calls
     nobody else.
     """
-    people = People(thread, viewer)
+    people = reading.people
+    thread = people.thread
     open_ = [
         unit
-        for unit in units_of(thread, people.compared_names)
-        if unit.asks and people.is_to_viewer(unit) and not _is_answered(unit, thread, viewer) and told(unit, people)
+        for number, unit in enumerate(reading.units)
+        if reading.chance(number, "question", ruled=unit.asks)
+        and people.is_to_viewer(unit)
+        and not _is_answered(unit, thread, people.viewer or "")
     ]
     kept = in_order(in_turns(reversed(open_), MOST_QUESTIONS))
     messages = len(thread.messages)

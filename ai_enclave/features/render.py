@@ -12,12 +12,16 @@ from itertools import pairwise
 
 from ai_enclave.features.clauses import is_one_clause
 from ai_enclave.features.names import looks
+from ai_enclave.features.retell import retell
 from ai_enclave.features.text import word_set
+from ai_enclave.features.verbs import ADVERBS, AFTER_WOULD, PRESENT, agree, as_token, tokens_of
 
 ASKS_IF, ASKS = "asks if", "asks:"
 QUESTION_MARKS = ("?", "？", "؟")
 # All words that a line can hold and its message does not, but for names and the "s" of a verb.
-RULE_WORDS = word_set("asks if they them their theirs themselves is was has will would does doesn't hasn't goes")
+RULE_WORDS = word_set(
+    "asks if they them their theirs themselves is was has will would does doesn't hasn't isn't wasn't goes"
+)
 
 _LEAD = re.compile(
     r"^(?:(?:hi|hey|hello|ok|okay|well|so|yeah|yes|yep|no|oh|haha"
@@ -27,23 +31,9 @@ _LEAD = re.compile(
 )
 _EMOJI = re.compile(r"[\u2190-\u2bff\ufe0f\U0001f000-\U0001faff]+")
 
-_MODALS = ["can", "could", "will", "would", "should", "must", "may", "might", "can't", "won't", "couldn't", "wouldn't"]
-_SAME = dict.fromkeys([*_MODALS, "cannot", "had", "was", "did", "didn't", "wasn't"])
-_IRREGULAR = {"am": "is", "have": "has", "do": "does", "don't": "doesn't", "haven't": "hasn't", "go": "goes"}
 _CONTRACTED = {"i'm": "is", "i'll": "will", "i've": "has", "i'd": "would"}
-_ADVERBS = word_set("also just really still already never always only probably usually often finally then")
-_PRESENT = word_set(
-    "need want think hope like love know bring take make come see work feel believe guess suggest prefer agree "
-    "remember wait live eat drive bake cook start leave send write call read plan try look get give ask mean help "
-    "stay keep use wish vote propose promise"
-)
-_PAST = word_set(
-    "went got took said told made came saw sent paid found bought thought left wrote gave heard felt kept met "
-    "forgot brought put set lost spoke knew did had was read cut ate drove won"
-)
 _PRONOUNS = {"i": "they", "me": "them", "my": "their", "mine": "theirs", "myself": "themselves"}
 _AUXILIARIES = word_set("do does did can could will would should shall is are was were have has had may must")
-_TOKEN = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|\s+|.", re.DOTALL)
 # TR39: what looks like two apostrophes; and the quotes of French and of CJK scripts.
 _LIKE_DOUBLE_QUOTES = "(?:[\"“”„‟«»＂❝❞〝〞〟″‶‴‷⁗ʺˮ˝˶״﹁﹂『』「」〃]|''+|’’+|‘‘+)"
 _DOUBLE_QUOTES, _OPENING = re.compile(_LIKE_DOUBLE_QUOTES), re.compile(_LIKE_DOUBLE_QUOTES + r"(?=\w)")
@@ -56,7 +46,6 @@ _BETWEEN = word_set("and or to for with in on at about from by tomorrow today to
 _BARE = word_set("let make help see watch want to")  # after these a verb has no ending
 _YOU = word_set("u ur ya yall y'all thee thou thy")  # and what begins with "you"
 _NOT_YOU = word_set("young younger youngest youth")
-_AFTER_WOULD = _PRESENT | word_set("be have rather go do")
 _JOINS = word_set("and or but then")
 _NO_VERB_FOLLOWS = word_set(
     "a an the my your our his her their no some any two three four i you he she it we they that not to"
@@ -86,11 +75,26 @@ def render(
         return ""
     asks = said.endswith(QUESTION_MARKS)
     in_one_piece = whole in " ".join(text.split())  # no emoji stands where a sentence may have ended
-    if in_one_piece and not verbatim and _is_plain(said, names):
-        told = _question(said, speaker, addressee) if asks else _first_person(said, speaker, addressee)
+    if in_one_piece and not verbatim and not _UNSURE.search(said.rstrip("?!. ")):
+        told = _told(said, speaker, addressee, names)
         if told is not None:
             return told
     return f"{speaker} {ASKS} {_quoted(said)}" if asks else f"{speaker}: {_quoted(said)}"
+
+
+def _told(said: str, speaker: str, addressee: str | None, names: frozenset[str]) -> str | None:
+    """One sentence in the third person: plainly said of the speaker, or else retold behind the speaker's name."""
+    asks = said.endswith(QUESTION_MARKS)
+    if _tells_of_another(said, names):
+        return None
+    if _is_plain(said):
+        told = _question(said, speaker, addressee) if asks else _first_person(said, speaker, addressee)
+        if told is not None:
+            return told
+    retold = retell(said, speaker, addressee)
+    if retold is None:
+        return None
+    return f"{speaker} {ASKS} {retold}" if asks else f"{speaker}: {_ended(retold)}"
 
 
 def without_emoji(text: str) -> str:
@@ -108,36 +112,35 @@ def _quoted(said: str) -> str:
     return f'"{_capital(inside_quotes(said))}"'
 
 
-def _is_plain(said: str, names: frozenset[str]) -> bool:
-    """Whether it is one sentence, without marks that could begin another's words, that says nothing of another person.
+def _is_plain(said: str) -> bool:
+    """Whether a sentence neither asks for something nor says "we": those would be ours to say, without quotes or a colon."""
+    return not any(as_token(token) in _OWN_VOICE for token in tokens_of(said))
 
-    What asks for something, or says "we", would be ours to say without quotes.
 
-    A name at the end, or before a word that only joins, is no subject: "I will help you, Priya."
+def _tells_of_another(said: str, names: frozenset[str]) -> bool:
+    """Whether somebody's name stands where it may be the subject of a claim.
+
+    A name at the end, or before a word that only joins, is none: "I will help you, Priya."
     """
-    if _UNSURE.search(said.rstrip("?!. ")):
-        return False
-    tokens = _tokens(said)
-    if any(_low(token) in _OWN_VOICE for token in tokens):
-        return False
+    tokens = tokens_of(said)
     for place, token in enumerate(tokens):
-        following = _low(tokens[place + 2]) if place + 2 < len(tokens) and tokens[place + 1].isspace() else ""
+        following = as_token(tokens[place + 2]) if place + 2 < len(tokens) and tokens[place + 1].isspace() else ""
         if following[:1].isalnum() and following not in _BETWEEN and _is_of(token, names):
-            return False
-    return True
+            return True
+    return False
 
 
 def _is_of(token: str, names: frozenset[str]) -> bool:
-    return not looks(_low(token).removesuffix("'s")).isdisjoint(names)
+    return not looks(as_token(token).removesuffix("'s")).isdisjoint(names)
 
 
 def _question(said: str, speaker: str, addressee: str | None) -> str | None:
     """A yes-or-no question to "you", between two people, becomes "asks if"; ``None`` where the rules are not sure."""
-    tokens = _tokens(said.rstrip("? "))
-    if len(tokens) < 5 or addressee is None or _low(tokens[0]) not in _AUXILIARIES or _low(tokens[2]) != "you":
+    tokens = tokens_of(said.rstrip("? "))
+    if len(tokens) < 5 or addressee is None or as_token(tokens[0]) not in _AUXILIARIES or as_token(tokens[2]) != "you":
         return None
     place = _verb_place(tokens, 4)
-    auxiliary, verb = _low(tokens[0]), _low(tokens[place])
+    auxiliary, verb = as_token(tokens[0]), as_token(tokens[place])
     asked = None if verb in _NOT_VERBS else _asked_verb(auxiliary, verb, "".join(tokens[4:place]))
     if asked is None or (auxiliary == "do" and _joins_a_verb(tokens[place + 1 :])):
         return None
@@ -149,7 +152,7 @@ def _question(said: str, speaker: str, addressee: str | None) -> str | None:
 
 def _asked_verb(auxiliary: str, verb: str, adverbs: str) -> str | None:
     if auxiliary == "do":
-        agreed = _agree(verb)
+        agreed = agree(verb)
         return None if agreed is None else adverbs + agreed
     if auxiliary in ("can", "could", "will", "would", "should", "must", "may"):
         return f"{auxiliary} {adverbs}{verb}"
@@ -160,17 +163,17 @@ def _asked_verb(auxiliary: str, verb: str, adverbs: str) -> str | None:
 
 def _first_person(said: str, speaker: str, addressee: str | None) -> str | None:
     """A statement that begins with I, as one about ``speaker``; ``None`` where the rules are not sure."""
-    tokens = _tokens(said)
-    first = _low(tokens[0])
+    tokens = tokens_of(said)
+    first = as_token(tokens[0])
     if first in _CONTRACTED:
-        if first == "i'd" and not (len(tokens) > 2 and _low(tokens[2]) in _AFTER_WOULD):
+        if first == "i'd" and not (len(tokens) > 2 and as_token(tokens[2]) in AFTER_WOULD):
             return None  # it may stand for "had"
         return _sentence(f"{speaker} {_CONTRACTED[first]}", tokens[1:], addressee, _CONTRACTED[first])
     if first != "i" or len(tokens) < 3:
         return None
     place = _verb_place(tokens, 2)
-    verb = _low(tokens[place])
-    agreed = _agree(verb)
+    verb = as_token(tokens[place])
+    agreed = agree(verb)
     if agreed is None or (agreed != verb and _joins_a_verb(tokens[place + 1 :])):
         return None
     return _sentence(f"{speaker}{''.join(tokens[1:place])}{agreed}", tokens[place + 1 :], addressee, verb)
@@ -178,32 +181,14 @@ def _first_person(said: str, speaker: str, addressee: str | None) -> str | None:
 
 def _verb_place(tokens: list[str], place: int) -> int:
     """Where the verb stands, after adverbs."""
-    while place + 2 < len(tokens) and _low(tokens[place]) in _ADVERBS:
+    while place + 2 < len(tokens) and as_token(tokens[place]) in ADVERBS:
         place += 2
     return place
 
 
-def _agree(verb: str) -> str | None:
-    """The form after a name: needs, has, called; ``None`` for a verb that the rules do not know."""
-    if verb in _IRREGULAR:
-        return _IRREGULAR[verb]
-    if verb in _SAME or verb in _PAST or (verb.endswith("ed") and len(verb) > 4):
-        return verb
-    if verb not in _PRESENT:
-        return None
-    if verb.endswith("y") and verb[-2] not in "aeiou":
-        return verb[:-1] + "ies"
-    return verb + ("es" if verb.endswith(("s", "sh", "ch", "x", "o")) else "s")
-
-
-def with_ending(verb: str) -> str:
-    """The form that these rules give a word if it is a verb that they know, else the word."""
-    return _agree(verb) or verb
-
-
 def _joins_a_verb(rest: list[str]) -> bool:
     """Whether a second verb may follow that would have to agree, too: "and want". "And the" begins none."""
-    words = [_low(token) for token in rest if token[0].isalnum()]
+    words = [as_token(token) for token in rest if token[0].isalnum()]
     return any(word in _JOINS and following not in _NO_VERB_FOLLOWS for word, following in pairwise(words))
 
 
@@ -211,8 +196,11 @@ def _sentence(start: str, rest: list[str], addressee: str | None, verb: str) -> 
     told = _retell(rest, addressee, verb) if is_one_clause(verb, "".join(rest)) else None
     if told is None:
         return None
-    sentence = start + told
-    return sentence if sentence.endswith((".", "!", "…")) else sentence + "."
+    return _ended(start + told)
+
+
+def _ended(sentence: str) -> str:
+    return sentence if sentence.endswith((".", "!", "…", *QUESTION_MARKS)) else sentence + "."
 
 
 def _retell(tokens: list[str], addressee: str | None, verb: str) -> str | None:
@@ -220,7 +208,7 @@ def _retell(tokens: list[str], addressee: str | None, verb: str) -> str | None:
 
     ``None`` where that is not known, or a verb is not sure.
     """
-    words = [(place, _low(token)) for place, token in enumerate(tokens) if token[0].isalnum()]
+    words = [(place, as_token(token)) for place, token in enumerate(tokens) if token[0].isalnum()]
     told = list(tokens)
     for number, (place, word) in enumerate(words):
         before = words[number - 1][1] if number else verb
@@ -239,17 +227,9 @@ def _of_you(word: str, addressee: str, before: str, following: str) -> str | Non
     """What stands for "you"; ``None`` if a verb behind it might have to change, or the word is not known."""
     if word in ("your", "yours"):
         return f"{addressee}'s"
-    if word != "you" or (following in _PRESENT and before not in _BARE):
+    if word != "you" or (following in PRESENT and before not in _BARE):
         return None
     return addressee
-
-
-def _tokens(text: str) -> list[str]:
-    return _TOKEN.findall(text)
-
-
-def _low(token: str) -> str:
-    return token.lower().replace("’", "'")
 
 
 def _capital(text: str) -> str:

@@ -1,6 +1,6 @@
 """Replies that the viewer could send next: slot-filled intents, and the viewer's own short replies from before.
 
-An intent is chosen by rules and by how near the message is to situations in which people answer so. The suggestions
+An intent is chosen by what the engine learned of how people answer, and by rules. The suggestions
 differ in intent, so that one of them fits whatever the viewer wants to say. Nothing is sent by itself.
 
 A reply is read by the others as an answer to whatever was said last, not only to the message it was made for. So
@@ -15,15 +15,29 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ai_enclave.engine import Engine
+from ai_enclave.engine import Reader
+from ai_enclave.engine.interface import INTENTS, Vectors
 from ai_enclave.features.conversation import Message, Thread
 from ai_enclave.features.guard import Mark, is_answered, marks_of
-from ai_enclave.features.limits import LOOK_BACK, LOOK_BACK_AT_THE_AUTHOR, MAX_READ, OWN_REPLIES, OWN_REPLY_WORDS
+from ai_enclave.features.hints import hints_of
+from ai_enclave.features.limits import (
+    CONTEXT,
+    LOOK_BACK,
+    LOOK_BACK_AT_THE_AUTHOR,
+    MAX_READ,
+    OWN_REPLIES,
+    OWN_REPLY_WORDS,
+)
 from ai_enclave.features.people import People
+from ai_enclave.features.phrases import phrases_for
+from ai_enclave.features.reading import vectors_of
+from ai_enclave.features.sentences import units_of
 from ai_enclave.features.text import visible, words_of
 
-RULE = 0.5  # what a matching rule adds to the nearness of a situation
-OWN_BONUS = 0.05
+RULE = 0.3  # what a matching rule adds to the chance of an intent
+LEAST_CHANCE = 0.03  # an intent that is less likely is not suggested, unless a rule says so
+OWN_WEIGHT = 0.5  # what the nearness of a situation counts, in which the viewer said the same
+OWN_LEAST = 0.55  # a situation that is less near tells nothing
 MAX_RULED = 1000  # characters of a message that the rules for intents look at
 
 # The only words of another person that a suggestion can hold: a time of day or a day, in one of these forms.
@@ -32,19 +46,26 @@ _TIME = re.compile(
     r"|(?:mon|tues|wednes|thurs|fri|satur|sun)day)(?![\w:/-]|\.\d)",
     re.IGNORECASE,
 )
-_YES_NO = re.compile(
-    r"\b(?:do|does|did|can|could|will|would|should|shall|is|are|was|were|have|has|may|am)(?:n't)?\b[^?.!]*\?",
+_WH = re.compile(
+    r"\b(?:what|which|who|whom|whose|where|when|why|how|wer|wo|wann|warum|wie|welche\w*|qui|quand|où|pourquoi|comment|combien"
+    r"|qué|quién|dónde|cuándo|cómo|cuánto)\b[^?.!]*\?",
     re.IGNORECASE,
 )
-_WH = re.compile(r"\b(?:what|which|who|whom|whose|where|when|why|how)\b[^?.!]*\?", re.IGNORECASE)
-_WHEN = re.compile(r"\b(?:when|what time)\b[^?.!]*\?", re.IGNORECASE)
+_QUESTION = re.compile(r"\?")
+_WHEN = re.compile(r"\b(?:when|what time|wann|quand|à quelle heure|cuándo|a qué hora)\b[^?.!]*\?", re.IGNORECASE)
 _PROPOSAL = re.compile(r"\b(?:let's|lets|shall we|should we|how about|what about|why don't we)\b", re.IGNORECASE)
 _OFFER = re.compile(r"\bi(?:'ll| will| can)\b", re.IGNORECASE)
-_THANKS = re.compile(r"\b(?:thanks|thank you|thx)\b", re.IGNORECASE)
+_THANKS = re.compile(r"\b(?:thanks|thank you|thx|merci|danke|gracias)\b", re.IGNORECASE)
 _TROUBLE = re.compile(
-    r"\b(?:sorry|broken|ill|sick|late|delay\w*|cancel\w*|problem|unfortunately|lost|missed)\b", re.IGNORECASE
+    r"\b(?:sorry|broken?|ill|sick|late|delay\w*|cancel\w*|problem|unfortunately|lost|missed|died|dead|death|funeral|accident|hospital|failed"
+    r"|mort\w?|malade|hôpital|gestorben|krank|unfall|krankenhaus|murió|enferm\w|accidente)\b",
+    re.IGNORECASE,
 )
-_DONE = re.compile(r"\b(?:done|paid|booked|ready|confirmed|fixed|arrived|complete|finished|sent)\b", re.IGNORECASE)
+_DONE = re.compile(
+    r"\b(?:done|paid|booked|ready|confirmed|fixed|arrived|complete|finished|sent|passed|won|pregnant|engaged|got the|hired"
+    r"|réussi|gagné|geschafft|bestanden|aprobado|ganado)\b",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +75,6 @@ class Suggestion:
     text: str = field(repr=False)
     intent: str
     score: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Intent:
-    """A way to answer: the situations it fits, by rule and by example; ``{time}`` is filled from the message."""
-
-    name: str
-    rule: re.Pattern[str] | None
-    situations: tuple[str, ...]
-    reply: str
-    reply_with_time: str = ""
 
 
 _NUMBER_WORD = re.compile(
@@ -80,64 +90,24 @@ _PRIVATE = re.compile(
 )
 _PLAIN_REPLY = re.compile(r"[^\W\d_]{1,20}(?:[ ,.!'’-]{1,3}[^\W\d_]{1,20})*[ .!]{0,3}[^\w.@/:\\]{0,4}")
 
-_INTENTS = (
-    _Intent(
-        "accept",
-        _YES_NO,
-        ("Does that work for you?", "Can you do it?"),
-        "Yes, that works for me.",
-        "Yes, {time} works for me.",
-    ),
-    _Intent(
-        "decline",
-        _YES_NO,
-        ("Does that work for you?", "Can you come?"),
-        "Sorry, that doesn't work for me.",
-        "Sorry, {time} doesn't work for me.",
-    ),
-    _Intent("defer", _YES_NO, ("Are you sure about that?", "Do you know yet?"), "Let me check and get back to you."),
-    _Intent("ask back", _WH, ("What do you think?", "Which one do you mean?"), "I'm not sure. What do you suggest?"),
-    _Intent("find out", _WH, ("Who knows where it is?", "How much does it cost?"), "I don't know yet, I'll find out."),
-    _Intent("any time", _WHEN, ("When shall we meet?", "What time is good for you?"), "Any time works for me."),
-    _Intent(
-        "agree",
-        _PROPOSAL,
-        ("Let's do it on Saturday.", "Shall we go there?"),
-        "Sounds good to me!",
-        "{time} sounds good to me!",
-    ),
-    _Intent(
-        "another idea",
-        _PROPOSAL,
-        ("How about we do that?",),
-        "Could we do something else instead?",
-        "Could we find another time than {time}?",
-    ),
-    _Intent("thank", _OFFER, ("I can do that for you.", "I will bring it."), "Thank you, that helps a lot!"),
-    _Intent("offer help", _OFFER, ("I'll take care of it.", "There is a lot to do."), "Can I help with anything?"),
-    _Intent("welcome", _THANKS, ("Thank you so much!",), "You're welcome!"),
-    _Intent("sympathy", _TROUBLE, ("Sorry, it is broken.", "I am ill today."), "Oh no, I'm sorry to hear that."),
-    _Intent("glad", _DONE, ("It is done!", "Everything is booked and paid."), "That's great news!"),
-    _Intent(
-        "acknowledge",
-        None,
-        ("Just so you know, it starts later.", "Here is the plan for today."),
-        "Got it, thanks.",
-        "Got it, {time}.",
-    ),
-    _Intent("next step", None, ("The first part is finished.", "We decided what to do."), "What should we do next?"),
-    _Intent("more", None, ("Something interesting happened.", "I have an idea."), "Can you tell me more?"),
+# Which intents of the engine a rule makes likelier.
+_RULES = (
+    (_WHEN, ("time",)),
+    (_WH, ("ask", "inform")),
+    (_PROPOSAL, ("accept", "propose")),
+    (_OFFER, ("thank", "offer")),
+    (_THANKS, ("welcome",)),
+    (_TROUBLE, ("sympathy",)),
+    (_DONE, ("glad",)),
 )
+_NO_WH = ("accept", "decline", "defer")  # what answers a question that is none of these
 
 
 class Suggester:
     """Suggests replies with an engine. Deterministic."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Reader) -> None:
         self._engine = engine
-        situations = [situation for intent in _INTENTS for situation in intent.situations]
-        vectors = iter(engine.encode(situations))
-        self._situations = [np.stack([next(vectors) for _ in intent.situations]) for intent in _INTENTS]
 
     def suggest(self, thread: Thread, viewer: str, count: int = 3) -> tuple[Suggestion, ...]:
         """Up to ``count`` replies for ``viewer`` to what others said last; none to what must not be answered."""
@@ -147,17 +117,40 @@ class Suggester:
         text = visible(target.text[:MAX_RULED])
         own = _own_replies(thread, viewer)
         vectors = self._engine.encode([text, *(visible(before.text[:MAX_RULED]) for before, _ in own)])
-        candidates = [*self._from_intents(text, vectors[0]), *_from_bank(own, vectors[0] @ vectors[1:].T)]
+        candidates = [*self._from_intents(thread, target, text), *_from_bank(own, vectors[0] @ vectors[1:].T)]
         return _different(candidates, count)
 
-    def _from_intents(self, text: str, vector: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]") -> list[Suggestion]:
+    def _from_intents(self, thread: Thread, target: Message, text: str) -> list[Suggestion]:
+        chances = dict(zip(INTENTS, self._chances(thread, target), strict=True))
+        for intent in _ruled(text):
+            chances[intent] += RULE
+        if not _QUESTION.search(text):
+            del chances["inform"]  # nobody asked for a fact
         time = _TIME.search(text)
-        found = []
-        for intent, situations in zip(_INTENTS, self._situations, strict=True):
-            score = float(np.max(situations @ vector)) + (RULE if intent.rule and intent.rule.search(text) else 0.0)
-            reply = intent.reply_with_time.format(time=time[1]) if time and intent.reply_with_time else intent.reply
-            found.append(Suggestion(reply[:1].upper() + reply[1:], intent.name, score))
-        return found
+        phrases = phrases_for([message.text for message in thread.messages[-CONTEXT:]])
+        return [
+            Suggestion(reply, intent, chance)
+            for intent, chance in chances.items()
+            if chance >= LEAST_CHANCE and (reply := phrases.reply(intent, time[1] if time else None))
+        ]
+
+    def _chances(self, thread: Thread, target: Message) -> Vectors:
+        """What a reply to ``target`` does, as it looked when nothing was said after it: (INTENTS,)."""
+        end = next(place for place, message in enumerate(thread.messages) if message is target) + 1
+        before = Thread(thread.messages[max(0, end - CONTEXT) : end], thread.names, thread.members)
+        people = People(before)
+        units = units_of(before, people.compared_names)
+        if not units:
+            return np.full(len(INTENTS), 1 / len(INTENTS), dtype=np.float32)
+        hints = hints_of(units, before, people.name_words)
+        chances: Vectors = self._engine.judge(vectors_of(self._engine, units), hints).intents[-1]
+        return chances
+
+
+def _ruled(text: str) -> list[str]:
+    """The intents that rules make likelier."""
+    ruled = [intent for rule, intents in _RULES if rule.search(text) for intent in intents]
+    return [*ruled, *(_NO_WH if _QUESTION.search(text) and not _WH.search(text) else ())]
 
 
 def _target(people: People) -> Message | None:
@@ -225,8 +218,9 @@ def _may_come_again(reply: str) -> bool:
 
 def _from_bank(own: Sequence[tuple[Message, Message]], nearness: Sequence[float]) -> list[Suggestion]:
     return [
-        Suggestion(" ".join(visible(reply.text).split()), "as before", float(near) + OWN_BONUS)
+        Suggestion(" ".join(visible(reply.text).split()), "as before", float(near) * OWN_WEIGHT)
         for (_, reply), near in zip(own, nearness, strict=True)
+        if near >= OWN_LEAST
     ]
 
 

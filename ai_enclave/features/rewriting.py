@@ -8,15 +8,21 @@ checked before any of it is given out, so that nobody sees even for a moment wha
 import hashlib
 import re
 import secrets
+import time
 import unicodedata
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from ai_enclave.engine import Writer
+from ai_enclave.engine.interface import Request
 from ai_enclave.features.guard import visible
+from ai_enclave.features.writing import written
 from ai_enclave.limits import MAX_WRITTEN
+from messaging.wire.limits import REQUEST_ID
 
 DEFAULT_TONE = "clear and friendly"
+BYTES_OF_A_TOKEN = 4  # about, of English
 
 _ADDRESS = re.compile(r"://|@|^www\.|\w\.(?:[^\W\d_]{2,}\b|\w+/)", re.IGNORECASE)
 _TELEPHONE = re.compile(r"\d[\d\s.()/-]{4,}\d")
@@ -79,24 +85,29 @@ class _Facts:
         return all(theirs <= ours for ours, theirs in pairs)
 
 
-async def rewrite(writer: Writer, draft: str, tone: str) -> AsyncGenerator[str]:
-    """The new text, piece by piece; nothing for a draft that says nothing.
+async def rewrite(writer: Writer, draft: str, tone: str, *, tenant: bytes, seconds: float) -> AsyncGenerator[str]:
+    """The new text, piece by piece; nothing for a draft that says nothing. ``tenant`` is whose draft it is, ``seconds`` how long they wait.
 
     Raises:
+        NotWritten: the engine has no answer.
         Unfaithful: the text would hold what the draft does not, take more than ``MAX_WRITTEN`` bytes, or say nothing.
     """
     mark, clean = secrets.token_hex(8), visible(draft)
     if not clean.strip():
         return
-    pieces = writer.write(INSTRUCTIONS.text, f"Tone: {_one_line(tone)}\n{mark}\n{clean}\n{mark}")
+    request = Request(
+        id=secrets.token_bytes(REQUEST_ID),
+        instructions=INSTRUCTIONS.text,
+        text=f"Tone: {_one_line(tone)}\n{mark}\n{clean}\n{mark}",
+        tenant=tenant,
+        deadline=time.monotonic() + seconds,
+        most_tokens=MAX_WRITTEN // BYTES_OF_A_TOKEN,
+    )
     text = _Text(_Facts.of(clean), mark)
-    try:
+    async with aclosing(written(writer, request)) as pieces:
         async for piece in pieces:
             for given in text.add(visible(piece)):
                 yield given
-    finally:
-        if isinstance(pieces, AsyncGenerator):
-            await pieces.aclose()
     for given in text.end():
         yield given
 

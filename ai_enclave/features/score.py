@@ -20,8 +20,8 @@ from ai_enclave.features.text import word_set
 
 MIN_CONTENT_WORDS = 3  # a unit with fewer is small talk
 REPETITION = 0.6  # how much being like a chosen line costs
-# What an unmarked unit that is not small talk reaches: its sender has something to say.
-WORTH_A_LINE = math.log1p(MIN_CONTENT_WORDS)
+WORTH_A_LINE = 0.16  # the least score of a unit whose sender has something to say
+BY_HAND, MOST_BY_HAND = 0.4, 4.0  # how much ``salience`` counts beside the engine, and where it counts in full
 
 STOP_WORDS = word_set(
     "a an the and or but if so then i me my you your he she it we they them his her its our us is are was were be "
@@ -69,7 +69,17 @@ def salience(unit: Unit, messages: int) -> float:
     score += 0.5 * min(len(_FACT.findall(unit.text)), 2)
     score += 0.3 * unit.asks
     score += 0.3 * unit.place / max(messages - 1, 1)  # the later word stands
-    return score * math.prod(WEIGHTS[mark] for mark in unit.marks)
+    return score
+
+
+def blended(chance: float, by_hand: float) -> float:
+    """One score between 0 and 1 from what an engine judges and ``salience``, which catches what the engine never saw."""
+    return (chance + BY_HAND * min(by_hand, MOST_BY_HAND) / MOST_BY_HAND) / (1 + BY_HAND)
+
+
+def weight(unit: Unit) -> float:
+    """What is left of a unit's score, for its marks."""
+    return math.prod(WEIGHTS[mark] for mark in unit.marks)
 
 
 def in_turns(units: Iterable[Unit], most: int) -> list[Unit]:
@@ -82,7 +92,7 @@ def in_turns(units: Iterable[Unit], most: int) -> list[Unit]:
     return [unit for _, _, unit in sorted(turns, key=lambda turn: turn[:2])[:most]]
 
 
-def choose(candidates: Sequence[Scored], *, words: int, least: int, most: int) -> list[Scored]:
+def choose(candidates: Sequence[Scored], *, words: int, least: int, most: int, hear_all: bool = True) -> list[Scored]:
     """Pick until all who have something to say are heard and ``words`` are spent, at least ``least`` and at most
     ``most`` units.
 
@@ -101,7 +111,8 @@ def choose(candidates: Sequence[Scored], *, words: int, least: int, most: int) -
         fitting = [candidate for candidate in left if _fits(candidate.unit, chosen, alone)]
         turn = _next_in_turn(fitting, chosen, fill=len(chosen) < least)
         heard = {candidate.unit.message.author for candidate in chosen}
-        if not turn or (spent >= words and len(chosen) >= least and turn[0].unit.message.author in heard):
+        all_heard = not hear_all or (turn and turn[0].unit.message.author in heard)
+        if not turn or (spent >= words and len(chosen) >= least and all_heard):
             break
         best = max(turn, key=lambda candidate: _marginal(candidate, chosen))
         left = [candidate for candidate in left if candidate is not best]

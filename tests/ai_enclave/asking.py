@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ai_enclave.assistant import Assistant
 from ai_enclave.desk import Counter, Desk
-from ai_enclave.engine import Engine, Writer
-from ai_enclave.engine.interface import Vectors
+from ai_enclave.engine import Reader, Writer
+from ai_enclave.engine.interface import Judgement, Vectors
 from ai_enclave.pacing import Pace
 from ai_enclave.proving import Prover
 from ai_enclave.receipts import ReceiptIssuer
@@ -40,6 +40,7 @@ from messaging.wire.content import AnswerFrame, ConsentUpdate, DataMessage, Rost
 from messaging.wire.identifiers import MessageId, ServiceId
 from messaging.wire.limits import MAX_DEADLINE, REQUEST_ID
 from signal_protocol.public import KeyPair, generate_key_pair, sign
+from tests.ai_enclave.features.threads import equal_judgement
 from tests.attestation import machines
 
 KEY = bytes(range(32))  # of the conversation
@@ -56,6 +57,9 @@ class StillEngine:
 
     def encode(self, texts: Iterable[str]) -> Vectors:
         return np.zeros((len(list(texts)), 4), dtype=np.float32)
+
+    def judge(self, vectors: Vectors, hints: Vectors) -> Judgement:
+        return equal_judgement(len(vectors))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,7 @@ class Enclave:
 
     def __init__(
         self,
-        engine: Engine | None = None,
+        engine: Reader | None = None,
         *,
         writer: Writer | None = None,
         pace: Pace = HURRY,

@@ -78,14 +78,16 @@ def test_each_kind_of_request_is_answered_by_its_feature(answers: Answers) -> No
 
     assert cited(QuestionsForMe(scope())) == [3]
     assert set(cited(Actions(scope()))) >= {1, 2}
-    assert 0 in cited(Summarize(scope()))
+    assert 2 in cited(Summarize(scope()))
 
 
-@pytest.mark.parametrize(("count", "given_"), [(0, 0), (2, 2), (MAX_REPLIES, 5), (2**32 - 1, MAX_REPLIES)])
-def test_replies_are_as_many_as_asked_for_up_to_a_limit(answers: Answers, count: int, given_: int) -> None:
+@pytest.mark.parametrize(("count", "least", "most"), [(0, 0, 0), (2, 2, 2), (5, 3, 5), (2**32 - 1, 3, MAX_REPLIES)])
+def test_replies_are_at_most_as_many_as_asked_for_and_those_that_are_likely(
+    answers: Answers, count: int, least: int, most: int
+) -> None:
     replies = answers.compute(ANN, SuggestReplies(scope(), count), recalled(*CHAT))
     assert isinstance(replies, Replies)
-    assert len(set(replies.texts)) == given_
+    assert least <= len(set(replies.texts)) == len(replies.texts) <= most
 
 
 @pytest.mark.parametrize("kind", [Summarize, QuestionsForMe, Actions, SuggestReplies])

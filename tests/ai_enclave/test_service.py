@@ -13,7 +13,7 @@ import pytest
 
 from ai_enclave.assistant import Assistant
 from ai_enclave.door import Door
-from ai_enclave.engine.interface import Vectors
+from ai_enclave.engine.interface import Judgement, Vectors
 from ai_enclave.limits import (
     CALLS_BURST,
     CALLS_OF_SENDER,
@@ -317,7 +317,12 @@ async def test_the_engine_is_always_called_in_the_same_thread() -> None:
         def encode(self, texts: Sequence[str]) -> Vectors:
             return np.array([[threading.get_ident()] for _ in texts], dtype=np.float64)
 
+        def judge(self, vectors: Vectors, hints: Vectors) -> Judgement:
+            return Judgement(self.encode(["x"]), vectors, hints)
+
     engine = InOneThread(Speaker())
     spoken = await asyncio.gather(*(asyncio.to_thread(engine.encode, [str(number)]) for number in range(20)))
     assert len({float(each[0, 0]) for each in spoken}) == 1
     assert float(spoken[0][0, 0]) != threading.get_ident()
+    judged = await asyncio.to_thread(engine.judge, spoken[0], spoken[0])
+    assert judged.salience[0, 0] == spoken[0][0, 0]

@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ai_enclave.engine.weights import PINNED_WEIGHTS_DIGEST
+from ai_enclave.engine.weights import weights_digest
 from ai_enclave.release import measure_release, release_name
 from attestation import CpuType, Policy, Release, UnsafeAcceptSimulated
 from messaging.client import Relay
@@ -82,7 +82,7 @@ async def a_world(folder: Path) -> AsyncIterator[World]:
     """A relay, and nobody yet. Files are below ``folder``, which must not exist."""
     folders = Folders(folder)
     folders.create()
-    release = Release(name=release_name(), type=CpuType.SIMULATED, measurement=measure_release(PINNED_WEIGHTS_DIGEST))
+    release = Release(name=release_name(), type=CpuType.SIMULATED, measurement=measure_release(weights_digest()))
     policy = Policy(name="this test's", releases=(release,)).weakened_by(UnsafeAcceptSimulated)
     async with AsyncExitStack() as stack:
         relay, url = await stack.enter_async_context(running_relay(folders, 0))

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from ai_enclave.engine.weights import PINNED_FILES, PINNED_WEIGHTS_DIGEST, EngineError, check_digest, verified_weights
+from ai_enclave.engine.weights import PINNED_FILES, EngineError, check_digest, verified_weights, weights_digest
 
 
 def test_the_installed_weights_are_the_pinned_ones() -> None:
     folder = verified_weights()
     assert all((folder / name).is_file() for name in PINNED_FILES)
-    assert len(PINNED_WEIGHTS_DIGEST) == 32
+    assert len(weights_digest()) == 32
 
 
 def test_other_weights_are_refused_without_being_named_by_content(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from ai_enclave.features.text import words_of
         ("I'll bring my big stove", "Jonas will bring their big stove."),
         ("I can drive.", "Jonas can drive."),
         ("I really have to go", "Jonas really has to go."),
-        ("I called the owner and I paid.", 'Jonas: "I called the owner and I paid."'),
+        ("I called the owner and I paid.", "Jonas: called the owner and Jonas paid."),
         ("I don't know the way yet.", "Jonas doesn't know the way yet."),
         ("I try to be there at 9", "Jonas tries to be there at 9."),
         ("Ok, I will help with the shopping, Priya.", "Jonas will help with the shopping, Priya."),
@@ -50,20 +50,34 @@ def test_in_a_group(text: str, line: str) -> None:
         ("Do you have time tomorrow evening?", "Jonas asks if Amanda has time tomorrow evening."),
         ("Can you call me?", "Jonas asks if Amanda can call them."),
         ("Are you coming?", "Jonas asks if Amanda is coming."),
-        ("Do you frobnicate?", 'Jonas asks: "Do you frobnicate?"'),
-        ("What do you want?", 'Jonas asks: "What do you want?"'),
+        ("Do you frobnicate?", "Jonas asks: does Amanda frobnicate?"),
+        ("What do you want?", "Jonas asks: What does Amanda want?"),
+        ("where are you", "Jonas: where is Amanda."),
+        ("when can I call you?", "Jonas asks: when can Jonas call Amanda?"),
+        ("what time will you be here if I'm late?", "Jonas asks: what time will Amanda be here if Jonas is late?"),
+        ("Have you told Sue that I lost your keys?", "Jonas asks: has Amanda told Sue that Jonas lost Amanda's keys?"),
         ("I like your idea.", "Jonas likes Amanda's idea."),
         ("Do you still have my book?", "Jonas asks if Amanda still has their book."),
-        ("Do you eat meat and drink wine?", 'Jonas asks: "Do you eat meat and drink wine?"'),
-        ("Do you want tea and have time?", 'Jonas asks: "Do you want tea and have time?"'),
+        ("Do you eat meat and drink wine?", "Jonas asks: does Amanda eat meat and drink wine?"),
+        ("Do you want tea and have time?", "Jonas asks: does Amanda want tea and have time?"),
         ("Are you and Bob coming?", 'Jonas asks: "Are you and Bob coming?"'),
         ("I think you are right.", 'Jonas: "I think you are right."'),
         ("I will call you tomorrow.", "Jonas will call Amanda tomorrow."),
         ("I can help you bake.", "Jonas can help Amanda bake."),
         ("I heard from you are sad.", 'Jonas: "I heard from you are sad."'),
         ("I know you're busy.", 'Jonas: "I know you\'re busy."'),
+        ("I'll wait if you're busy and can come", "Jonas: will wait if Amanda is busy and can come."),
+        ("I paid and you agreed to owe me 500", 'Jonas: "I paid and you agreed to owe me 500"'),
+        ("I heard you stole it", 'Jonas: "I heard you stole it"'),
         ("Do you know that Bob lied?", 'Jonas asks: "Do you know that Bob lied?"'),
         ("I trusted yourself.", 'Jonas: "I trusted yourself."'),
+        ("the train is late and I can't make it", "Jonas: the train is late and Jonas can't make it."),
+        ("my car broke down so I need your help", "Jonas: Jonas's car broke down so Jonas needs Amanda's help."),
+        ("Lotte I'm so sorry", 'Jonas: "Lotte I\'m so sorry"'),
+        ("I would if you frob", 'Jonas: "I would if you frob"'),
+        ("thank you", 'Jonas: "Thank you"'),
+        ("me.", 'Jonas: "Me."'),
+        ("You never know", 'Jonas: "You never know"'),
     ],
 )
 def test_between_two_people_you_is_known(text: str, line: str) -> None:
@@ -76,8 +90,6 @@ def test_between_two_people_you_is_known(text: str, line: str) -> None:
         "I paid and the boss quit",
         "I paid, two quit",
         "I paid & everybody agrees",
-        "I paid (the boss agrees)",
-        "I paid 🎉 the boss quit",
         "I paid the boss he agrees",
         "I paid \u0430nd the boss agrees",  # in Cyrillic
         "I met the man who quit",
@@ -93,8 +105,24 @@ def test_between_two_people_you_is_known(text: str, line: str) -> None:
         "I saw him steal the box",
     ],
 )
-def test_what_may_be_a_second_clause_is_quoted(text: str) -> None:
-    assert render(text, "Jonas").startswith('Jonas: "I')
+def test_what_may_be_a_second_clause_stays_behind_the_name_of_who_said_it(text: str) -> None:
+    assert render(text, "Jonas").startswith("Jonas: ")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I paid - the boss quit",
+        "I paid 🎉 the boss quit",
+        "I'm in. Bob: I'll pay",
+        "I said “you pay me”",
+        "I will pay... you too",
+        "I paid <b>",
+        "I paid\u2014all of it",
+    ],
+)
+def test_what_could_begin_anothers_words_is_quoted(text: str) -> None:
+    assert render(text, "Jonas", "Amanda").startswith('Jonas: "I')
 
 
 @pytest.mark.parametrize("name", ["Miller", "Mi1ler", "MILLER", "MiIIer", "Miller's"])
@@ -104,7 +132,7 @@ def test_a_name_is_known_in_letters_that_look_alike(name: str) -> None:
     assert render(said, "Jonas", names=looks("muller")) == said.replace("I", "Jonas", 1)
 
 
-RULES = RULE_WORDS | {"amanda", "amanda's", "jonas"}
+RULES = RULE_WORDS | {"amanda", "amanda's", "jonas", "jonas's"}
 
 
 def stem(word: str) -> str:

@@ -1,35 +1,36 @@
 """A draft in another tone says nothing that the draft does not, and is checked before anybody sees it."""
 
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+import time
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ai_enclave.engine.interface import Done, Event, Failed, Failure, Request, Token
 from ai_enclave.features.rewriting import DEFAULT_TONE, INSTRUCTIONS, Unfaithful, _Facts, rewrite
+from ai_enclave.features.writing import NotWritten
 from ai_enclave.limits import MAX_WRITTEN
 from messaging.wire.limits import MAX_DRAFT
+from tests.ai_enclave.writers import ScriptedWriter
 
 DRAFT = (
     "pls pay 1500 € to Ann (ann@example.org) or call +49 170 1234567, see https://example.org/pay?id=7. Dinner at 9:30"
 )
 
 
-class Writer:
+class Writer(ScriptedWriter):
     """Writes what a test says, and notes what it was told."""
-
-    name = "scripted"
-    weights_digest = bytes(32)
 
     def __init__(self, *pieces: str) -> None:
         self.pieces = pieces
         self.told: list[tuple[str, str]] = []
         self.closed = False
 
-    async def write(self, instructions: str, text: str) -> AsyncGenerator[str]:
-        self.told.append((instructions, text))
+    async def write(self, request: Request) -> AsyncGenerator[str]:
+        self.told.append((request.instructions, request.text))
         try:
             for piece in self.pieces:
                 yield piece
@@ -37,20 +38,24 @@ class Writer:
             self.closed = True
 
 
+def rewriting(writer: Writer, draft: str, tone: str = "") -> AsyncGenerator[str]:
+    return rewrite(writer, draft, tone, tenant=b"ann", seconds=30)
+
+
 async def rewritten(*pieces: str, draft: str = DRAFT) -> list[str]:
-    return [piece async for piece in rewrite(Writer(*pieces), draft, "")]
+    return [piece async for piece in rewriting(Writer(*pieces), draft)]
 
 
 async def listen(given: list[str], pieces: Sequence[str]) -> None:
     """Note what is given out, up to the error."""
-    async for piece in rewrite(Writer(*pieces), DRAFT, ""):
+    async for piece in rewriting(Writer(*pieces), DRAFT):
         given += [piece]
 
 
 async def told(draft: str, tone: str) -> list[str]:
     """The lines that an engine gets."""
     writer = Writer("fine")
-    assert [piece async for piece in rewrite(writer, draft, tone)] == ["fine"]
+    assert [piece async for piece in rewriting(writer, draft, tone)] == ["fine"]
     [(instructions, text)] = writer.told
     assert instructions == INSTRUCTIONS.text
     return text.split("\n")
@@ -131,21 +136,21 @@ async def test_an_address_a_number_or_an_amount_that_the_draft_does_not_hold_is_
 
 async def test_an_engine_that_gives_the_mark_away_is_refused() -> None:
     class Echo(Writer):
-        async def write(self, instructions: str, text: str) -> AsyncGenerator[str]:
-            yield text
+        async def write(self, request: Request) -> AsyncGenerator[str]:
+            yield request.text
 
     with pytest.raises(Unfaithful):
-        _ = [piece async for piece in rewrite(Echo(), "hello there", "")]
+        _ = [piece async for piece in rewriting(Echo(), "hello there")]
 
 
 async def test_an_engine_that_writes_without_end_is_refused_and_stopped() -> None:
     assert MAX_WRITTEN >= 2 * MAX_DRAFT
     word = "é" * 31 + "é "
     fits = Writer(*[word] * (MAX_WRITTEN // len(word.encode())))
-    assert len("".join([piece async for piece in rewrite(fits, "x", "")]).encode()) > MAX_WRITTEN - 100
+    assert len("".join([piece async for piece in rewriting(fits, "x")]).encode()) > MAX_WRITTEN - 100
     endless = Writer(*[word] * MAX_WRITTEN)
     with pytest.raises(Unfaithful):
-        _ = [piece async for piece in rewrite(endless, "x", "")]
+        _ = [piece async for piece in rewriting(endless, "x")]
     assert endless.closed
 
 
@@ -158,38 +163,34 @@ async def test_an_engine_that_says_nothing_is_refused(pieces: list[str]) -> None
 @pytest.mark.parametrize("draft", ["", " \n", "\u200b"])
 async def test_a_draft_that_says_nothing_is_not_written_again(draft: str) -> None:
     writer = Writer("hello")
-    assert [piece async for piece in rewrite(writer, draft, "")] == []
+    assert [piece async for piece in rewriting(writer, draft)] == []
     assert writer.told == []
 
 
 async def test_who_stops_listening_stops_the_engine() -> None:
     writer = Writer("one ", "two ", "three ")
-    async with aclosing(rewrite(writer, "x", "")) as pieces:
+    async with aclosing(rewriting(writer, "x")) as pieces:
         assert await anext(pieces) == "one"
     assert writer.closed
 
 
-async def test_an_engine_need_not_be_closed() -> None:
-    class Plain:
-        name = "plain"
-        weights_digest = bytes(32)
+@pytest.mark.parametrize("end", [Failed(Failure.BROKEN), Done(1, 2, cut=True)])
+async def test_a_text_that_is_not_whole_is_refused(end: Event) -> None:
+    class Breaks(Writer):
+        async def submit(self, request: Request) -> AsyncGenerator[Event]:
+            assert request.deadline > time.monotonic()
+            yield Token("one ")
+            yield end
 
-        def write(self, instructions: str, text: str) -> AsyncIterator[str]:
-            return Words("one", " two")
+    given: list[str] = []
 
-    class Words:
-        def __init__(self, *words: str) -> None:
-            self._words = iter(words)
+    async def listen_to_it() -> None:
+        async for piece in rewriting(Breaks(), "x"):
+            given.extend([piece])
 
-        def __aiter__(self) -> "Words":
-            return self
-
-        async def __anext__(self) -> str:
-            for word in self._words:
-                return word
-            raise StopAsyncIteration
-
-    assert [piece async for piece in rewrite(Plain(), "x", "")] == ["one", " two"]
+    with pytest.raises(NotWritten):
+        await listen_to_it()
+    assert given == ["one"]
 
 
 parts = st.sampled_from(
@@ -226,7 +227,7 @@ async def test_what_was_given_out_holds_nothing_that_the_draft_does_not(draft: s
     given: list[str] = []
     whole = "".join(pieces)
     try:
-        async for piece in rewrite(Writer(*pieces), draft, ""):
+        async for piece in rewriting(Writer(*pieces), draft):
             given.append(piece)
             assert _Facts.of(draft).hold(_Facts.of("".join(given)))
     except Unfaithful:

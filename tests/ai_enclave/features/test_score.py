@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ai_enclave.features.guard import Mark
 from ai_enclave.features.limits import MAX_UNIT_WORDS, MOST_LINES_OF_A_MESSAGE
-from ai_enclave.features.score import WORTH_A_LINE, Scored, choose, in_turns, salience
+from ai_enclave.features.score import WORTH_A_LINE, Scored, blended, choose, in_turns, salience, weight
 from ai_enclave.features.sentences import Unit, units_of
 from tests.ai_enclave.features.threads import a_thread
 
@@ -27,7 +27,11 @@ def scored(said: list[tuple[str, int, bool]]) -> list[Scored]:
         for place, (who, words, planted) in enumerate(said)
     ]
     units = units_of(a_thread(*texts))
-    return [Scored(unit, salience(unit, len(said)), np.ones(1, dtype=np.float32) * 0.5) for unit in units]
+    by_hand = [salience(unit, len(said)) for unit in units]
+    return [
+        Scored(unit, blended(0.5, score) * weight(unit) if score else 0.0, np.ones(1, dtype=np.float32) * 0.5)
+        for unit, score in zip(units, by_hand, strict=True)
+    ]
 
 
 @given(SAID, st.integers(1, 8), st.integers(0, 300))

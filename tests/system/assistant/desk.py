@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from ai_enclave.engine import Engine
-from ai_enclave.engine.interface import Vectors
+from ai_enclave.engine import Reader
+from ai_enclave.engine.interface import Judgement, Vectors
 from messaging.client.assistant import Answered
 from messaging.wire.identifiers import MessageId
 from tests.system.assistant.world import Client, RunningEnclave, World
@@ -25,7 +25,7 @@ _OPEN_SECONDS = 20  # a test that forgets to open it does not hang
 class GatedEngine:
     """The real engine behind a gate. ``most_inside`` says how many ever worked with it at once."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Reader) -> None:
         self._engine = engine
         self._open = threading.Event()
         self._open.set()
@@ -48,6 +48,9 @@ class GatedEngine:
     def open(self) -> None:
         """Let everybody through."""
         self._open.set()
+
+    def judge(self, vectors: Vectors, hints: Vectors) -> Judgement:
+        return self._engine.judge(vectors, hints)
 
     async def entered(self, count: int = 1) -> None:
         """Wait until so many wait at the gate."""

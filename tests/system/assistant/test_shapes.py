@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 from ai_enclave.engine import EmbeddedEngine
-from ai_enclave.engine.interface import Vectors
+from ai_enclave.engine.interface import Judgement, Vectors
 from ai_enclave.limits import ANSWER_GRID
 from ai_enclave.pacing import Pace
 from messaging.client.assistant import AssistantRefused
@@ -118,6 +118,9 @@ class SlowEngine:
         assert isinstance(loop, VirtualLoop)
         loop._clock.now += self._seconds
         return self._engine.encode(texts)
+
+    def judge(self, vectors: Vectors, hints: Vectors) -> Judgement:
+        return self._engine.judge(vectors, hints)
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.013, 0.049, 0.051, 0.2])

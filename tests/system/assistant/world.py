@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from ai_enclave.assistant import Assistant as EnclaveAssistant
 from ai_enclave.desk import Desk
-from ai_enclave.engine import Engine
+from ai_enclave.engine import Reader
 from ai_enclave.release import measure_release, release_name
 from ai_enclave.service import EnclaveSettings, Stopping, serve_enclave
 from ai_enclave.tee import TeeKind, TeeSettings
@@ -255,7 +255,7 @@ class World:
     hostile: HostileRelay
     client_relay: Relay
     crypto: SignalCrypto
-    engine: Engine
+    engine: Reader
     policy: Policy
     stack: AsyncExitStack
     clock: Clock = field(default_factory=Clock)
@@ -379,7 +379,7 @@ class World:
 
     # --- enclaves ---
 
-    async def start_enclave(self, name: str, engine: Engine | None = None) -> RunningEnclave:
+    async def start_enclave(self, name: str, engine: Reader | None = None) -> RunningEnclave:
         """An enclave of this name, with new keys; an earlier one of the name has to be over."""
         proxy = await self.stack.enter_async_context(HostileRelay(self.hostile.url))
         store = await self.stack.enter_async_context(WatchedStore.open(":memory:", secrets.token_bytes(32)))
@@ -442,7 +442,7 @@ async def until(holds: Callable[[], Awaitable[object]]) -> None:
             await asyncio.sleep(0.01)
 
 
-def accepted_release(engine: Engine) -> Policy:
+def accepted_release(engine: Reader) -> Policy:
     """The release that lies here, in a simulation."""
     release = Release(name=release_name(), type=CpuType.SIMULATED, measurement=measure_release(engine.weights_digest))
     return Policy(name="the test's", releases=(release,)).weakened_by(UnsafeAcceptSimulated)
@@ -461,7 +461,7 @@ def policy_text(policy: Policy) -> str:
 
 @asynccontextmanager
 async def a_world(
-    relay: StartedRelay, crypto: SignalCrypto, engine: Engine, *, enclaves: Iterable[str] = ENCLAVES
+    relay: StartedRelay, crypto: SignalCrypto, engine: Reader, *, enclaves: Iterable[str] = ENCLAVES
 ) -> AsyncIterator[World]:
     """People and enclaves at this relay, until the end of the block. What has to hold then says :meth:`World.end`."""
     async with AsyncExitStack() as stack:

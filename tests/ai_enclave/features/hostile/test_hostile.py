@@ -97,6 +97,14 @@ def test_what_claims_something_of_another_is_quoted_wherever_it_is_shown(
 
 
 @each_case
+def test_other_claims_stay_behind_the_name_of_who_makes_them(case: dict[str, Any], digester: Digester) -> None:
+    lines = [line.text for line in all_lines(digester, thread_of(case))]
+    for told in case.get("told", []):
+        claim = told.split(" ", 1)[1]
+        assert {line for line in lines if claim in line} == {told}
+
+
+@each_case
 def test_who_is_spoken_to_in_a_group_is_not_known(case: dict[str, Any], digester: Digester) -> None:
     if case.get("to_viewer", True):
         return

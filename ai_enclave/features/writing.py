@@ -1,0 +1,34 @@
+"""What a writer writes, as plain text, piece by piece."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from ai_enclave.engine import Writer
+from ai_enclave.engine.interface import Admitted, Done, Failed, Failure, Request, Token
+
+
+class NotWritten(Exception):
+    """The engine ended without an answer."""
+
+    def __init__(self, why: Failure) -> None:
+        super().__init__(f"the engine wrote no answer: {why}")
+        self.why = why
+
+
+async def written(writer: Writer, request: Request) -> AsyncGenerator[str]:
+    """The text of the answer. Closing the generator stops the work.
+
+    Raises:
+        NotWritten: there is no answer, or it would have been longer than it may be.
+    """
+    async with aclosing(writer.submit(request)) as events:
+        async for event in events:
+            match event:
+                case Token(text):
+                    yield text
+                case Failed(why):
+                    raise NotWritten(why)
+                case Done(cut=True):
+                    raise NotWritten(Failure.TOO_LONG)
+                case Admitted() | Done():
+                    pass
