@@ -4,10 +4,15 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ai_enclave.writers import WriterSettings
 
 DESCRIPTION = """\
 Run one assistant: it makes its keys in memory, registers with the relay under NAME, and answers members who opted in.
@@ -81,6 +86,7 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         help="where to keep what AMD, Intel and NVIDIA say about this machine; the enclave fetches it, so that clients need not",
     )
+    _add_writer_options(options)
     options.add_argument("--json-ready", action="store_true", help="when ready, print one JSON line on standard output")
     options.add_argument(
         "--measure", action="store_true", help="print the measurement of this release, for policies, and exit"
@@ -88,12 +94,66 @@ def parser() -> argparse.ArgumentParser:
     return options
 
 
+def _add_writer_options(options: argparse.ArgumentParser) -> None:
+    group = options.add_argument_group(
+        "an engine that writes",
+        "Without one of these the assistant chooses and quotes; with one it also writes, and is checked.",
+    )
+    which = group.add_mutually_exclusive_group()
+    which.add_argument(
+        "--weights",
+        metavar="FOLDER",
+        type=Path,
+        help="a Hugging Face directory with safetensors (llama, mistral, qwen2, qwen3)",
+    )
+    which.add_argument(
+        "--sealed-weights", metavar="FOLDER", type=Path, help="the same, made by python -m ai_enclave.engine.seal"
+    )
+    which.add_argument(
+        "--model-server", metavar="URL", help="a server on this machine that speaks OpenAI's protocol, as vLLM does"
+    )
+    group.add_argument(
+        "--unsafe-key-file",
+        metavar="FILE",
+        type=Path,
+        help="the key of sealed weights, for development; refused on hardware",
+    )
+    group.add_argument(
+        "--int8", action="store_true", help="round the weights to 8 bits: half the memory, a little less exact"
+    )
+    group.add_argument("--model-name", metavar="NAME", help="what the model server calls its model")
+    group.add_argument(
+        "--model-digest", metavar="HEX", help="the digest of the weights that the model server was started with"
+    )
+
+
+def _writer_settings(options: argparse.ArgumentParser, arguments: argparse.Namespace) -> "WriterSettings | None":
+    from ai_enclave.writers import ModelServer, PlainWeights, SealedWeights
+
+    if arguments.sealed_weights and not arguments.unsafe_key_file:
+        options.error("--sealed-weights needs its key: --unsafe-key-file FILE, which the simulated TEE alone takes")
+    if arguments.unsafe_key_file and (not arguments.sealed_weights or arguments.tee):
+        options.error("--unsafe-key-file is for --sealed-weights in the simulated TEE")
+    if arguments.model_server and not (arguments.model_name and arguments.model_digest):
+        options.error("--model-server needs --model-name and --model-digest")
+    if arguments.weights:
+        return PlainWeights(arguments.weights, arguments.int8)
+    if arguments.sealed_weights:
+        return SealedWeights(arguments.sealed_weights, arguments.unsafe_key_file, arguments.int8)
+    if arguments.model_server:
+        if not re.fullmatch(r"[0-9a-fA-F]{64}", arguments.model_digest):
+            options.error("--model-digest is 64 hexadecimal digits")
+        return ModelServer(arguments.model_server, arguments.model_name, bytes.fromhex(arguments.model_digest))
+    return None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run until SIGTERM or Ctrl-C; returns the exit code: 0 stopped, 1 could not serve, 2 wrong options."""
     options = parser()
     arguments = options.parse_args(argv)
+    writer = _writer_settings(options, arguments)
     if arguments.measure:
-        return _print_measurement()
+        return _print_measurement(writer)
     if not arguments.relay or not arguments.assistant_token_file:
         options.error("--relay and --assistant-token-file are required")
     if not arguments.tee and not arguments.unsafe_simulated_tee:
@@ -102,18 +162,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         token = Path(arguments.assistant_token_file).read_text().strip()
     except OSError as error:
         options.error(f"the assistant token file cannot be read: {error.strerror}")
-    return asyncio.run(_run(arguments, token))
+    return asyncio.run(_run(arguments, token, writer))
 
 
-def _print_measurement() -> int:
+def _print_measurement(writer: "WriterSettings | None") -> int:
+    from ai_enclave.engine import EngineError
     from ai_enclave.engine.weights import weights_digest
     from ai_enclave.release import measure_release, release_name
+    from ai_enclave.writers import all_weights, digest_of
 
-    print(json.dumps({"release": release_name(), "measurement": measure_release(weights_digest()).hex()}))  # noqa: T201
+    try:
+        digest = all_weights(weights_digest(), None if writer is None else digest_of(writer))
+    except EngineError as error:
+        print(f"subrosa enclave: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    print(json.dumps({"release": release_name(), "measurement": measure_release(digest).hex()}))  # noqa: T201
     return 0
 
 
-async def _run(arguments: argparse.Namespace, token: str) -> int:
+async def _run(arguments: argparse.Namespace, token: str, writer: "WriterSettings | None") -> int:
     # Imported late: torch takes seconds, and --help should not.
     from ai_enclave.engine import EngineError
     from ai_enclave.hardening import NotHardened
@@ -130,6 +197,7 @@ async def _run(arguments: argparse.Namespace, token: str) -> int:
         token=token,
         tee=TeeSettings(kind, arguments.certificates, arguments.gpus),
         collateral=arguments.collateral_cache,
+        writer=writer,
     )
     stopping = Stopping()
     loop = asyncio.get_running_loop()

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from ai_enclave.engine import Reader
+from ai_enclave.engine import Reader, Writer
 from ai_enclave.features import Digester, Line, Message, Suggester, Thread
+from ai_enclave.features.composing import compose
 from ai_enclave.features.labels import label_messages
 from ai_enclave.limits import MAX_REPLIES
 from ai_enclave.memory import Recalled
@@ -31,6 +32,7 @@ from messaging.wire.assistant import (
 from messaging.wire.identifiers import MessageId, ServiceId
 
 NO_INSTRUCTIONS = hashlib.sha256(b"").digest()  # of an engine that follows none
+WRITERS_SHARE = 0.7  # of the time that a requester waits: the rest is for answering without the writer
 _MOST = 2**32 - 1  # that the wire can count
 
 
@@ -67,6 +69,16 @@ class Answers:
             case _:
                 assert_never(kind)
         return Summary(tuple(_lines(lines, labelled.ids)), coverage)
+
+    async def compose(
+        self, writer: Writer, requester: ServiceId, kind: Summarize, recalled: Recalled, *, seconds: float
+    ) -> Summary | None:
+        """A summary in the words of ``writer``; ``None`` if it has none, and ``compute`` has to answer."""
+        labelled = _label(recalled, kind.scope)
+        lines = await compose(
+            writer, labelled.thread, str(requester), tenant=requester.to_bytes(), seconds=seconds * WRITERS_SHARE
+        )
+        return Summary(tuple(_lines(lines, labelled.ids)), _coverage(recalled, kind.scope)) if lines else None
 
 
 def _label(recalled: Recalled, scope: Scope) -> _Labelled:

@@ -10,12 +10,13 @@ import secrets
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from ai_enclave.answers import NO_INSTRUCTIONS, Answers
 from ai_enclave.desk import Counter, Reason, Refused, in_thread
 from ai_enclave.engine import Engine, Reader, Writer
+from ai_enclave.features import composing
 from ai_enclave.features.rewriting import INSTRUCTIONS, rewrite
 from ai_enclave.limits import MAX_AGE, MAX_MESSAGES, MIN_RETRY_SECONDS
 from ai_enclave.memory import Denied, Memory, Recalled
@@ -38,6 +39,7 @@ from messaging.wire.assistant import (
     QuestionsForMe,
     Refusal,
     RefusalCode,
+    Replies,
     Result,
     ResultKind,
     Rewrite,
@@ -46,6 +48,7 @@ from messaging.wire.assistant import (
     StatusRequest,
     SuggestReplies,
     Summarize,
+    Summary,
     is_cancel,
     request_id_of,
 )
@@ -249,23 +252,27 @@ class Assistant:
 
         async def work() -> _Answered:
             recalled = self._recall(call.requester, kind)  # now: consent may have changed while the request waited
-            result = await in_thread(partial(self._answers.compute, call.sender, kind, recalled))
-            made_at = self._now()
+            result, signed = await self._answer_about(call, kind, recalled)
             if not _same(recalled, self._recall(call.requester, kind)):  # or while the engine had it
                 raise Refused(Reason.BUSY, MIN_RETRY_SECONDS)
             own = self._memory.own_consent(call.requester, kind.scope.conversation)
             consents = {*recalled.consents, *([own] if own is not None else [])}
-            return _Answered(
-                result,
-                _Signed(
-                    made_at=made_at,
-                    speaker=self._engine,
-                    conversation=kind.scope.conversation,
-                    consents=tuple(sorted(consents)),
-                ),
-            )
+            signed = replace(signed, conversation=kind.scope.conversation, consents=tuple(sorted(consents)))
+            return _Answered(result, signed)
 
         return await self._counter.serve(call.sender, call.request.id, work, deadline=call.seconds)
+
+    async def _answer_about(
+        self, call: _Call, kind: AboutMessages, recalled: Recalled
+    ) -> tuple[Summary | Replies, _Signed]:
+        """The answer, and who gave it: the engine that writes if it can, else the one that quotes."""
+        if self._writer is not None and isinstance(kind, Summarize) and recalled.messages:
+            composed = await self._answers.compose(self._writer, call.sender, kind, recalled, seconds=call.seconds)
+            if composed is not None:
+                instructions = composing.INSTRUCTIONS.digest
+                return composed, _Signed(made_at=self._now(), speaker=self._writer, instructions=instructions)
+        result = await in_thread(partial(self._answers.compute, call.sender, kind, recalled))
+        return result, _Signed(made_at=self._now(), speaker=self._engine)
 
     def _check_requester(self, requester: Member, kind: AboutMessages) -> None:
         self._memory.check_requester(requester, kind.scope.conversation, _purpose(kind), self._now())

@@ -1,4 +1,4 @@
-"""Whose request the engine takes next: one at a time, each user in turn, and nobody waits beyond their deadline.
+"""Whose request the engine takes next: one at a time, or a few, each user in turn, and nobody waits beyond their deadline.
 
 ``Desk`` decides: events in, actions out, and the time comes with the event. ``Counter`` is its shell of tasks and timers.
 What a request asks for, and what the engine does, belong to ``ai_enclave.assistant``.
@@ -180,15 +180,16 @@ class Allowances:
 class Desk:
     """Who is served next, and who is sent away. Times are seconds of one clock that never goes back.
 
-    At most one request is between ``Start`` and ``Ended``. Each gets one outcome: ``Refuse``, or to end unrefused.
+    At most ``places`` requests are between ``Start`` and ``Ended``; two of one user only while nobody else waits. Each gets one
+    outcome: ``Refuse``, or to end unrefused.
     """
 
-    def __init__(self, service_seconds: float = FIRST_SERVICE_SECONDS) -> None:
+    def __init__(self, service_seconds: float = FIRST_SERVICE_SECONDS, places: int = 1) -> None:
+        self._places = places
         self._service_seconds = service_seconds  # what one request is expected to need
         self._lines: dict[Hashable, deque[Ticket]] = {}  # of who waits, in the order of their next turns
         self._due: dict[Ticket, float] = {}  # deadlines of all that have no outcome yet
-        self._serving: Ticket | None = None
-        self._since = 0.0  # when its service began
+        self._serving: dict[Ticket, float] = {}  # when the service of each began
         self._allowances = Allowances()
         self._draining = False
 
@@ -205,7 +206,7 @@ class Desk:
     @property
     def drained(self) -> bool:
         """Nothing is left to do, and nothing will be: the engine is never free while anybody waits."""
-        return self._draining and self._serving is None
+        return self._draining and not self._serving
 
     def load(self, now: float) -> Load:
         """How long the lines are."""
@@ -259,7 +260,7 @@ class Desk:
     def _withdraw(self, ticket: Ticket, code: Reason) -> list[Action]:
         if self._due.pop(ticket, None) is None:
             return []  # it has its outcome
-        if ticket is self._serving:
+        if ticket in self._serving:
             return [Refuse(ticket, code), Stop(ticket)]
         line = self._lines[ticket.user]
         line.remove(ticket)
@@ -268,27 +269,29 @@ class Desk:
         return [Refuse(ticket, code)]
 
     def _free(self, ticket: Ticket, now: float) -> None:
-        if ticket is not self._serving:
+        if ticket not in self._serving:
             raise ValueError("the request that ended is not in service")
-        took, stopped = now - self._since, self._due.pop(ticket, None) is None
+        took, stopped = now - self._serving.pop(ticket), self._due.pop(ticket, None) is None
         if not stopped or took > self._service_seconds:  # a stopped one would have taken longer than it did
             self._service_seconds += _WEIGHT * (took - self._service_seconds)
-        self._serving = None
         if line := self._lines.pop(ticket.user, None):
             self._lines[ticket.user] = line  # the last now, also behind who came during the service
 
     def _next(self, now: float) -> list[Action]:
         actions: list[Action] = []
-        while self._serving is None and self._lines:
-            user, line = next(iter(self._lines.items()))
+        while len(self._serving) < self._places and self._lines:
+            served = {ticket.user for ticket in self._serving}
+            user = next((user for user in self._lines if user not in served), next(iter(self._lines)))
+            line = self._lines[user]
             ticket = line.popleft()
             if not line:
                 del self._lines[user]
             if now < self._due[ticket]:
-                self._serving, self._since = ticket, now
-                return [*actions, Start(ticket)]
-            del self._due[ticket]
-            actions.append(Refuse(ticket, Reason.TOO_LATE))
+                self._serving[ticket] = now
+                actions.append(Start(ticket))
+            else:
+                del self._due[ticket]
+                actions.append(Refuse(ticket, Reason.TOO_LATE))
         return actions
 
     @property
@@ -296,12 +299,15 @@ class Desk:
         return sum(map(len, self._lines.values()))
 
     def _remaining(self, now: float) -> float:
-        return 0.0 if self._serving is None else max(0.0, self._since + self._service_seconds - now)
+        """Until a place is free."""
+        if len(self._serving) < self._places:
+            return 0.0
+        return max(0.0, min(self._serving.values()) + self._service_seconds - now)
 
     def _expected_wait(self, own: int, now: float) -> float:
         """Of one more request of a user with ``own`` waiting: so many rounds, and this one, go ahead of it."""
         ahead = sum(min(len(line), own + 1) for line in self._lines.values())
-        return self._remaining(now) + ahead * self._service_seconds
+        return self._remaining(now) + ahead * self._service_seconds / self._places
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,13 +320,13 @@ class _Visit:
 
 
 class Counter:
-    """Where tasks of one event loop wait for the engine. ``now`` is a clock that never goes back, in seconds."""
+    """Where tasks of one event loop wait for an engine. ``now`` is a clock that never goes back, in seconds."""
 
     def __init__(self, desk: Desk, now: Callable[[], float] = time.monotonic) -> None:
         self._desk = desk
         self._now = now
         self._visits: dict[Ticket, _Visit] = {}
-        self._engine: asyncio.Task[object] | None = None
+        self._served: dict[Ticket, asyncio.Task[object]] = {}
         self._drained = asyncio.Event()
 
     async def serve(self, user: Hashable, request: Hashable, work: Callable[[], Awaitable[T]], *, deadline: float) -> T:
@@ -380,9 +386,9 @@ class Counter:
                     self._start(ticket)
                 case Refuse(ticket, code, retry_after):
                     self._settle(ticket, Refused(code, retry_after))
-                case Stop():
-                    if self._engine is not None:
-                        self._engine.cancel()
+                case Stop(ticket):
+                    if (task := self._served.get(ticket)) is not None:
+                        task.cancel()
                 case _:
                     assert_never(action)
         if self._desk.drained:
@@ -390,11 +396,11 @@ class Counter:
 
     def _start(self, ticket: Ticket) -> None:
         visit = self._visits[ticket]
-        self._engine = asyncio.create_task(_run(visit.work), context=visit.context)
-        self._engine.add_done_callback(partial(self._ended, ticket))
+        self._served[ticket] = task = asyncio.create_task(_run(visit.work), context=visit.context)
+        task.add_done_callback(partial(self._ended, ticket))
 
     def _ended(self, ticket: Ticket, task: "asyncio.Task[object]") -> None:
-        self._engine = None
+        del self._served[ticket]
         if not task.cancelled():
             task.exception()  # seen: what a request that was refused meanwhile raised is nobody's
         self._settle(ticket, task)

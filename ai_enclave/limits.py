@@ -28,6 +28,7 @@ MAX_CALLS = 512  # of all senders at a time; what is beyond gets no answer
 MAX_CONCURRENT = 128  # requests being worked on, about half of which both desks can hold for long; the others wait
 MAX_CONCURRENT_OF_SENDER = 8  # of these of one sender: what both desks take of a user, and two more
 DRAIN_SECONDS = 20.0  # for finishing what was accepted before the end
+MAX_WRITING = 16  # requests at an engine that writes at a time: it works on all of them together
 MAX_QUEUED_PER_USER = 2  # requests of one user waiting for the engine, beside the one in service
 REQUESTS_PER_HOUR = 120  # of one user, in the long run; each refills after 30 s
 REQUESTS_BURST = 20  # of one user at once, after a rest

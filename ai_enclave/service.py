@@ -24,14 +24,15 @@ from ai_enclave.clock import EnclaveClock
 from ai_enclave.collateral import StapledCollateral
 from ai_enclave.desk import Counter, Desk
 from ai_enclave.door import Door
-from ai_enclave.engine import EmbeddedEngine, Reader
+from ai_enclave.engine import EmbeddedEngine, Reader, Writer
 from ai_enclave.engine.interface import Judgement, Vectors
 from ai_enclave.hardening import describe, harden, quiet_crashes
-from ai_enclave.limits import DRAIN_SECONDS, FORGET_SECONDS
+from ai_enclave.limits import DRAIN_SECONDS, FORGET_SECONDS, MAX_WRITING
 from ai_enclave.proving import Prover
 from ai_enclave.receipts import ReceiptIssuer
 from ai_enclave.release import measure_release, release_name
 from ai_enclave.tee import TeeKind, TeeSettings
+from ai_enclave.writers import WriterSettings, all_weights, open_writer
 from attestation import Collateral, KeySection
 from attestation.binding import NONCE
 from attestation.collecting import Attester
@@ -64,6 +65,7 @@ class EnclaveSettings:
     ca_file: Path | None = None
     tee: TeeSettings
     collateral: Path | None = None
+    writer: WriterSettings | None = None
 
 
 @dataclass(slots=True)
@@ -112,7 +114,7 @@ async def run_enclave(settings: EnclaveSettings, ready: Callable[[str], None], s
 
     Raises:
         ClientError: the relay cannot be reached, or refuses the assistant.
-        EngineError: the weights are missing or are not the pinned ones.
+        EngineError: weights are missing, are not the right ones, or are locked; or a model server cannot be used.
         CollectionError: the hardware does not vouch for this enclave.
         NotHardened: on this machine memory could reach a disk.
     """
@@ -120,19 +122,36 @@ async def run_enclave(settings: EnclaveSettings, ready: Callable[[str], None], s
     for fault in harden(strict=settings.tee.kind is not TeeKind.SIMULATED):
         print(f"subrosa enclave: {fault}", file=sys.stderr)  # noqa: T201
     engine = InOneThread(await asyncio.to_thread(EmbeddedEngine.load))
-    async with Store.open(":memory:", secrets.token_bytes(32)) as store:
-        await serve_enclave(settings, engine, store, ready, stopping)
+    async with AsyncExitStack() as stack:
+        writer: Writer | None = None
+        if settings.writer is not None:
+            attester = partial(_attester, settings.tee, engine.weights_digest)
+            writer = await open_writer(settings.writer, attester)
+            stack.push_async_callback(writer.close)
+        store = await stack.enter_async_context(Store.open(":memory:", secrets.token_bytes(32)))
+        await serve_enclave(settings, engine, store, ready, stopping, writer=writer)
+
+
+def _attester(tee: TeeSettings, reader: bytes, writer: bytes | None) -> Attester:
+    """The attester of an enclave that speaks with weights of these digests."""
+    return tee.attester(measure_release(all_weights(reader, writer)))
 
 
 async def serve_enclave(
-    settings: EnclaveSettings, engine: Reader, store: Store, ready: Callable[[str], None], stopping: Stopping
+    settings: EnclaveSettings,
+    engine: Reader,
+    store: Store,
+    ready: Callable[[str], None],
+    stopping: Stopping,
+    *,
+    writer: Writer | None = None,
 ) -> None:
-    """The same on a machine that is hardened, with an engine that is loaded and a store that is empty.
+    """The same on a machine that is hardened, with engines that are loaded and a store that is empty.
 
     Raises:
         As :func:`run_enclave`.
     """
-    attester = settings.tee.attester(measure_release(engine.weights_digest))
+    attester = _attester(settings.tee, engine.weights_digest, None if writer is None else writer.weights_digest)
     collateral = StapledCollateral(settings.collateral, partial(datetime.now, UTC))
     trial = await asyncio.to_thread(_prove_once, attester)
     await collateral.refresh(trial)
@@ -145,7 +164,8 @@ async def serve_enclave(
         keys = KeySection(device.identity_key, receipt_key.public_key().public_bytes_raw(), release_name())
         prover = Prover(partial(attester.attest, keys=keys), lambda: _encoded(collateral.current))
         issuer = ReceiptIssuer(receipt_key, release_name(), EnclaveClock())
-        assistant = Assistant(engine, prover, issuer, Counter(Desk()))
+        counter = Counter(Desk(places=1 if writer is None else MAX_WRITING))
+        assistant = Assistant(engine, prover, issuer, counter, writer=writer)
         await stack.enter_async_context(device)
         await device.ready()
         ready(str(device.service_id))

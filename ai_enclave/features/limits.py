@@ -29,6 +29,9 @@ MOST_ACTIONS = 20
 ANSWERED_WITHIN = 3  # messages of others that may come between a question and the viewer's answer
 ANSWER_LOOKED_FOR = 20  # messages after a question
 
+MAX_READ_BY_WRITER = 60_000  # characters of a thread that an engine that writes is shown, the latest
+MAX_COMPOSED_TOKENS = 1024  # of a summary in an engine's own words
+
 # Replies.
 OWN_REPLY_WORDS = 8  # a longer message of the viewer's is not offered again
 OWN_REPLIES = 50  # looked at, the latest

@@ -13,6 +13,7 @@ from ai_enclave.answers import NO_INSTRUCTIONS
 from ai_enclave.desk import Load
 from ai_enclave.engine import EmbeddedEngine
 from ai_enclave.engine.interface import Judgement, Request, Vectors
+from ai_enclave.features import composing
 from ai_enclave.features.rewriting import INSTRUCTIONS
 from ai_enclave.limits import (
     ANSWER_GRID,
@@ -1121,3 +1122,56 @@ def test_a_stream_may_be_cancelled() -> None:
     assert answer.kind == Refusal(RefusalCode.CANCELLED)
     assert len(answer.frames) == 8
     assert_uniform(answer)
+
+
+# --- a summary in an engine's own words -------------------------------------------------------------------------------
+
+
+class Telling(ScriptedWriter):
+    """Writes one line about the first message that it is shown, or breaks."""
+
+    weights_digest = hashlib.sha256(b"telling").digest()
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.tenants: list[bytes] = []
+
+    async def write(self, request: Request) -> AsyncGenerator[str]:
+        self.tenants.append(request.tenant)
+        assert request.form is not None
+        yield self.text.replace("LABEL", request.form.labels[0])
+
+
+async def told_by(writer: Telling) -> tuple[Answer, Receipt, Telling]:
+    enclave = Enclave(writer=writer)
+    ann, bob = await opted_in(enclave, 1, 2)
+    message = bob.write("I will bring the tents and two lamps.", 1)
+    answer = await ann.ask(Summarize(scope_of([message], named(ann, bob))))
+    return answer, verified(ann, answer), writer
+
+
+async def test_a_summary_comes_in_the_words_of_the_engine_that_writes_and_its_receipt_says_so() -> None:
+    answer, receipt, writer = await told_by(Telling('[{"text": "Bob will bring tents.", "cites": ["LABEL"]}]'))
+    assert isinstance(answer.kind, Summary)
+    assert [line.text for line in answer.kind.lines] == ["Bob will bring tents."]
+    assert (answer.result.engine, answer.result.model) == ("scripted", Telling.weights_digest)
+    assert receipt.instructions == composing.INSTRUCTIONS.digest
+    assert len(answer.result.consents) == 2
+    assert len(writer.tenants) == 1
+
+
+@pytest.mark.parametrize("text", ["", "[]", "no JSON"])
+async def test_where_the_engine_that_writes_has_nothing_the_other_one_answers_and_the_receipt_says_that(
+    text: str,
+) -> None:
+    answer, receipt, _ = await told_by(Telling(text))
+    assert isinstance(answer.kind, Summary)
+    assert [line.text for line in answer.kind.lines] == ["Bob will bring the tents and two lamps."]
+    assert answer.result.engine == StillEngine.name
+    assert receipt.instructions == NO_INSTRUCTIONS
+
+
+async def test_what_the_engine_invents_is_not_shown() -> None:
+    answer, _, _ = await told_by(Telling('[{"text": "Bob owes everybody 500 euros.", "cites": ["LABEL"]}]'))
+    assert isinstance(answer.kind, Summary)
+    assert [line.text for line in answer.kind.lines] == ["Bob will bring the tents and two lamps."]

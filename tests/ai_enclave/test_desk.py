@@ -429,7 +429,7 @@ class Desks(RuleBasedStateMachine):
 def assert_nothing_is_left(desk: Desk) -> None:
     assert not desk._lines
     assert not desk._due
-    assert desk._serving is None
+    assert desk._serving == {}
     assert len(desk._allowances) == 0
     assert not desk._allowances._catching_up
 
@@ -450,6 +450,93 @@ def test_newcomers_without_end_starve_nobody() -> None:
         if serving is waiting:
             return
     pytest.fail("who waited was overtaken by newcomers")
+
+
+# Several places: an engine that answers many at once
+
+
+def test_as_many_are_served_at_once_as_there_are_places() -> None:
+    desk = Desk(places=2)
+    first, second, third = tickets("ann", "bob", "cem")
+    assert told(desk, Arrived(first), Arrived(second), Arrived(third)) == [Start(first), Start(second)]
+    assert told(desk, Ended(second)) == [Start(third)]
+    assert not told(desk, Ended(first), Ended(third))
+
+
+def test_a_user_has_two_places_only_while_nobody_else_waits() -> None:
+    desk = Desk(places=2)
+    anns = tickets("ann", "ann", "ann")
+    assert told(desk, *map(Arrived, anns)) == [Start(anns[0]), Start(anns[1])]
+    [bobs] = tickets("bob")
+    assert told(desk, Arrived(bobs)) == []
+    assert told(desk, Ended(anns[0])) == [Start(bobs)]
+    assert told(desk, Ended(anns[1])) == [Start(anns[2])]
+
+
+def test_with_more_places_the_wait_is_shorter() -> None:
+    waits = []
+    for places in (1, 4):
+        desk = Desk(10.0, places)
+        told(desk, *map(Arrived, tickets(*range(8))))
+        waits.append(desk.load(0.0).expected_wait)
+    assert waits == [10.0 + 7 * 10.0, 10.0 + 4 * 10.0 / 4]
+
+
+def test_one_of_several_in_service_is_stopped_and_the_others_go_on() -> None:
+    desk = Desk(places=2)
+    first, second = tickets("ann", "bob")
+    told(desk, Arrived(first), Arrived(second))
+    assert told(desk, Expired(second)) == [Refuse(second, Reason.TOO_LATE), Stop(second)]
+    desk.receive(Drain(), 0.0)
+    assert not desk.drained
+    assert told(desk, Ended(first), Ended(second)) == []
+    assert desk.drained
+
+
+@given(places=st.integers(1, 4), choices=st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=60))
+def test_no_place_is_free_while_anybody_waits(places: int, choices: list[tuple[int, bool]]) -> None:
+    desk = Desk(places=places)
+    serving: list[Ticket] = []
+    waiting: list[Ticket] = []
+    for number, (user, ends) in enumerate(choices):
+        if ends and serving:
+            event: Event = Ended(serving.pop(user % len(serving)))
+        else:
+            ticket = a_ticket(user, request=number)
+            waiting.append(ticket)
+            event = Arrived(ticket)
+        for action in desk.receive(event, float(number)):
+            assert not isinstance(action, Stop)
+            waiting.remove(action.ticket)
+            if isinstance(action, Start):
+                others = {each.user for each in waiting} - {each.user for each in serving}
+                assert action.ticket.user not in {each.user for each in serving} or not others
+                serving.append(action.ticket)
+        assert len(serving) <= places
+        assert len(serving) == places or not waiting
+
+
+async def test_several_work_at_once_and_one_of_them_can_be_cancelled() -> None:
+    counter, go, begun = Counter(Desk(places=2)), asyncio.Event(), list[str]()
+
+    async def work(name: str) -> str:
+        begun.append(name)
+        await go.wait()
+        return name
+
+    tasks = [
+        asyncio.create_task(counter.serve(name, name, partial(work, name), deadline=1000.0)) for name in ("a", "b", "c")
+    ]
+    await settled()
+    assert sorted(begun) == ["a", "b"]
+    counter.cancel("b", "b")
+    await assert_refused(tasks[1], Reason.CANCELLED)
+    await settled()
+    assert sorted(begun) == ["a", "b", "c"]
+    go.set()
+    assert await asyncio.gather(tasks[0], tasks[2]) == ["a", "c"]
+    await settled()
+    assert_idle(counter)
 
 
 # The shell
@@ -505,7 +592,7 @@ async def faults() -> AsyncIterator[list[object]]:
 
 def assert_idle(counter: Counter) -> None:
     assert counter._visits == {}
-    assert counter._engine is None
+    assert counter._served == {}
     assert counter._desk._due == {}
     assert counter.load == Load(0, 0.0)
 
