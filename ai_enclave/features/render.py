@@ -29,6 +29,9 @@ _LEAD = re.compile(
     r"|morning|good morning|decision|and|but|then)(?: (?:all|everyone|everybody|guys|there))?[,.!:]+\s*)+",
     re.IGNORECASE,
 )
+_EMOTICON = re.compile(
+    r"(?:^|(?<=\s)|(?<=[\w.!?,]))[:;=][-']?[)(DPpOo3/\\|*]+(?=\s|$|[.!?,])|(?<=\s)(?:<3+|xD+|XD+|\^\^|:-?[)(]+)(?=\s|$)"
+)
 _EMOJI = re.compile(r"[\u2190-\u2bff\ufe0f\U0001f000-\U0001faff]+")
 
 _CONTRACTED = {"i'm": "is", "i'll": "will", "i've": "has", "i'd": "would"}
@@ -98,8 +101,8 @@ def _told(said: str, speaker: str, addressee: str | None, names: frozenset[str])
 
 
 def without_emoji(text: str) -> str:
-    """``text`` on one line, without emoji and symbols."""
-    return " ".join(_EMOJI.sub(" ", text).split())
+    """``text`` on one line, without emoji, emoticons and symbols."""
+    return " ".join(_EMOTICON.sub(" ", _EMOJI.sub(" ", text)).split())
 
 
 def inside_quotes(text: str) -> str:

@@ -124,7 +124,7 @@ class Suggester:
         chances = dict(zip(INTENTS, self._chances(thread, target), strict=True))
         for intent in _ruled(text):
             chances[intent] += RULE
-        if not _QUESTION.search(text):
+        if not _WH.search(text):
             del chances["inform"]  # nobody asked for a fact
         time = _TIME.search(text)
         phrases = phrases_for([message.text for message in thread.messages[-CONTEXT:]])

@@ -2,7 +2,7 @@
 
 Only pronouns change, and the verbs that have to agree with what stands for them: I, me and my are the speaker; you is the addressee,
 where that is known. What is said of others stays as it was said, and stays behind the name of who said it. What is claimed of the
-addressee is not retold: "you owe me" is quoted, "if you come" and "do you come?" are not. Where a pronoun or a verb is not sure,
+addressee is not retold: "you owe me" is quoted; "if you come", "do you come?" and "you should come" are not. Where a pronoun or a verb is not sure,
 ``None``: then the sentence is quoted, too. English only.
 """
 
@@ -44,6 +44,9 @@ _SUBJECT_JOINS = word_set(
 
 _ASK_WITH = _SUBJECT_JOINS | word_set("when whose whom")
 _BARE = word_set("let make help see watch want to")  # after these and "you" a verb has no ending
+_ADVICE = word_set(
+    "can could should shouldn't might may must need needn't"
+)  # "you should ask them" says nothing that was done
 _CONDITIONS = word_set("if when unless until till whether")  # what is said of the addressee behind these is no claim
 # Words that may begin a sentence before "I" in a capital. Any other may be somebody's name, and would read as one with the speaker's.
 _BEGIN = _SUBJECT_JOINS | word_set(
@@ -109,8 +112,10 @@ class _Told:
 
     def _is_no_claim(self, number: int) -> bool:
         """Whether a sentence about the addressee says nothing of them that could be held against them."""
-        before = self._word(number - 1)
-        return before in _CONDITIONS or ((before in _INVERTED or before in _MODALS) and self._asks(number - 1))
+        before, after = self._word(number - 1), self._word(number + 1)
+        if before in _CONDITIONS or after in _ADVICE:
+            return True
+        return (before in _INVERTED or before in _MODALS) and self._asks(number - 1)
 
     @staticmethod
     def _is_object(before: str) -> bool:

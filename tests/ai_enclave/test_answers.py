@@ -78,7 +78,7 @@ def test_each_kind_of_request_is_answered_by_its_feature(answers: Answers) -> No
 
     assert cited(QuestionsForMe(scope())) == [3]
     assert set(cited(Actions(scope()))) >= {1, 2}
-    assert 2 in cited(Summarize(scope()))
+    assert {0, 2} & set(cited(Summarize(scope())))
 
 
 @pytest.mark.parametrize(("count", "least", "most"), [(0, 0, 0), (2, 2, 2), (5, 3, 5), (2**32 - 1, 3, MAX_REPLIES)])

@@ -21,7 +21,7 @@ from ai_enclave.features.sentences import Unit, units_of
 MINUTE = 60_000
 PLANTED, FOREIGN = "planted", -1
 MOST_CHOSEN = 4  # units of the best summary that quoting allows
-KEY, CHOSEN = 0.5, 0.5  # what it counts that the summary rests on a message, and that quoting a unit brings it near
+KEY, CHOSEN = 0.25, 0.75  # what it counts that the summary rests on a message, and that quoting a unit brings it near
 
 _rouge = RougeScorer(["rouge1", "rouge2"], use_stemmer=True)
 
