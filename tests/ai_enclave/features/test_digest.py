@@ -127,3 +127,36 @@ def test_any_text_gets_a_digest_that_cites_what_exists(digester: Digester, said:
     digest = digester.digest(thread, viewer="ann")
     ids = {message.id for message in thread.messages}
     assert all(line.text and set(line.cites) <= ids for line in digest.lines)
+
+
+@pytest.mark.parametrize(
+    ("said", "lines"),
+    [
+        ([], 0),
+        ([("ann", "We meet at nine at the station.")], 1),
+        ([("ann", "<photo>"), ("bob", "🎉🎉"), ("ann", "[voice message]")], 0),
+        ([("ann", "word " * 20_000)], 1),
+        ([("ann", "ניפגש מחר בתשע בתחנה המרכזית"), ("bob", "سأحضر الخيمة والمصباحين غدا صباحا")], 2),
+        ([("ann", "We meet \ud800 at nine \udfff at the station.")], 1),
+        ([("ann", "\x00\x01\x02 \u202e\u200b")], 0),
+        ([(f"p{n % 50}", f"Point {n}: part {n} comes on Friday at {n % 12}:15.") for n in range(10_000)], MOST_LINES),
+    ],
+    ids=[
+        "nothing",
+        "one",
+        "only media",
+        "100 kB",
+        "right to left",
+        "lone surrogates",
+        "nothing visible",
+        "10,000 messages",
+    ],
+)
+def test_whatever_comes_gets_a_sensible_digest_in_bounded_time(
+    digester: Digester, said: list[tuple[str, str]], lines: int
+) -> None:
+    start = time.monotonic()
+    digest = digester.digest(a_thread(*said), viewer="ann")
+    assert len(digest.lines) == lines or (lines == 1 and 1 <= len(digest.lines) <= 2)
+    assert all(line.text.isprintable() for line in digest.lines)
+    assert time.monotonic() - start < 30  # a bound against runaway work, not a measurement
