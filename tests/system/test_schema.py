@@ -7,6 +7,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -49,12 +50,17 @@ def run_schemathesis(url: str, authorization: str, folder: Path, *, examples: in
     )
 
 
+# Of ast.parse near the limit of recursion, which the tool then takes for an error of its own (python/cpython#106905).
+INTERPRETERS_FAULT = "AST constructor recursion depth mismatch"
+
+
 async def check(relays: Relays, backend: str, folder: Path, *, examples: int) -> None:
     async with aiohttp.ClientSession() as http:
         alice = await Peer(await relays.start(backend), http).register()
-        result = await asyncio.to_thread(
-            run_schemathesis, alice.peer.relay.url, alice.authorization["Authorization"], folder, examples=examples
-        )
+        run = partial(run_schemathesis, alice.peer.relay.url, alice.authorization["Authorization"], folder)
+        result = await asyncio.to_thread(run, examples=examples)
+        if INTERPRETERS_FAULT in result.stdout:
+            result = await asyncio.to_thread(run, examples=examples)
         assert result.returncode == 0, result.stdout[-60000:] + result.stderr[-2000:]
         # The relay has survived it, and so has the account.
         assert (await alice.call("GET", "/v1/accounts/whoami")).json()["uuid"] == str(alice.aci)

@@ -408,7 +408,7 @@ async def test_who_opts_in_while_an_enclave_restarts_does_not_notice(world: Worl
     await ann.assistants.choose(ann.chats.conversation(ann.key).id)
     second = await world.enclave()
     await ann.chats.opt_in(ann.key)
-    assert second.consents(ann) == [True]
+    await soon(lambda: second.consents(ann) == [True])
 
 
 async def test_an_enclave_that_restarted_as_something_else_gets_nothing(world: World) -> None:

@@ -16,10 +16,11 @@ from typing import Any, TypeVar
 
 from ai_enclave.assistant import Assistant as EnclaveAssistant
 from ai_enclave.desk import Desk
-from ai_enclave.engine import Reader
+from ai_enclave.engine import Reader, Writer
 from ai_enclave.release import measure_release, release_name
 from ai_enclave.service import EnclaveSettings, Stopping, serve_enclave
 from ai_enclave.tee import TeeKind, TeeSettings
+from ai_enclave.writers import all_weights
 from attestation import CpuType, Policy, Release, UnsafeAcceptSimulated
 from messaging.client import CredentialsRevoked, Device, Relay, Store
 from messaging.client.assistants import Assistants, rank
@@ -258,6 +259,7 @@ class World:
     engine: Reader
     policy: Policy
     stack: AsyncExitStack
+    writer: Writer | None = None
     clock: Clock = field(default_factory=Clock)
     people: dict[str, Person] = field(default_factory=dict)
     enclaves: dict[str, RunningEnclave] = field(default_factory=dict)
@@ -387,7 +389,7 @@ class World:
             relay_url=proxy.url, name=name, token=self.relay.assistant_token, tee=TeeSettings(TeeKind.SIMULATED)
         )
         stopping, ready = Stopping(), asyncio.get_running_loop().create_future()
-        serving = serve_enclave(settings, engine or self.engine, store, ready.set_result, stopping)
+        serving = serve_enclave(settings, engine or self.engine, store, ready.set_result, stopping, writer=self.writer)
         task = asyncio.create_task(serving)
         self.stack.push_async_callback(_stop, stopping, task)
         await asyncio.wait([ready, task], return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE)
@@ -442,9 +444,10 @@ async def until(holds: Callable[[], Awaitable[object]]) -> None:
             await asyncio.sleep(0.01)
 
 
-def accepted_release(engine: Reader) -> Policy:
-    """The release that lies here, in a simulation."""
-    release = Release(name=release_name(), type=CpuType.SIMULATED, measurement=measure_release(engine.weights_digest))
+def accepted_release(engine: Reader, writer: Writer | None = None) -> Policy:
+    """The release that lies here, with these weights, in a simulation."""
+    weights = all_weights(engine.weights_digest, None if writer is None else writer.weights_digest)
+    release = Release(name=release_name(), type=CpuType.SIMULATED, measurement=measure_release(weights))
     return Policy(name="the test's", releases=(release,)).weakened_by(UnsafeAcceptSimulated)
 
 
@@ -461,13 +464,19 @@ def policy_text(policy: Policy) -> str:
 
 @asynccontextmanager
 async def a_world(
-    relay: StartedRelay, crypto: SignalCrypto, engine: Reader, *, enclaves: Iterable[str] = ENCLAVES
+    relay: StartedRelay,
+    crypto: SignalCrypto,
+    engine: Reader,
+    *,
+    enclaves: Iterable[str] = ENCLAVES,
+    writer: Writer | None = None,
 ) -> AsyncIterator[World]:
     """People and enclaves at this relay, until the end of the block. What has to hold then says :meth:`World.end`."""
     async with AsyncExitStack() as stack:
         hostile = await stack.enter_async_context(HostileRelay(relay.url))
         client_relay = await stack.enter_async_context(Relay(hostile.url))
-        world = World(relay, hostile, client_relay, crypto, engine, accepted_release(engine), stack)
+        policy = accepted_release(engine, writer)
+        world = World(relay, hostile, client_relay, crypto, engine, policy, stack, writer)
         await asyncio.gather(world._people(), *(world.start_enclave(name) for name in enclaves))
         yield world
 
