@@ -169,10 +169,10 @@ def _print_measurement(writer: "WriterSettings | None") -> int:
     from ai_enclave.engine import EngineError
     from ai_enclave.engine.weights import weights_digest
     from ai_enclave.release import measure_release, release_name
-    from ai_enclave.writers import all_weights, digest_of
+    from ai_enclave.writers import all_weights, measured
 
     try:
-        digest = all_weights(weights_digest(), None if writer is None else digest_of(writer))
+        digest = all_weights(weights_digest(), None if writer is None else measured(writer))
     except EngineError as error:
         print(f"subrosa enclave: {error}", file=sys.stderr)  # noqa: T201
         return 1

@@ -249,10 +249,11 @@ class Assistant:
 
     async def _about_messages(self, call: _Call, kind: AboutMessages) -> _Answered:
         self._check_requester(call.requester, kind)
+        ends = asyncio.get_running_loop().time() + call.seconds
 
         async def work() -> _Answered:
             recalled = self._recall(call.requester, kind)  # now: consent may have changed while the request waited
-            result, signed = await self._answer_about(call, kind, recalled)
+            result, signed = await self._answer_about(call, kind, recalled, ends)
             if not _same(recalled, self._recall(call.requester, kind)):  # or while the engine had it
                 raise Refused(Reason.BUSY, MIN_RETRY_SECONDS)
             own = self._memory.own_consent(call.requester, kind.scope.conversation)
@@ -263,11 +264,12 @@ class Assistant:
         return await self._counter.serve(call.sender, call.request.id, work, deadline=call.seconds)
 
     async def _answer_about(
-        self, call: _Call, kind: AboutMessages, recalled: Recalled
+        self, call: _Call, kind: AboutMessages, recalled: Recalled, ends: float
     ) -> tuple[Summary | Replies, _Signed]:
         """The answer, and who gave it: the engine that writes if it can, else the one that quotes."""
         if self._writer is not None and isinstance(kind, Summarize) and recalled.messages:
-            composed = await self._answers.compose(self._writer, call.sender, kind, recalled, seconds=call.seconds)
+            left = ends - asyncio.get_running_loop().time()
+            composed = await self._answers.compose(self._writer, call.sender, kind, recalled, seconds=left)
             if composed is not None:
                 instructions = composing.INSTRUCTIONS.digest
                 return composed, _Signed(made_at=self._now(), speaker=self._writer, instructions=instructions)

@@ -34,6 +34,7 @@ from ai_enclave.limits import (
 T = TypeVar("T")
 
 _SECONDS_PER_REQUEST = 3600 / REQUESTS_PER_HOUR
+_LEAST_OF_USER, _SHARE_OF_USER = 2, 4  # of several places one user has at most so many, or the fourth part
 _WEIGHT = 1 / 8  # of the newest service in the estimate, as in TCP's smoothed round-trip time (RFC 6298, section 2)
 
 
@@ -180,7 +181,7 @@ class Allowances:
 class Desk:
     """Who is served next, and who is sent away. Times are seconds of one clock that never goes back.
 
-    At most ``places`` requests are between ``Start`` and ``Ended``; two of one user only while nobody else waits. Each gets one
+    At most ``places`` requests are between ``Start`` and ``Ended``; two of one user only while nobody else waits, and no more than a fourth of them. Each gets one
     outcome: ``Refuse``, or to end unrefused.
     """
 
@@ -282,6 +283,10 @@ class Desk:
         while len(self._serving) < self._places and self._lines:
             served = {ticket.user for ticket in self._serving}
             user = next((user for user in self._lines if user not in served), next(iter(self._lines)))
+            if sum(ticket.user == user for ticket in self._serving) >= max(
+                _LEAST_OF_USER, self._places // _SHARE_OF_USER
+            ):
+                break  # a place is left for who comes next
             line = self._lines[user]
             ticket = line.popleft()
             if not line:

@@ -32,7 +32,7 @@ from ai_enclave.proving import Prover
 from ai_enclave.receipts import ReceiptIssuer
 from ai_enclave.release import measure_release, release_name
 from ai_enclave.tee import TeeKind, TeeSettings
-from ai_enclave.writers import WriterSettings, all_weights, open_writer
+from ai_enclave.writers import Measured, WriterSettings, all_weights, open_writer
 from attestation import Collateral, KeySection
 from attestation.binding import NONCE
 from attestation.collecting import Attester
@@ -132,8 +132,8 @@ async def run_enclave(settings: EnclaveSettings, ready: Callable[[str], None], s
         await serve_enclave(settings, engine, store, ready, stopping, writer=writer)
 
 
-def _attester(tee: TeeSettings, reader: bytes, writer: bytes | None) -> Attester:
-    """The attester of an enclave that speaks with weights of these digests."""
+def _attester(tee: TeeSettings, reader: bytes, writer: Measured | None) -> Attester:
+    """The attester of an enclave that speaks with these weights."""
     return tee.attester(measure_release(all_weights(reader, writer)))
 
 
@@ -151,7 +151,7 @@ async def serve_enclave(
     Raises:
         As :func:`run_enclave`.
     """
-    attester = _attester(settings.tee, engine.weights_digest, None if writer is None else writer.weights_digest)
+    attester = _attester(settings.tee, engine.weights_digest, Measured.of(writer))
     collateral = StapledCollateral(settings.collateral, partial(datetime.now, UTC))
     trial = await asyncio.to_thread(_prove_once, attester)
     await collateral.refresh(trial)

@@ -47,9 +47,37 @@ class ModelServer:
 WriterSettings = PlainWeights | SealedWeights | ModelServer
 
 
-def all_weights(reader: bytes, writer: bytes | None) -> bytes:
-    """32 bytes that name everything that an enclave speaks with: the digests of its reader and its writer."""
-    return reader if writer is None else hashlib.sha256(_LABEL + reader + writer).digest()
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the measurement says of a writer: which kind of engine, and the digest of its weights."""
+
+    kind: str
+    digest: bytes
+
+    @classmethod
+    def of(cls, writer: Writer | None) -> "Measured | None":
+        """Of one that is loaded."""
+        return None if writer is None else cls(writer.kind, writer.weights_digest)
+
+
+def all_weights(reader: bytes, writer: Measured | None) -> bytes:
+    """32 bytes that name everything that an enclave speaks with: the digest of its reader, and its writer."""
+    if writer is None:
+        return reader
+    return hashlib.sha256(_LABEL + reader + writer.digest + writer.kind.encode()).digest()
+
+
+def measured(settings: WriterSettings) -> Measured:
+    """What the measurement will say of the writer that ``settings`` name.
+
+    Raises:
+        EngineError: see :func:`digest_of`.
+    """
+    match settings:
+        case PlainWeights(int8=int8) | SealedWeights(int8=int8):
+            return Measured("local weights, int8" if int8 else "local weights", digest_of(settings))
+        case ModelServer():
+            return Measured("model server", digest_of(settings))
 
 
 def digest_of(settings: WriterSettings) -> bytes:
@@ -70,8 +98,8 @@ def digest_of(settings: WriterSettings) -> bytes:
             return digest
 
 
-async def open_writer(settings: WriterSettings, attester: Callable[[bytes], Attester]) -> Writer:
-    """The engine, ready to answer. ``attester`` gives this machine's, for an enclave with a writer of the given digest.
+async def open_writer(settings: WriterSettings, attester: Callable[[Measured], Attester]) -> Writer:
+    """The engine, ready to answer. ``attester`` gives this machine's, for an enclave with that writer.
 
     Raises:
         EngineError: it cannot be used, or its key was not released.
@@ -86,11 +114,11 @@ async def open_writer(settings: WriterSettings, attester: Callable[[bytes], Atte
     return writer
 
 
-async def _made(settings: WriterSettings, attester: Callable[[bytes], Attester]) -> Writer:
+async def _made(settings: WriterSettings, attester: Callable[[Measured], Attester]) -> Writer:
     # Imported late: torch takes seconds, and a server needs none.
     from ai_enclave.engine.keys import UnsafeFileKeyProvider, obtain_key
     from ai_enclave.engine.peer import PeerEngine, PeerSettings
-    from ai_enclave.engine.sealed import SealedFiles, sealed_digest
+    from ai_enclave.engine.sealed import SealedFiles
 
     match settings:
         case ModelServer(url, model, digest, api_key):
@@ -103,7 +131,8 @@ async def _made(settings: WriterSettings, attester: Callable[[bytes], Attester])
         case SealedWeights(folder, key_file, int8):
             from ai_enclave.engine.local.engine import LocalEngine
 
-            digest = await asyncio.to_thread(sealed_digest, folder)
-            key = await obtain_key(UnsafeFileKeyProvider(key_file), attester(digest).attest, digest)
+            known = await asyncio.to_thread(measured, settings)
+            digest = known.digest
+            key = await obtain_key(UnsafeFileKeyProvider(key_file), attester(known).attest, digest)
             files = await asyncio.to_thread(SealedFiles.open, folder, key)
             return await asyncio.to_thread(LocalEngine.load, files, name=folder.name, expected=digest, int8=int8)

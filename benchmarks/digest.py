@@ -46,8 +46,8 @@ def a_thread() -> Thread:
 def cases(thread: Thread) -> dict[str, Callable[[], object]]:
     """What is measured, by name."""
     texts = [message.text for message in thread.messages]
-    folder = verified_weights()
-    formats = {"bf16": Encoder.load(folder, torch.bfloat16), "fp32": Encoder.load(folder, torch.float32)}
+    files = verified_weights()
+    formats = {"bf16": Encoder.load(files, torch.bfloat16), "fp32": Encoder.load(files, torch.float32)}
     measured: dict[str, Callable[[], object]] = {}
     for name, encoder in formats.items():
         digester = Digester(EmbeddedEngine(encoder, Ranker.load(), name))

@@ -22,6 +22,7 @@ class EmbeddedEngine:
         self._encoder = encoder
         self._ranker = ranker
         self._format = number_format
+        self._digest = weights_digest(ranker.digest)
 
     @classmethod
     def load(cls) -> "EmbeddedEngine":
@@ -30,9 +31,9 @@ class EmbeddedEngine:
         Raises:
             EngineError: the weights are missing or not the pinned ones.
         """
-        folder, ranker = verified_weights(), Ranker.load()
+        files, ranker = verified_weights(), Ranker.load()
         torch.set_num_threads(owned_cores())
-        encoders = {name: Encoder.load(folder, dtype) for name, dtype in _FORMATS.items()}
+        encoders = {name: Encoder.load(files, dtype) for name, dtype in _FORMATS.items()}
         fastest = min(encoders, key=lambda name: _seconds(encoders[name]))
         return cls(encoders[fastest], ranker, fastest)
 
@@ -44,7 +45,7 @@ class EmbeddedEngine:
     @property
     def weights_digest(self) -> bytes:
         """Of the pinned files and the ranker's."""
-        return weights_digest()
+        return self._digest
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """One vector of length 1 for each text: (texts, 384)."""

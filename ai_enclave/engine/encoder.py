@@ -9,11 +9,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # as everybody names it
-from safetensors.torch import load_file
+from safetensors.torch import load
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -55,15 +54,15 @@ class Encoder:
         self._layers = [_layer(weights, f"encoder.layer.{n}.") for n in range(int(config["num_hidden_layers"]))]
 
     @classmethod
-    def load(cls, folder: Path, dtype: torch.dtype) -> "Encoder":
-        """From the folder of the model, whose files the caller has verified."""
-        config = json.loads((folder / "config.json").read_text())
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    def load(cls, files: Mapping[str, bytes], dtype: torch.dtype) -> "Encoder":
+        """From the files of the model, which the caller has verified."""
+        config = json.loads(files["config.json"])
+        tokenizer = Tokenizer.from_str(files["tokenizer.json"].decode())
         tokenizer.no_padding()
         tokenizer.enable_truncation(MAX_TOKENS)
         weights = {
             name: tensor.to(dtype)
-            for name, tensor in load_file(folder / "model.safetensors").items()
+            for name, tensor in load(files["model.safetensors"]).items()
             if tensor.is_floating_point()
         }
         return cls(weights, config, tokenizer)

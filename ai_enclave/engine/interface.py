@@ -156,6 +156,10 @@ class Stats:
 class Writer(Engine, Protocol):
     """An engine that writes."""
 
+    @property
+    def kind(self) -> str:
+        """What kind of engine this is, for the measurement: the same weights in another one are not the same."""
+
     async def warm(self) -> None:
         """Be ready to answer at once.
 

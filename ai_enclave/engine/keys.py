@@ -202,7 +202,7 @@ def read_key_file(path: Path) -> bytes:
         EngineError: it cannot be read, holds something else, or others than its owner may read or write it.
     """
     try:
-        with path.open("rb") as file:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             mode = os.fstat(file.fileno()).st_mode
             content = file.read(MAX_KEY_FILE)
     except OSError as error:

@@ -11,6 +11,7 @@ does not. Nothing of a prompt is logged here; that the server logs none is up to
 import asyncio
 import base64
 import hashlib
+import re
 import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable
@@ -81,6 +82,10 @@ class PeerSettings:
     warm_seconds: float = 600.0  # for the server to be ready
 
 
+_NAME = re.compile(r"[^A-Za-z0-9._-]+")
+_LONGEST_NAME = 64  # characters of a model's name as it stands in receipts
+
+
 class PeerEngine:
     """A model server as a writer. Make it, ``warm`` it and use it in one event loop."""
 
@@ -104,7 +109,12 @@ class PeerEngine:
     @property
     def name(self) -> str:
         """What spoke."""
-        return f"peer/{self._settings.model}"
+        return f"peer/{_NAME.sub('-', self._settings.model)[:_LONGEST_NAME]}"
+
+    @property
+    def kind(self) -> str:
+        """As the measurement names it."""
+        return "model server"
 
     @property
     def weights_digest(self) -> bytes:

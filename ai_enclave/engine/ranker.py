@@ -6,6 +6,7 @@ transformer (Vaswani et al. 2017) without a notion of place, which the hints hav
 D size of a hidden state, H heads.
 """
 
+import hashlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from ai_enclave.engine.interface import INTENTS, KINDS, Judgement, Vectors
-from ai_enclave.engine.weights import RANKER, EngineError
+from ai_enclave.engine.weights import RANKER, EngineError, read_ranker
 
 NETWORKS, HIDDEN, HEADS = 3, 96, 4
 OUTPUTS = 1 + len(KINDS) + len(INTENTS)
@@ -72,6 +73,7 @@ class Ranker:
     """The shipped networks. Deterministic; what it says of a text depends on the texts around it."""
 
     def __init__(self, data: bytes) -> None:
+        self.digest = hashlib.sha256(data).digest()
         try:
             self.weights = load(data)
         except Exception:  # noqa: BLE001  # safetensors has an error of its own for each fault
@@ -87,11 +89,7 @@ class Ranker:
         Raises:
             EngineError: they are missing, or of another shape.
         """
-        try:
-            data = path.read_bytes()
-        except OSError:
-            raise EngineError("the ranker's weights are missing: install this release again") from None
-        return cls(data)
+        return cls(read_ranker(path))
 
     def _sizes(self) -> tuple[int, int]:
         vector = 384

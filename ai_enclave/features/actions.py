@@ -5,9 +5,10 @@ A line that fits several kinds is of the first: ask, decision, promise, date.
 
 import re
 
+from ai_enclave.features.guard import Mark
 from ai_enclave.features.limits import MOST_ACTIONS
 from ai_enclave.features.lines import Line, LineKind, in_order, line_of
-from ai_enclave.features.people import EVERYONE, People
+from ai_enclave.features.people import People
 from ai_enclave.features.reading import Reading
 from ai_enclave.features.score import content_words, in_turns, salience
 from ai_enclave.features.sentences import Unit
@@ -77,7 +78,7 @@ def actions(reading: Reading) -> tuple[Line, ...]:
 def kind_of(number: int, reading: Reading) -> LineKind | None:
     """What a unit is among actions, if anything."""
     unit, people = reading.units[number], reading.people
-    if len(content_words(unit)) < MIN_CONTENT_WORDS:
+    if len(content_words(unit)) < MIN_CONTENT_WORDS or Mark.INSTRUCTION in unit.marks:
         return None
     said = unit.text.replace("’", "'")
     if reading.chance(number, "ask", ruled=bool(_ASK.search(said))):
@@ -95,8 +96,4 @@ def kind_of(number: int, reading: Reading) -> LineKind | None:
 
 def _is_asked(unit: Unit, people: People) -> bool:
     """Whether the viewer is: by name, between two people, after they spoke, or with all others ("can someone")."""
-    if people.is_to_viewer(unit):
-        return True
-    words = set(unit.words)
-    to_all = bool(EVERYONE & words) or ("you" not in words and not people.called_in(unit))
-    return to_all and unit.message.author != people.viewer
+    return people.is_to_viewer(unit) or people.is_to_all(unit)

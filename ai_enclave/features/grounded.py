@@ -49,14 +49,14 @@ def check_line(text: str, cites: Sequence[str], thread: Thread) -> None:
     messages = {message.id: message for message in thread.messages}
     if not cites or not set(cites) <= messages.keys():
         raise Ungrounded("a line cites messages of its request")
-    if len(text) > MAX_LINE_CHARACTERS or visible(text) != text or MARKUP.search(text):
+    if len(text) > MAX_LINE_CHARACTERS or visible(text) != text or MARKUP.search(text) or "  " in text:
         raise Ungrounded("a line is one line of plain text")
     cited = [messages[cite] for cite in cites]
     share = read_share(len(thread.messages))
     said = [harmless(read(message.text, share)) for message in cited]
     people = People(thread)
     speakers = list(dict.fromkeys(message.author for message in cited))
-    if not text.startswith(tuple(people.names[author] for author in speakers)):
+    if not any(begins_with(text, people.names[author]) for author in speakers):
         raise Ungrounded("a line begins with who said it")
     names = [name for author in speakers for name in (people.names[author], people.addressee(author)) if name]
     if not set(_words([text])) <= _allowed(said, names):
@@ -64,6 +64,11 @@ def check_line(text: str, cites: Sequence[str], thread: Thread) -> None:
     runs = [f" {' '.join(_exact_or_not(part))} " for part in (*said, *names)]
     if not all(any(f" {run} " in whole for whole in runs) for run in _exact_runs(text)):
         raise Ungrounded("numbers, codes and addresses are copied exactly")
+
+
+def begins_with(text: str, name: str) -> bool:
+    """Whether a line begins with a name, and not with a longer word: "Sam brings it" with Sam's, "Samantha brings it" not."""
+    return text.startswith(name) and not text[len(name) : len(name) + 1].isalnum()
 
 
 def _allowed(said: Iterable[str], names: Iterable[str]) -> set[str]:

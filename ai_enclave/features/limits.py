@@ -30,6 +30,7 @@ ANSWERED_WITHIN = 3  # messages of others that may come between a question and t
 ANSWER_LOOKED_FOR = 20  # messages after a question
 
 MAX_READ_BY_WRITER = 60_000  # characters of a thread that an engine that writes is shown, the latest
+MOST_CITES = 4  # of a line in an engine's own words
 MAX_COMPOSED_TOKENS = 1024  # of a summary in an engine's own words
 
 # Replies.

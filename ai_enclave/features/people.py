@@ -20,6 +20,7 @@ _ALSO_WORDS = word_set(
     " sunny summer autumn so an can do the you me"
 )
 _MIN_NAME = 2  # letters of a word by which somebody can be called
+_LIKE_I_OR_A = "ail"  # letters that would be taken for these words
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,12 @@ class People:
                 found |= self._called[word]
         return found - {unit.message.author}
 
+    def is_to_all(self, unit: Unit) -> bool:
+        """Whether a unit of somebody else speaks to everybody: "can anyone", or without "you" and without a name."""
+        words = set(unit.words)
+        to_all = bool(EVERYONE & words) or ("you" not in words and not self.called_in(unit))
+        return to_all and unit.message.author != self.viewer
+
     def is_to_viewer(self, unit: Unit) -> bool:
         """Whether a unit speaks to the viewer: by name, between two people, or right after they spoke and to nobody else."""
         if self.viewer is None or unit.message.author == self.viewer:
@@ -113,7 +120,9 @@ class People:
 
 
 def _may_name(word: str) -> bool:
-    return len(word) >= _MIN_NAME and word not in STOP_WORDS - _ALSO_WORDS
+    if word in STOP_WORDS - _ALSO_WORDS:
+        return False
+    return len(word) >= _MIN_NAME or (word.isalpha() and word not in _LIKE_I_OR_A)
 
 
 def _set_apart(word: str, text: str) -> bool:

@@ -1,6 +1,7 @@
 """Questions that wait for the viewer: those that are asked of them, and that they have not answered."""
 
 from ai_enclave.features.conversation import Thread
+from ai_enclave.features.guard import Mark
 from ai_enclave.features.limits import ANSWER_LOOKED_FOR, ANSWERED_WITHIN, MOST_QUESTIONS
 from ai_enclave.features.lines import Line, LineKind, in_order, line_of
 from ai_enclave.features.reading import Reading
@@ -13,7 +14,7 @@ def questions(reading: Reading) -> tuple[Line, ...]:
     """What others asked the viewer and the viewer did not answer: the newest of every sender, the newest last.
 
     A question is the viewer's if it calls them by name, between two people, or if it follows what they said and calls
-    nobody else.
+    nobody else. What goes to everybody is an ask, or nobody's in particular; what speaks to a machine is nobody's.
     """
     people = reading.people
     thread = people.thread
@@ -22,6 +23,7 @@ def questions(reading: Reading) -> tuple[Line, ...]:
         for number, unit in enumerate(reading.units)
         if reading.chance(number, "question", ruled=unit.asks)
         and people.is_to_viewer(unit)
+        and Mark.INSTRUCTION not in unit.marks
         and not _is_answered(unit, thread, people.viewer or "")
     ]
     kept = in_order(in_turns(reversed(open_), MOST_QUESTIONS))

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from ai_enclave.features.clauses import is_one_clause
 from ai_enclave.features.names import looks
-from ai_enclave.features.retell import retell
+from ai_enclave.features.retell import is_kind, retell
 from ai_enclave.features.text import word_set
 from ai_enclave.features.verbs import ADVERBS, AFTER_WOULD, PRESENT, agree, as_token, tokens_of
 
@@ -29,10 +29,11 @@ _LEAD = re.compile(
     r"|morning|good morning|decision|and|but|then)(?: (?:all|everyone|everybody|guys|there))?[,.!:]+\s*)+",
     re.IGNORECASE,
 )
-_EMOTICON = re.compile(
-    r"(?:^|(?<=\s)|(?<=[\w.!?,]))[:;=][-']?[)(DPpOo3/\\|*]+(?=\s|$|[.!?,])|(?<=\s)(?:<3+|xD+|XD+|\^\^|:-?[)(]+)(?=\s|$)"
+# What shows a mood and says nothing. Signs that may say something stay: ❌ ⛔ 🚫 ✅, arrows, mathematics, digits in circles.
+_EMOJI = re.compile(
+    "[\u2600-\u26d3\u26d5-\u26ff\u2728\u2763\u2764\u2b50\ufe0f\U0001f300-\U0001f51e\U0001f520-\U0001f6aa\U0001f6ac-\U0001faff]+"
 )
-_EMOJI = re.compile(r"[\u2190-\u2bff\ufe0f\U0001f000-\U0001faff]+")
+_EMOTICON = re.compile(r"(?:^|(?<=\s))(?:[:;=][-']?[)(DPpOo/\\|*]+|[xX]D+|\^\^|:[)(]+)(?=\s|$|[.!?,])")
 
 _CONTRACTED = {"i'm": "is", "i'll": "will", "i've": "has", "i'd": "would"}
 _PRONOUNS = {"i": "they", "me": "them", "my": "their", "mine": "theirs", "myself": "themselves"}
@@ -41,11 +42,10 @@ _AUXILIARIES = word_set("do does did can could will would should shall is are wa
 _LIKE_DOUBLE_QUOTES = "(?:[\"“”„‟«»＂❝❞〝〞〟″‶‴‷⁗ʺˮ˝˶״﹁﹂『』「」〃]|''+|’’+|‘‘+)"
 _DOUBLE_QUOTES, _OPENING = re.compile(_LIKE_DOUBLE_QUOTES), re.compile(_LIKE_DOUBLE_QUOTES + r"(?=\w)")
 _UNSURE = re.compile(r"[\[\]{}<>‹›|—–;\\`*_#/@\"“”„‟«»]|:(?!\d)|(?<!\d):| - |\.\.|…|[?!.]\s|[?!]\w")
-_ADDRESS = re.compile(r"[/@\d]|\w\.\w")
+_ADDRESS = re.compile(r"[/@\d$€£¥₹₿]|\w\.\w")
 _PLACEHOLDER = re.compile(r"[<‹\[(][^<‹\[(]{0,40}[>›\])]")  # a photo that came as text
 _NOT_VERBS = word_set("and or not both all guys two three folks people lot girls boys")
 _OWN_VOICE = word_set("please we we're we'll we've we'd us our ours ourselves let's lets")
-_BETWEEN = word_set("and or to for with in on at about from by tomorrow today tonight later too if")
 _BARE = word_set("let make help see watch want to")  # after these a verb has no ending
 _YOU = word_set("u ur ya yall y'all thee thou thy")  # and what begins with "you"
 _NOT_YOU = word_set("young younger youngest youth")
@@ -94,7 +94,7 @@ def _told(said: str, speaker: str, addressee: str | None, names: frozenset[str])
         told = _question(said, speaker, addressee) if asks else _first_person(said, speaker, addressee)
         if told is not None:
             return told
-    retold = retell(said, speaker, addressee)
+    retold = retell(said, speaker, addressee, asks=asks)
     if retold is None:
         return None
     return f"{speaker} {ASKS} {retold}" if asks else f"{speaker}: {_ended(retold)}"
@@ -121,16 +121,12 @@ def _is_plain(said: str) -> bool:
 
 
 def _tells_of_another(said: str, names: frozenset[str]) -> bool:
-    """Whether somebody's name stands where it may be the subject of a claim.
-
-    A name at the end, or before a word that only joins, is none: "I will help you, Priya."
-    """
-    tokens = tokens_of(said)
-    for place, token in enumerate(tokens):
-        following = as_token(tokens[place + 2]) if place + 2 < len(tokens) and tokens[place + 1].isspace() else ""
-        if following[:1].isalnum() and following not in _BETWEEN and _is_of(token, names):
-            return True
-    return False
+    """Whether somebody's name stands where anything may be claimed of them: anywhere but at the end, set apart by a comma."""
+    tokens = [token for token in tokens_of(said.rstrip("?!. ")) if not token.isspace()]
+    return any(
+        _is_of(token, names) and not (place == len(tokens) - 1 and place and tokens[place - 1] == ",")
+        for place, token in enumerate(tokens)
+    )
 
 
 def _is_of(token: str, names: frozenset[str]) -> bool:
@@ -149,7 +145,7 @@ def _question(said: str, speaker: str, addressee: str | None) -> str | None:
         return None
     if not is_one_clause(verb, "".join(tokens[place + 1 :])):
         return None
-    rest = _retell(tokens[place + 1 :], addressee, verb)
+    rest = _retell(tokens[place + 1 :], addressee, verb, asks=True)
     return None if rest is None else f"{speaker} {ASKS_IF} {addressee} {asked}{rest}."
 
 
@@ -206,7 +202,7 @@ def _ended(sentence: str) -> str:
     return sentence if sentence.endswith((".", "!", "…", *QUESTION_MARKS)) else sentence + "."
 
 
-def _retell(tokens: list[str], addressee: str | None, verb: str) -> str | None:
+def _retell(tokens: list[str], addressee: str | None, verb: str, *, asks: bool = False) -> str | None:
     """The rest of a sentence after ``verb``: I and my are now they and their; you is the addressee.
 
     ``None`` where that is not known, or a verb is not sure.
@@ -219,17 +215,19 @@ def _retell(tokens: list[str], addressee: str | None, verb: str) -> str | None:
         if word in _PRONOUNS:
             told[place] = _PRONOUNS[word]
         elif (word.startswith("you") or word in _YOU) and word not in _NOT_YOU:
-            retold = None if addressee is None else _of_you(word, addressee, before, following)
+            retold = None if addressee is None else _of_you(word, addressee, before, following, asks=asks)
             if retold is None:
                 return None
             told[place] = retold
     return "".join(told)
 
 
-def _of_you(word: str, addressee: str, before: str, following: str) -> str | None:
-    """What stands for "you"; ``None`` if a verb behind it might have to change, or the word is not known."""
+def _of_you(word: str, addressee: str, before: str, following: str, *, asks: bool) -> str | None:
+    """What stands for "you"; ``None`` if something might be claimed of them, a verb might have to change, or the word is not known."""
+    if not asks and not is_kind(before, following):
+        return None
     if word in ("your", "yours"):
-        return f"{addressee}'s"
+        return f"{addressee}'s" if asks else None
     if word != "you" or (following in PRESENT and before not in _BARE):
         return None
     return addressee

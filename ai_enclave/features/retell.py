@@ -2,12 +2,24 @@
 
 Only pronouns change, and the verbs that have to agree with what stands for them: I, me and my are the speaker; you is the addressee,
 where that is known. What is said of others stays as it was said, and stays behind the name of who said it. What is claimed of the
-addressee is not retold: "you owe me" is quoted; "if you come", "do you come?" and "you should come" are not. Where a pronoun or a verb is not sure,
+addressee is not retold: "you owe me" and "your debt" are quoted; "if you come", "do you come?" and "I will help you" are not. Nor is what
+somebody else said of themselves ("she said I love it"). Where a pronoun or a verb is not sure,
 ``None``: then the sentence is quoted, too. English only.
 """
 
 from ai_enclave.features.text import word_set
-from ai_enclave.features.verbs import ADVERBS, AFTER_WOULD, IRREGULAR, PAST, PRESENT, agree, as_token, tokens_of
+from ai_enclave.features.verbs import (
+    ADVERBS,
+    AFTER_WOULD,
+    IRREGULAR,
+    KIND_TO,
+    PAST,
+    PRESENT,
+    SAYING,
+    agree,
+    as_token,
+    tokens_of,
+)
 
 _FEWEST_WORDS = 2
 _FIRST = {"i'm": "is", "im": "is", "i'll": "will", "i've": "has", "ive": "has", "i'd": "would"}
@@ -16,7 +28,7 @@ _OF_SPEAKER = {"me": "", "my": "'s", "mine": "'s"}
 _OF_ADDRESSEE = {"your": "'s", "yours": "'s"}
 _YOU = word_set("you u ya")
 # Forms of "you" that these rules do not know, and what "you" stands in without meaning anybody.
-_UNKNOWN = word_set("ur yourself yall y'all thou thee thy yourselves you'da ima imma")
+_UNKNOWN = word_set("neither nor hardly ur yourself yall y'all thou thee thy yourselves you'da ima imma")
 _IDLE = (
     ("thank", "you"),
     ("see", "you"),
@@ -47,24 +59,27 @@ _BARE = word_set("let make help see watch want to")  # after these and "you" a v
 _ADVICE = word_set(
     "can could should shouldn't might may must need needn't"
 )  # "you should ask them" says nothing that was done
-_CONDITIONS = word_set("if when unless until till whether")  # what is said of the addressee behind these is no claim
+_CONDITIONS = word_set("if when unless until till")  # what is said of the addressee behind these is no claim
 # Words that may begin a sentence before "I" in a capital. Any other may be somebody's name, and would read as one with the speaker's.
+_OWN_SAYING = word_set(
+    "i i'll i'd would will can could should to just already would'd don't didn't do did really also never always"
+)
 _BEGIN = _SUBJECT_JOINS | word_set(
     "then now yes yeah no ok okay maybe sorry well also today tomorrow tonight sure ah oh guys"
 )
 
 
-def retell(said: str, speaker: str, addressee: str | None) -> str | None:
+def retell(said: str, speaker: str, addressee: str | None, *, asks: bool = False) -> str | None:
     """``said``, one sentence without marks that could begin another's words, as what ``speaker`` says of themselves.
 
-    ``None`` if there is nothing to retell, or something is not sure.
+    ``None`` if there is nothing to retell, or something is not sure. What is asked (``asks``) claims nothing.
     """
     tokens = tokens_of(said)
     words = [place for place, token in enumerate(tokens) if token[0].isalnum()]
     said_words = [as_token(tokens[place]) for place in words]
-    if any(word in _UNKNOWN for word in said_words):
+    if any(word in _UNKNOWN for word in said_words) or _is_reported(said_words):
         return None
-    told = _Told(tokens, words, said_words, speaker, addressee)
+    told = _Told(tokens, words, said_words, speaker, addressee, asks=asks)
     return told.finish() if all(told.take(number) for number in range(len(words))) else None
 
 
@@ -72,13 +87,21 @@ class _Told:
     """The sentence while it is retold, word by word."""
 
     def __init__(
-        self, tokens: list[str], places: list[int], words: list[str], speaker: str, addressee: str | None
+        self,
+        tokens: list[str],
+        places: list[int],
+        words: list[str],
+        speaker: str,
+        addressee: str | None,
+        *,
+        asks: bool,
     ) -> None:
         self._tokens = list(tokens)
         self._places = places
         self._words = words
         self._speaker = speaker
         self._addressee = addressee
+        self._asking = asks
         self._changed = False
 
     def take(self, number: int) -> bool:
@@ -99,23 +122,25 @@ class _Told:
     def _of_addressee(self, number: int, word: str) -> bool:
         if self._addressee is None:
             return False  # in a group nobody knows who is meant, and who reads it might think it is they
+        before, after = self._word(number - 1), self._word(number + 1)
+        if not self._asking and not (word in _YOU and self._claims_nothing(before, after, self._word(number + 2))):
+            return False
         if word in _SECOND:
-            return self._is_no_claim(number) and self._contracted(number, self._addressee, _SECOND[word])
+            return self._contracted(number, self._addressee, _SECOND[word])
         if word in _OF_ADDRESSEE:
             return self._put(number, self._addressee + _OF_ADDRESSEE[word])
-        before, after = self._word(number - 1), self._word(number + 1)
         if (before, word) in _IDLE or (word, after) in _IDLE:
             return False
         if self._is_object(before) and (before in _BARE or not _may_be_verb(after)):
             return self._put(number, self._addressee)
-        return self._is_no_claim(number) and self._subject(number, self._addressee)
+        return self._subject(number, self._addressee)
 
-    def _is_no_claim(self, number: int) -> bool:
-        """Whether a sentence about the addressee says nothing of them that could be held against them."""
-        before, after = self._word(number - 1), self._word(number + 1)
-        if before in _CONDITIONS or after in _ADVICE:
-            return True
-        return (before in _INVERTED or before in _MODALS) and self._asks(number - 1)
+    @staticmethod
+    def _claims_nothing(before: str, after: str, then: str) -> bool:
+        """Whether a statement with "you" says nothing of them that could be held against them."""
+        advised = after in _ADVICE and then in PRESENT
+        conditional = before in _CONDITIONS and after in PRESENT
+        return advised or conditional or is_kind(before, after)
 
     @staticmethod
     def _is_object(before: str) -> bool:
@@ -180,6 +205,19 @@ class _Told:
             return None
         told = "".join(self._tokens).strip()
         return told.removeprefix(f"{self._speaker} ")
+
+
+def is_kind(before: str, after: str) -> bool:
+    """Whether "you", between these words, is somebody to whom something is done that nobody would hold against them."""
+    return before in KIND_TO and not (before == "call" and after in ("a", "an", "the"))
+
+
+def _is_reported(words: list[str]) -> bool:
+    """Whether "I" or "my" may be somebody else's: behind what another one said."""
+    for place, word in enumerate(words):
+        if word in SAYING and place and words[place - 1] not in _OWN_SAYING:
+            return any(later in _FIRST or later in _OF_SPEAKER or later == "i" for later in words[place + 1 :])
+    return False
 
 
 def _may_be_verb(word: str) -> bool:

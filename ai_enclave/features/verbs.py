@@ -27,6 +27,11 @@ PAST = word_set(
     " spoke knew did had was read cut ate drove won ran sold chose wore slept woke taught drank sang flew caught fell grew hid held hung"
     " led lent meant rode rang sat shut spent stood stole stuck swore threw understood built began became broke bit lit"
 )
+# What may be done to somebody without anything being said against them: "I will help you", and not "I saw you".
+KIND_TO = word_set(
+    "call text send bring help meet tell show ask email message write join remind let visit thank for wait"
+)
+SAYING = word_set("said says say told tells wrote goes like liked asked asks texted replied shouted yelled")
 AFTER_WOULD = PRESENT | word_set("be have rather go do")
 _TOKEN = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|\s+|.", re.DOTALL)
 

@@ -1156,7 +1156,7 @@ def test_no_flood_of_others_pushes_out_who_takes_less(own: int, flood: list[tupl
     """Ann's share of a conversation of five is a fifth: so much of hers stays, whatever the other four do."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory_module, "MAX_MESSAGES", 50)
-        patch.setattr(memory_module, "MAX_BYTES", 60_000)
+        patch.setattr(memory_module, "MAX_BYTES", 120_000)
         memory = a_memory(ANN, *map(somebody, range(4)))
         for at in range(own):
             memory.store(ANN, written(at), NOW)

@@ -11,15 +11,25 @@ from ai_enclave.engine.seal import main as seal
 from ai_enclave.engine.weights import EngineError
 from ai_enclave.release import measure_release
 from ai_enclave.tee import TeeKind, TeeSettings
-from ai_enclave.writers import ModelServer, PlainWeights, SealedWeights, all_weights, digest_of, open_writer
+from ai_enclave.writers import (
+    Measured,
+    ModelServer,
+    PlainWeights,
+    SealedWeights,
+    WriterSettings,
+    all_weights,
+    digest_of,
+    measured,
+    open_writer,
+)
 from attestation.collecting import Attester
 from tests.ai_enclave.engine.local.checkpoints import save_checkpoint
 
 READER = bytes(32)
 
 
-def attester(digest: bytes) -> Attester:
-    return TeeSettings(TeeKind.SIMULATED).attester(measure_release(all_weights(READER, digest)))
+def attester(writer: Measured) -> Attester:
+    return TeeSettings(TeeKind.SIMULATED).attester(measure_release(all_weights(READER, writer)))
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +42,19 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_without_a_writer_the_weights_are_the_readers() -> None:
     assert all_weights(READER, None) == READER
-    assert len({all_weights(READER, digest) for digest in (None, bytes(32), bytes([1]) * 32)}) == 3
-    assert all_weights(b"a" * 32, b"b" * 32) != all_weights(b"b" * 32, b"a" * 32)
+    digests = (bytes(32), bytes([1]) * 32)
+    writers = [None, *(Measured(kind, digest) for kind in ("local weights", "model server") for digest in digests)]
+    assert len({all_weights(reader, writer) for writer in writers for reader in digests}) == 10
+
+
+def test_the_same_weights_in_another_engine_are_measured_as_others(model: Path) -> None:
+    digest = digest_of(PlainWeights(model))
+    same: list[WriterSettings] = [
+        PlainWeights(model),
+        PlainWeights(model, int8=True),
+        ModelServer("http://127.0.0.1:1", "m", digest),
+    ]
+    assert len({all_weights(READER, measured(settings)) for settings in same}) == 3
 
 
 async def test_weights_in_a_folder_are_loaded_and_named_by_their_files(model: Path) -> None:
@@ -42,6 +63,7 @@ async def test_weights_in_a_folder_are_loaded_and_named_by_their_files(model: Pa
     try:
         assert writer.weights_digest == digest_of(settings) == VerifiedFiles.of(Folder(model)).digest
         assert writer.name.startswith("local/tiny/")
+        assert Measured.of(writer) == measured(settings)
     finally:
         await writer.close()
 

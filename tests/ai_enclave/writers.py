@@ -10,6 +10,7 @@ class ScriptedWriter:
     """A writer by its method ``write`` alone."""
 
     name = "scripted"
+    kind = "scripted"
     weights_digest = bytes(32)
 
     def write(self, request: Request) -> AsyncGenerator[str]:

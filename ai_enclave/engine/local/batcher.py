@@ -7,6 +7,7 @@ are zeroed before anything else happens.
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -147,6 +148,12 @@ class Batcher:
         """Overwrite all that is kept."""
         self._forget(self._prefixes)
         self.runner.pool.wipe()
+
+    def forget(self) -> None:
+        """Keep nothing of anybody, after a fault; nothing is computed any more."""
+        self._answers.clear()
+        with suppress(Exception):  # of the device, which may be what failed
+            self.wipe()
 
     def _admit(self, job: Job) -> Events:
         if job.computed and job.prefix is not None:

@@ -109,6 +109,11 @@ class LocalEngine:
         """SHA-256 over the digests of all files that are used."""
         return self._digest
 
+    @property
+    def kind(self) -> str:
+        """As the measurement names it."""
+        return "local weights, int8" if self._name.endswith("/int8") else "local weights"
+
     async def warm(self) -> None:
         """Start the thread; the weights are loaded and were tried already.
 

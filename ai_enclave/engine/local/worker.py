@@ -61,8 +61,8 @@ class Worker:
                     events += self._batcher.step()
             except Exception:  # noqa: BLE001  # a fault of ours: nothing is computed any more, but nobody waits in vain
                 self._broken = True
-                self._batcher.wipe()
                 events = [(number, Failed(Failure.BROKEN)) for number in {*self._batcher.numbers, *_asked(orders)}]
+                self._batcher.forget()
             if events:
                 self._deliver(events)
 

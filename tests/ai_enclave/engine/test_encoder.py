@@ -1,14 +1,14 @@
 """The packed forward pass says what a plain one says, for each text alone."""
 
 import json
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
+from safetensors.torch import load
 from tokenizers import Tokenizer
 
 from ai_enclave.engine import EmbeddedEngine
@@ -34,11 +34,11 @@ def exact() -> Encoder:
     return Encoder.load(verified_weights(), torch.float32)
 
 
-def reference(folder: Path, text: str) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def reference(files: Mapping[str, bytes], text: str) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     """One text through torch's own modules, layer by layer, with nothing packed, fused or shared with our code."""
-    weights = load_file(folder / "model.safetensors")
-    config = json.loads((folder / "config.json").read_text())
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    weights = load(files["model.safetensors"])
+    config = json.loads(files["config.json"])
+    tokenizer = Tokenizer.from_str(files["tokenizer.json"].decode())
     tokenizer.no_padding()
     tokenizer.enable_truncation(MAX_TOKENS)
     size = config["hidden_size"]

@@ -1,17 +1,25 @@
 """Weights are used if every byte is the pinned one, and importing the engine's face costs no torch."""
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from ai_enclave.engine.weights import PINNED_FILES, EngineError, check_digest, verified_weights, weights_digest
+from ai_enclave.engine.weights import (
+    PINNED_FILES,
+    EngineError,
+    read_pinned,
+    read_ranker,
+    verified_weights,
+    weights_digest,
+)
 
 
 def test_the_installed_weights_are_the_pinned_ones() -> None:
-    folder = verified_weights()
-    assert all((folder / name).is_file() for name in PINNED_FILES)
+    files = verified_weights()
+    assert {name: hashlib.sha256(content).hexdigest() for name, content in files.items()} == PINNED_FILES
     assert len(weights_digest()) == 32
 
 
@@ -19,10 +27,17 @@ def test_other_weights_are_refused_without_being_named_by_content(tmp_path: Path
     changed = tmp_path / "model.safetensors"
     changed.write_bytes(b"secret weights")
     with pytest.raises(EngineError, match="not the pinned ones") as caught:
-        check_digest(changed, PINNED_FILES["model.safetensors"])
+        read_pinned(changed, PINNED_FILES["model.safetensors"])
     assert "secret" not in str(caught.value)
     with pytest.raises(EngineError, match="incomplete"):
-        check_digest(tmp_path / "tokenizer.json", PINNED_FILES["tokenizer.json"])
+        read_pinned(tmp_path / "tokenizer.json", PINNED_FILES["tokenizer.json"])
+
+
+def test_another_ranker_has_another_digest_and_a_missing_one_is_said(tmp_path: Path) -> None:
+    assert weights_digest(bytes(32)) != weights_digest()
+    assert weights_digest(hashlib.sha256(read_ranker()).digest()) == weights_digest()
+    with pytest.raises(EngineError, match="ranker"):
+        read_ranker(tmp_path / "nothing")
 
 
 def test_torch_is_loaded_only_when_the_engine_is_asked_for() -> None:

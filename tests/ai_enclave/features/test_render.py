@@ -52,11 +52,13 @@ def test_in_a_group(text: str, line: str) -> None:
         ("Are you coming?", "Jonas asks if Amanda is coming."),
         ("Do you frobnicate?", "Jonas asks: does Amanda frobnicate?"),
         ("What do you want?", "Jonas asks: What does Amanda want?"),
-        ("where are you", "Jonas: where is Amanda."),
+        ("where are you", 'Jonas: "Where are you"'),
+        ("where are you?", "Jonas asks: where is Amanda?"),
         ("when can I call you?", "Jonas asks: when can Jonas call Amanda?"),
         ("what time will you be here if I'm late?", "Jonas asks: what time will Amanda be here if Jonas is late?"),
-        ("Have you told Sue that I lost your keys?", "Jonas asks: has Amanda told Sue that Jonas lost Amanda's keys?"),
-        ("I like your idea.", "Jonas likes Amanda's idea."),
+        ("Have you told Sue that I lost your keys?", 'Jonas asks: "Have you told Sue that I lost your keys?"'),
+        ("I like your idea.", 'Jonas: "I like your idea."'),
+        ("Can I have your keys?", "Jonas asks: Can Jonas have Amanda's keys?"),
         ("Do you still have my book?", "Jonas asks if Amanda still has their book."),
         ("Do you eat meat and drink wine?", "Jonas asks: does Amanda eat meat and drink wine?"),
         ("Do you want tea and have time?", "Jonas asks: does Amanda want tea and have time?"),
@@ -66,17 +68,18 @@ def test_in_a_group(text: str, line: str) -> None:
         ("I can help you bake.", "Jonas can help Amanda bake."),
         ("I heard from you are sad.", 'Jonas: "I heard from you are sad."'),
         ("I know you're busy.", 'Jonas: "I know you\'re busy."'),
-        ("I'll wait if you're busy and can come", "Jonas: will wait if Amanda is busy and can come."),
+        ("I'll wait if you're busy and can come", "Jonas: \"I'll wait if you're busy and can come\""),
         ("I paid and you agreed to owe me 500", 'Jonas: "I paid and you agreed to owe me 500"'),
         ("you should ask my brother", "Jonas: Amanda should ask Jonas's brother."),
-        ("you need my key", "Jonas: Amanda needs Jonas's key."),
-        ("you need to see it :)", "Jonas: Amanda needs to see it."),
+        ("you need my key", 'Jonas: "You need my key"'),
+        ("if you come I bring my key", "Jonas: if Amanda comes Jonas brings Jonas's key."),
+        ("you can ask me :)", "Jonas: Amanda can ask Jonas."),
         ("you lied to my brother", 'Jonas: "You lied to my brother"'),
         ("I heard you stole it", 'Jonas: "I heard you stole it"'),
         ("Do you know that Bob lied?", 'Jonas asks: "Do you know that Bob lied?"'),
         ("I trusted yourself.", 'Jonas: "I trusted yourself."'),
         ("the train is late and I can't make it", "Jonas: the train is late and Jonas can't make it."),
-        ("my car broke down so I need your help", "Jonas: Jonas's car broke down so Jonas needs Amanda's help."),
+        ("my car broke down so I need your help", 'Jonas: "My car broke down so I need your help"'),
         ("Lotte I'm so sorry", 'Jonas: "Lotte I\'m so sorry"'),
         ("I would if you frob", 'Jonas: "I would if you frob"'),
         ("thank you", 'Jonas: "Thank you"'),
@@ -127,6 +130,58 @@ def test_what_may_be_a_second_clause_stays_behind_the_name_of_who_said_it(text: 
 )
 def test_what_could_begin_anothers_words_is_quoted(text: str) -> None:
     assert render(text, "Jonas", "Amanda").startswith('Jonas: "I')
+
+
+CLAIMS = """
+I was robbed by you tonight
+I saw your cocaine
+I kissed you and your brother
+you must have stolen my bike
+you might be the thief
+your debt is 500
+I know you steal from the till
+I saw you hit my child
+and you hit me
+if you stole my bike I want it
+I know the thief is Priya
+Priya, I know, stole it
+I know Priya and my boss stole it
+the killer of my dog is called Priya
+I am pregnant by Priya
+I'll call you a liar
+J stole my bike
+she said I love it
+my ex told them, I hate my job
+"""
+
+
+@pytest.mark.parametrize("said", CLAIMS.strip().splitlines())
+def test_what_could_be_held_against_another_member_stands_in_quotation_marks(said: str) -> None:
+    line = render(said, "Sam", "Priya", names=looks("priya") | looks("j"))
+    assert line == f'Sam: "{said[:1].upper()}{said[1:]}"'
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("the final was 2:3 and I cried", "2:3"),
+        ("my seat is B:3", "B:3"),
+        ("I need a 4:3 screen", "4:3"),
+        ("It is −5 degrees", "−5"),
+        ("I can ❌ come", "❌"),
+        ("I will ⛔ pay", "⛔"),
+        ("I need 3 ≠ 4 lamps", "3 ≠ 4"),
+        ("pick ① or my ②", "①"),
+        ("I keep it <3 degrees", "<3"),
+    ],
+)
+def test_signs_that_say_something_stay(said: str, kept: str) -> None:
+    assert kept in render(said, "Sam", "Priya")
+
+
+@pytest.mark.parametrize("said", ["I am here :)", "I am here 🎉🎉", "I am here xD", ":D I am here", "I am here ^^"])
+def test_signs_of_a_mood_go(said: str) -> None:
+    assert render(said, "Sam") == "Sam is here."
 
 
 @pytest.mark.parametrize("name", ["Miller", "Mi1ler", "MILLER", "MiIIer", "Miller's"])

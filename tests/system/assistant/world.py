@@ -20,7 +20,7 @@ from ai_enclave.engine import Reader, Writer
 from ai_enclave.release import measure_release, release_name
 from ai_enclave.service import EnclaveSettings, Stopping, serve_enclave
 from ai_enclave.tee import TeeKind, TeeSettings
-from ai_enclave.writers import all_weights
+from ai_enclave.writers import Measured, all_weights
 from attestation import CpuType, Policy, Release, UnsafeAcceptSimulated
 from messaging.client import CredentialsRevoked, Device, Relay, Store
 from messaging.client.assistants import Assistants, rank
@@ -446,7 +446,7 @@ async def until(holds: Callable[[], Awaitable[object]]) -> None:
 
 def accepted_release(engine: Reader, writer: Writer | None = None) -> Policy:
     """The release that lies here, with these weights, in a simulation."""
-    weights = all_weights(engine.weights_digest, None if writer is None else writer.weights_digest)
+    weights = all_weights(engine.weights_digest, Measured.of(writer))
     release = Release(name=release_name(), type=CpuType.SIMULATED, measurement=measure_release(weights))
     return Policy(name="the test's", releases=(release,)).weakened_by(UnsafeAcceptSimulated)
 
