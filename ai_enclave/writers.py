@@ -1,7 +1,7 @@
 """Which engine writes, if any: weights in a folder, weights that only a key opens, or a model server on this machine.
 
-Whatever it is, its weights are named in the measurement before anybody gets evidence of this enclave, and a key is released to this
-enclave only after its evidence was seen.
+A key is released to this enclave only after its evidence was seen. The simulated TEE's measurement names the weights; on hardware what
+is measured is the image, so the weights have to be in it, or under a root hash that is.
 """
 
 import asyncio

@@ -20,7 +20,7 @@ def write_bars(path: Path, title: str, unit: str, bars: Sequence[tuple[str, floa
     for row, (name, value) in enumerate(bars):
         top = 34 + row * _ROW
         size = (_WIDTH - _LABEL - 80) * value / longest
-        colour = "#1f5fbf" if name.startswith("relay") else "#9db3cf"
+        colour = "#1f5fbf" if name.startswith(("relay", "ours")) else "#9db3cf"
         lines += [
             f'<text x="0" y="{top + 15}" font-size="13">{escape(name)}</text>',
             f'<rect x="{_LABEL}" y="{top}" width="{max(size, 1):.1f}" height="18" fill="{colour}"/>',

@@ -288,10 +288,16 @@ def actions_found(reader: Reader, sample: Sample) -> Iterator[tuple[str, Found]]
 
 
 def questions_found(reader: Reader, sample: Sample) -> Found:
-    """After each message: whether it is listed as a question to a member, and whether it is marked as one."""
+    """After each message: whether it is listed as a question to a member, and whether it is marked as one.
+
+    Questions to everybody in a group are passed over: they are listed among actions, and wait for nobody in particular.
+    """
     chat, digester = chat_of(sample), Digester(reader)
     found = []
     for place, said in enumerate(chat.messages):
+        others = frozenset(chat.people) - {said.author}
+        if len(others) > 1 and chat.questions.get(place) == others:
+            continue
         thread = until(sample.thread, place + 1)
         for viewer in chat.people:
             if viewer != said.author:

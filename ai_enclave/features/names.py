@@ -20,11 +20,14 @@ _ALSO = frozenset(" '’-.&+,()")
 _COLONS = frozenset("\u02d0\u0703\u0704\u0903")  # letters and marks that look like a colon
 _MARK = re.compile(r"(?:\s*\(\s*\d*\s*\))+\s*$")
 _MACHINE = re.compile(
-    r"\b(?:ai|a\.i|assistant|system|admin\w*|moderator|bot"
-    r"|chat ?bot|llm|gpt\w*|server|service|support|security|sub ?rosa"
+    r"\b(?:ai|a\.i|ki|assistant|assistent\w*|asistente|system|admin\w*|moderator|bot"
+    r"|chat ?bot|llm|gpt\w*|server|service|support|security|sub[ -]?rosa"
     r"|signal|summary|digest|root|official)\b"
 )
-_SENTENCE = re.compile(r"\b(?:asks?|says?|said|agrees?|if|that|wrote|will|is|was|has|promised|decided)\b")
+_SENTENCE = re.compile(
+    r"\b(?:asks?|says?|said|agrees?|if|that|wrote|will|is|was|has|promised|decided|owes?|stole|lied|paid|killed|hit|wants?|needs?)\b"
+    r"|^(?:i|me|my|you|your|he|she|it|we|us|our|they|them|everyone|everybody|all|nobody|someone else)\b"
+)
 
 
 def display_names(people: Iterable[str], given: Mapping[str, str]) -> dict[str, str]:

@@ -63,6 +63,15 @@ def test_different_names_stay_as_they_are(one: str, other: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
+        "Sub-Rosa",
+        "KI",
+        "Assistent",
+        "You",
+        "your bank",
+        "Everyone",
+        "they",
+        "Priya stole it",
+        "Priya owes Sam 500",
         "Assistant",
         "SYSTEM",
         "аssistаnt",
