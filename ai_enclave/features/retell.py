@@ -53,17 +53,15 @@ _TAKE_OBJECTS = word_set(
 _SUBJECT_JOINS = word_set(
     "that if when because cause cuz as while until till unless so what where how why who which and or but than"
 )
-
 _ASK_WITH = _SUBJECT_JOINS | word_set("when whose whom")
 _BARE = word_set("let make help see watch want to")  # after these and "you" a verb has no ending
-_ADVICE = word_set(
-    "can could should shouldn't might may must need needn't"
-)  # "you should ask them" says nothing that was done
+_ADVICE = word_set("can could should")  # "you should ask them" says nothing that was done
 _CONDITIONS = word_set("if when unless until till")  # what is said of the addressee behind these is no claim
-# Words that may begin a sentence before "I" in a capital. Any other may be somebody's name, and would read as one with the speaker's.
+# Before these verbs of saying it is the speaker who says it: "I told", "I would say".
 _OWN_SAYING = word_set(
     "i i'll i'd would will can could should to just already would'd don't didn't do did really also never always"
 )
+# Words that may begin a sentence before "I" in a capital. Any other may be somebody's name, and would read as one with the speaker's.
 _BEGIN = _SUBJECT_JOINS | word_set(
     "then now yes yeah no ok okay maybe sorry well also today tomorrow tonight sure ah oh guys"
 )

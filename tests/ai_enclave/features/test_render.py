@@ -138,6 +138,8 @@ I saw your cocaine
 I kissed you and your brother
 you must have stolen my bike
 you might be the thief
+you must pay me 500
+you need my help
 your debt is 500
 I know you steal from the till
 I saw you hit my child

@@ -83,3 +83,18 @@ def test_a_reply_is_learned_from_what_was_said_before_it_alone() -> None:
             assert set(example.texts) <= set(whole.texts)
             assert len(example.texts) < len(whole.texts) + 1
             assert np.isfinite(example.hints).all()
+
+
+@pytest.mark.long
+def test_training_makes_the_shipped_weights_bit_for_bit(tmp_path: Path) -> None:
+    shipped = json.loads(RANKER.with_suffix(".json").read_text())
+    before = torch.get_num_threads()
+    try:
+        assert main(["--out", str(tmp_path / "again.safetensors"), "--quiet"]) == 0
+    finally:
+        torch.set_num_threads(before)
+        torch.use_deterministic_algorithms(mode=False)
+    again = json.loads((tmp_path / "again.json").read_text())
+    assert again["held_out"] == pytest.approx(shipped["held_out"], abs=0.03)  # on any processor
+    if (again["processor"], again["torch"]) == (shipped["processor"], shipped["torch"]):
+        assert (tmp_path / "again.safetensors").read_bytes() == RANKER.read_bytes()
