@@ -1,7 +1,7 @@
 """From remembered messages to a result: what the features say, with labels turned back into messages.
 
-Messages get random labels for one request: a text cannot name another message, because nobody can know its label. Blocking; no
-clock, no network, no memory of its own.
+Messages get random labels for one request: a text cannot name another message, because nobody can know its label. Blocking, but
+for ``compose``; no memory of its own.
 """
 
 import hashlib

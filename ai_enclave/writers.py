@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ai_enclave.engine import Writer
+from ai_enclave.engine.interface import WriterKind
 from ai_enclave.engine.weights import EngineError
 from attestation.collecting import Attester
 
@@ -51,7 +52,7 @@ WriterSettings = PlainWeights | SealedWeights | ModelServer
 class Measured:
     """What the measurement says of a writer: which kind of engine, and the digest of its weights."""
 
-    kind: str
+    kind: WriterKind
     digest: bytes
 
     @classmethod
@@ -75,9 +76,9 @@ def measured(settings: WriterSettings) -> Measured:
     """
     match settings:
         case PlainWeights(int8=int8) | SealedWeights(int8=int8):
-            return Measured("local weights, int8" if int8 else "local weights", digest_of(settings))
+            return Measured(WriterKind.LOCAL_INT8 if int8 else WriterKind.LOCAL, digest_of(settings))
         case ModelServer():
-            return Measured("model server", digest_of(settings))
+            return Measured(WriterKind.SERVER, digest_of(settings))
 
 
 def digest_of(settings: WriterSettings) -> bytes:

@@ -153,11 +153,19 @@ class Stats:
     shared_prompt_tokens: int = 0  # of prompts, that were not computed again
 
 
+class WriterKind(StrEnum):
+    """What kind of engine writes; these words are measured."""
+
+    LOCAL = "local weights"
+    LOCAL_INT8 = "local weights, int8"
+    SERVER = "model server"
+
+
 class Writer(Engine, Protocol):
     """An engine that writes."""
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> WriterKind:
         """What kind of engine this is, for the measurement: the same weights in another one are not the same."""
 
     async def warm(self) -> None:

@@ -34,7 +34,7 @@ from aiohttp import (
     UnixConnector,
 )
 
-from ai_enclave.engine.interface import Admitted, Done, Event, Failed, Failure, Lines, Request, Stats
+from ai_enclave.engine.interface import Admitted, Done, Event, Failed, Failure, Lines, Request, Stats, WriterKind
 from ai_enclave.engine.peer_turns import Turns
 from ai_enclave.engine.peer_wire import (
     Address,
@@ -112,9 +112,9 @@ class PeerEngine:
         return f"peer/{_NAME.sub('-', self._settings.model)[:_LONGEST_NAME]}"
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> WriterKind:
         """As the measurement names it."""
-        return "model server"
+        return WriterKind.SERVER
 
     @property
     def weights_digest(self) -> bytes:

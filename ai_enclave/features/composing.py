@@ -26,10 +26,9 @@ from ai_enclave.features.limits import (
 )
 from ai_enclave.features.lines import Line, LineKind, told
 from ai_enclave.features.people import People
-from ai_enclave.features.rewriting import Instructions
 from ai_enclave.features.sentences import Unit, read, read_share, units_of
 from ai_enclave.features.text import harmless
-from ai_enclave.features.writing import NotWritten, written
+from ai_enclave.features.writing import Instructions, NotWritten, written
 from messaging.wire.limits import REQUEST_ID
 
 INSTRUCTIONS = Instructions(

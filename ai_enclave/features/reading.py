@@ -67,13 +67,11 @@ def vectors_of(engine: Reader, units: Sequence[Unit]) -> Vectors:
     """The vectors of units, kept or new: (units, size)."""
     missing = [unit for unit in units if unit.text not in unit.message.kept]
     found = engine.encode([unit.text for unit in missing]).astype(np.float16)
-    new = {id(unit): vector for unit, vector in zip(missing, found, strict=True)}
+    new = dict(zip(map(id, missing), found, strict=True))
+    rows = [
+        new[id(unit)] if id(unit) in new else np.frombuffer(unit.message.kept[unit.text], np.float16) for unit in units
+    ]
     for unit in missing:
         if len(unit.message.kept) < MOST_KEPT:
             unit.message.kept[unit.text] = new[id(unit)].tobytes()
-    rows = [new.get(id(unit)) for unit in units]
-    vectors = [
-        np.frombuffer(unit.message.kept[unit.text], dtype=np.float16) if row is None else row
-        for unit, row in zip(units, rows, strict=True)
-    ]
-    return np.stack(vectors).astype(np.float32) if vectors else found.astype(np.float32)
+    return np.stack(rows).astype(np.float32) if rows else found.astype(np.float32)

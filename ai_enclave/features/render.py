@@ -14,7 +14,7 @@ from ai_enclave.features.clauses import is_one_clause
 from ai_enclave.features.names import looks
 from ai_enclave.features.retell import is_kind, retell
 from ai_enclave.features.text import word_set
-from ai_enclave.features.verbs import ADVERBS, AFTER_WOULD, PRESENT, agree, as_token, tokens_of
+from ai_enclave.features.verbs import ADVERBS, AFTER_WOULD, BARE, CONTRACTED, PRESENT, agree, as_token, tokens_of
 
 ASKS_IF, ASKS = "asks if", "asks:"
 QUESTION_MARKS = ("?", "？", "؟")
@@ -35,7 +35,6 @@ _EMOJI = re.compile(
 )
 _EMOTICON = re.compile(r"(?:^|(?<=\s))(?:[:;=][-']?[)(DPpOo/\\|*]+|[xX]D+|\^\^|:[)(]+)(?=\s|$|[.!?,])")
 
-_CONTRACTED = {"i'm": "is", "i'll": "will", "i've": "has", "i'd": "would"}
 _PRONOUNS = {"i": "they", "me": "them", "my": "their", "mine": "theirs", "myself": "themselves"}
 _AUXILIARIES = word_set("do does did can could will would should shall is are was were have has had may must")
 # TR39: what looks like two apostrophes; and the quotes of French and of CJK scripts.
@@ -46,7 +45,6 @@ _ADDRESS = re.compile(r"[/@\d$€£¥₹₿]|\w\.\w")
 _PLACEHOLDER = re.compile(r"[<‹\[(][^<‹\[(]{0,40}[>›\])]")  # a photo that came as text
 _NOT_VERBS = word_set("and or not both all guys two three folks people lot girls boys")
 _OWN_VOICE = word_set("please we we're we'll we've we'd us our ours ourselves let's lets")
-_BARE = word_set("let make help see watch want to")  # after these a verb has no ending
 _YOU = word_set("u ur ya yall y'all thee thou thy")  # and what begins with "you"
 _NOT_YOU = word_set("young younger youngest youth")
 _JOINS = word_set("and or but then")
@@ -164,10 +162,10 @@ def _first_person(said: str, speaker: str, addressee: str | None) -> str | None:
     """A statement that begins with I, as one about ``speaker``; ``None`` where the rules are not sure."""
     tokens = tokens_of(said)
     first = as_token(tokens[0])
-    if first in _CONTRACTED:
+    if first in CONTRACTED:
         if first == "i'd" and not (len(tokens) > 2 and as_token(tokens[2]) in AFTER_WOULD):
             return None  # it may stand for "had"
-        return _sentence(f"{speaker} {_CONTRACTED[first]}", tokens[1:], addressee, _CONTRACTED[first])
+        return _sentence(f"{speaker} {CONTRACTED[first]}", tokens[1:], addressee, CONTRACTED[first])
     if first != "i" or len(tokens) < 3:
         return None
     place = _verb_place(tokens, 2)
@@ -228,7 +226,7 @@ def _of_you(word: str, addressee: str, before: str, following: str, *, asks: boo
         return None
     if word in ("your", "yours"):
         return f"{addressee}'s" if asks else None
-    if word != "you" or (following in PRESENT and before not in _BARE):
+    if word != "you" or (following in PRESENT and before not in BARE):
         return None
     return addressee
 

@@ -11,6 +11,8 @@ from ai_enclave.features.text import word_set
 from ai_enclave.features.verbs import (
     ADVERBS,
     AFTER_WOULD,
+    BARE,
+    CONTRACTED,
     IRREGULAR,
     KIND_TO,
     PAST,
@@ -22,7 +24,7 @@ from ai_enclave.features.verbs import (
 )
 
 _FEWEST_WORDS = 2
-_FIRST = {"i'm": "is", "im": "is", "i'll": "will", "i've": "has", "ive": "has", "i'd": "would"}
+_FIRST = CONTRACTED | {"im": "is", "ive": "has"}
 _SECOND = {"you're": "is", "youre": "is", "you'll": "will", "you've": "has", "you'd": "would"}
 _OF_SPEAKER = {"me": "", "my": "'s", "mine": "'s"}
 _OF_ADDRESSEE = {"your": "'s", "yours": "'s"}
@@ -38,10 +40,7 @@ _IDLE = (
     ("you", "two"),
     ("you", "both"),
 )
-_INVERTED = {
-    "am": "is", "are": "is", "were": "was", "have": "has", "do": "does", "don't": "doesn't", "haven't": "hasn't",
-    "aren't": "isn't", "weren't": "wasn't",
-}  # fmt: skip
+_INVERTED = {verb: agreed for verb, agreed in IRREGULAR.items() if verb != "go"}  # what may stand before its subject
 _MODALS = word_set(
     "can could will would should shall must may might did was had can't couldn't won't wouldn't shouldn't didn't wasn't hadn't"
 )
@@ -54,7 +53,6 @@ _SUBJECT_JOINS = word_set(
     "that if when because cause cuz as while until till unless so what where how why who which and or but than"
 )
 _ASK_WITH = _SUBJECT_JOINS | word_set("when whose whom")
-_BARE = word_set("let make help see watch want to")  # after these and "you" a verb has no ending
 _ADVICE = word_set("can could should")  # "you should ask them" says nothing that was done
 _CONDITIONS = word_set("if when unless until till")  # what is said of the addressee behind these is no claim
 # Before these verbs of saying it is the speaker who says it: "I told", "I would say".
@@ -129,7 +127,7 @@ class _Told:
             return self._put(number, self._addressee + _OF_ADDRESSEE[word])
         if (before, word) in _IDLE or (word, after) in _IDLE:
             return False
-        if self._is_object(before) and (before in _BARE or not _may_be_verb(after)):
+        if self._is_object(before) and (before in BARE or not _may_be_verb(after)):
             return self._put(number, self._addressee)
         return self._subject(number, self._addressee)
 
@@ -161,9 +159,7 @@ class _Told:
         verb = self._word(at)
         if not verb:
             return self._put(number, name)
-        agreed = {"are": "is", "aren't": "isn't", "were": "was", "weren't": "wasn't", "dont": "doesn't"}.get(
-            verb
-        ) or agree(verb)
+        agreed = agree("don't" if verb == "dont" else verb)
         return agreed is not None and self._put(at, agreed) and self._put(number, name)
 
     def _may_be_a_name(self, number: int) -> bool:

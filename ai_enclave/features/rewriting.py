@@ -5,7 +5,6 @@ before. What comes back is plain text: it may hold no address, number of a telep
 checked before any of it is given out, so that nobody sees even for a moment what is refused in the end.
 """
 
-import hashlib
 import re
 import secrets
 import time
@@ -17,7 +16,7 @@ from dataclasses import dataclass, field
 from ai_enclave.engine import Writer
 from ai_enclave.engine.interface import Request
 from ai_enclave.features.guard import visible
-from ai_enclave.features.writing import written
+from ai_enclave.features.writing import Instructions, written
 from ai_enclave.limits import MAX_WRITTEN
 from messaging.wire.limits import REQUEST_ID
 
@@ -34,18 +33,6 @@ _AMOUNT = re.compile(
     rf"(?:{_SIGN}|\b{_NAME})\s?(?P<after>{_NUMBER})|(?P<before>{_NUMBER})\s?(?:{_SIGN}|{_NAME})", re.IGNORECASE
 )
 _EDGES = ".,;:!?…()[]{}<>\"'’“”„«»"
-
-
-@dataclass(frozen=True, slots=True)
-class Instructions:
-    """What an engine is told."""
-
-    text: str
-
-    @property
-    def digest(self) -> bytes:
-        """SHA-256, for receipts."""
-        return hashlib.sha256(self.text.encode()).digest()
 
 
 INSTRUCTIONS = Instructions(

@@ -11,6 +11,8 @@ IRREGULAR = {
     "am": "is", "are": "is", "were": "was", "have": "has", "do": "does", "don't": "doesn't", "haven't": "hasn't", "aren't": "isn't",
     "weren't": "wasn't", "go": "goes",
 }  # fmt: skip
+CONTRACTED = {"i'm": "is", "i'll": "will", "i've": "has", "i'd": "would"}
+BARE = word_set("let make help see watch want to")  # after these, and whom they are about, a verb has no ending
 ADVERBS = word_set(
     "also just really still already never always only probably usually often finally then actually totally almost"
 )

@@ -1,10 +1,24 @@
-"""What a writer writes, as plain text, piece by piece."""
+"""What a writer is told, and what it writes: plain text, piece by piece."""
 
+import hashlib
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import dataclass
 
 from ai_enclave.engine import Writer
 from ai_enclave.engine.interface import Admitted, Done, Failed, Failure, Request, Token
+
+
+@dataclass(frozen=True, slots=True)
+class Instructions:
+    """Constant words of ours, so that their digest in a receipt names them."""
+
+    text: str
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256, for receipts."""
+        return hashlib.sha256(self.text.encode()).digest()
 
 
 class NotWritten(Exception):

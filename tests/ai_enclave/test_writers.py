@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from ai_enclave.engine.interface import WriterKind
 from ai_enclave.engine.keys import write_key_file
 from ai_enclave.engine.local.files import Folder, VerifiedFiles
 from ai_enclave.engine.seal import main as seal
@@ -43,7 +44,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_without_a_writer_the_weights_are_the_readers() -> None:
     assert all_weights(READER, None) == READER
     digests = (bytes(32), bytes([1]) * 32)
-    writers = [None, *(Measured(kind, digest) for kind in ("local weights", "model server") for digest in digests)]
+    writers = [None, *(Measured(kind, digest) for kind in (WriterKind.LOCAL, WriterKind.SERVER) for digest in digests)]
     assert len({all_weights(reader, writer) for writer in writers for reader in digests}) == 10
 
 

@@ -3,18 +3,18 @@
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from ai_enclave.engine.interface import Admitted, Done, Event, Request, Stats, Token
+from ai_enclave.engine.interface import Admitted, Done, Event, Request, Stats, Token, WriterKind
 
 
 class ScriptedWriter:
-    """A writer by its method ``write`` alone."""
+    """A writer by its method ``write`` alone; who is done with it closes its generator."""
 
     name = "scripted"
-    kind = "scripted"
+    kind = WriterKind.LOCAL
     weights_digest = bytes(32)
 
     def write(self, request: Request) -> AsyncGenerator[str]:
-        raise NotImplementedError
+        raise AssertionError("each test says what is written")
 
     async def submit(self, request: Request) -> AsyncGenerator[Event]:
         yield Admitted()
@@ -29,7 +29,7 @@ class ScriptedWriter:
         pass
 
     def cancel(self, request_id: bytes) -> None:
-        raise NotImplementedError
+        raise AssertionError("nobody cancels by an id here")
 
     async def drain(self) -> None:
         pass

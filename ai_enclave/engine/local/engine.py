@@ -11,7 +11,7 @@ import re
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field, replace
 
-from ai_enclave.engine.interface import Done, Event, Failed, Failure, Request, Stats
+from ai_enclave.engine.interface import Done, Event, Failed, Failure, Request, Stats, WriterKind
 from ai_enclave.engine.local.batcher import Ask, Events
 from ai_enclave.engine.local.files import Files
 from ai_enclave.engine.local.loading import DEFAULT_CONTEXT, Loaded, Options, load
@@ -47,6 +47,7 @@ class LocalEngine:
 
     def __init__(self, loaded: Loaded, name: str = "") -> None:
         self._name = f"local/{_clean(name or loaded.title)}/{loaded.number_format}"
+        self._kind = WriterKind.LOCAL_INT8 if loaded.number_format == "int8" else WriterKind.LOCAL
         self._digest = loaded.weights_digest
         self._batcher = loaded.batcher
         self._prompts = loaded.prompts
@@ -110,9 +111,9 @@ class LocalEngine:
         return self._digest
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> WriterKind:
         """As the measurement names it."""
-        return "local weights, int8" if self._name.endswith("/int8") else "local weights"
+        return self._kind
 
     async def warm(self) -> None:
         """Start the thread; the weights are loaded and were tried already.

@@ -1,6 +1,6 @@
 """The engine for local weights against continuous batching of transformers: the same tiny checkpoint, prompts and tokens.
 
-    python -m benchmarks._local [--rounds 3] [--json]
+    python3 dev.py bench local_engine [--rounds 3] [--json]
 
 32 requests of 48 tokens each, greedy, in float32. Rounds are interleaved, so that a neighbour on the cores slows both; the ratio says
 more than the rates. Each number of threads has a process of its own, because OpenMP does not forget how many it began with.
@@ -170,7 +170,16 @@ def make_checkpoint(folder: Path) -> Model:
 
 
 def _in_a_process(threads: int, rounds: int) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks._local", "--threads", str(threads), "--rounds", str(rounds), "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.local_engine",
+        "--threads",
+        str(threads),
+        "--rounds",
+        str(rounds),
+        "--json",
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads), "TRANSFORMERS_VERBOSITY": "error"}
     done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
     result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -179,7 +188,7 @@ def _in_a_process(threads: int, rounds: int) -> dict[str, float]:
 
 def main() -> int:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="benchmarks._local", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="dev.py bench local_engine", description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, help="in this process, with so many; otherwise one process for each")
     parser.add_argument("--json", action="store_true", help="for machines")
