@@ -7,43 +7,44 @@ to be sent, and which of them the assistant has yet to get. Doing it is for ``cl
 import asyncio
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Self
 
 from messaging.client.conversation import Conversation, Statement
+from messaging.client.errors import CorruptStore
+from messaging.client.events import Event, Journal
+from messaging.client.history import ChatMessage, read_message, write_message
 from messaging.client.stores import Store, StoreTransaction
 from messaging.wire.consent import SignedConsent, read_consent
-from messaging.wire.content import Roster
+from messaging.wire.content import ListedBot, Roster, Said, decode_content, encode_content
+from messaging.wire.data import DataMessage, Deletion, Edit, Reaction
 from messaging.wire.identifiers import MessageId, ServiceId
 from messaging.wire.json import decode_base64, encode_base64
+from messaging.wire.limits import MASTER_KEY
 
 MAX_IN_MEMORY = 10_000  # messages of one conversation, the latest ones; the store keeps all
 MAX_UNSHARED = 500  # own messages of one conversation that wait for the assistant: it keeps no more
 MAX_UNANSWERED = 500  # conversations that others have begun and that this account never took part in
+ONCE_LIFETIME = (
+    31 * 24 * 3600 * 1000
+)  # milliseconds for which such a name is known: longer than any relay keeps a message
 MAX_INTRODUCED = 64  # assistants that may hold something of one conversation, the latest ones
 
 _HISTORY = "history"  # a queue of messages, of all conversations
-_UNSENT = "unsent"  # a queue of own messages that have yet to be handed over
+_UNSENT = "unsent"  # a queue of what we said and has yet to be handed over
+_ONCE = "said once"  # a queue of names under which something was said, in families of one name
 _CONVERSATION, _ALL = "conversation", ("all",)
 _LINKING = "linking"  # there while a device is being linked, which has to be told everything
 _PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
-class ChatMessage:
-    """Something that was said. ``roster`` is, of an own message, the digest of our view of the members when it was written."""
-
-    id: MessageId
-    text: str = field(repr=False)
-    roster: bytes | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
 class Known:
     """What one member has been told by this device; ``revision`` is one more than that of the conversation, 0 for none.
 
+    ``profile`` is the timestamp of our profile that they know.
     Who has ``lost`` everything, as one with new keys has, is told of the conversation whoever changed it last.
     """
 
@@ -51,6 +52,7 @@ class Known:
     statement: bytes | None = None
     revision: int = 0
     lost: bool = False
+    profile: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,8 @@ class Chat:
     introduced: dict[ServiceId, Introduced] = field(default_factory=dict)
     unshared: deque[int] = field(default_factory=lambda: deque(maxlen=MAX_UNSHARED))
     messages: dict[MessageId, ChatMessage] = field(default_factory=dict, repr=False)
+    places: dict[MessageId, int] = field(default_factory=dict, repr=False)  # of these messages in the store
+    expiring: set[MessageId] = field(default_factory=set, repr=False)  # of these messages, those whose time has begun
     read: int = 0
     dropped: int = 0
     view: View | None = field(default=None, repr=False)  # not stored: see ``ChatRecords.roster``
@@ -141,7 +145,9 @@ class Chat:
         digest, revision = self.digest_of(me), self.conversation.revision + 1
         for member in (*self.conversation.members, me):
             known = self.told.get(member, Known())
-            self.told[member] = Known(True, digest, max(known.revision, revision), known.lost)
+            self.told[member] = replace(
+                known, profile_key=True, statement=digest, revision=max(known.revision, revision)
+            )
 
     def note_introduced(self, assistant: ServiceId, known: Introduced) -> None:
         """An assistant was told; of too many the one that was told longest ago is forgotten."""
@@ -150,48 +156,64 @@ class Chat:
         while len(self.introduced) > MAX_INTRODUCED:
             del self.introduced[next(iter(self.introduced))]
 
-    def _add(self, message: ChatMessage) -> bool:
-        """Take a message into memory; says whether it is news."""
+    def _add(self, message: ChatMessage, place: int) -> None:
+        """Take a message into memory, if it is news."""
         if message.id in self.messages:
-            return False
-        self.messages[message.id] = message
-        if len(self.messages) > MAX_IN_MEMORY:
-            del self.messages[next(iter(self.messages))]
+            return
+        self.places[message.id] = place
+        self._put(message)
+        if len(self.messages) > MAX_IN_MEMORY and (oldest := next(iter(self.messages))) not in self.expiring:
+            del self.messages[oldest], self.places[oldest]
             self.dropped += 1
-        return True
+
+    def _put(self, message: ChatMessage) -> None:
+        self.messages[message.id] = message
+        (self.expiring.discard if message.expires_at is None else self.expiring.add)(message.id)
+
+    def _remove(self, message: MessageId) -> None:
+        """Take a message out of memory; what was read before it stays read."""
+        place = list(self.messages).index(message) + self.dropped
+        del self.messages[message], self.places[message]
+        self.expiring.discard(message)
+        self.read -= place < self.read
 
 
 @dataclass(frozen=True, slots=True)
 class Unsent:
-    """An own message that was written down and has yet to be handed over; ``number`` is its place in the store."""
+    """What we said, written down, that has yet to be handed over; ``number`` is its place in the store."""
 
     number: int
     conversation: bytes = field(repr=False)
-    message: ChatMessage
+    said: Said
 
 
 class ChatRecords:
-    """The conversations of one store. What is changed in memory is written by :meth:`save`."""
+    """The conversations of one store. What is changed in memory is written by :meth:`save`.
 
-    def __init__(self, store: Store) -> None:
+    ``journal`` stores an event, if there is one, in the transaction that stores what it tells of.
+    """
+
+    def __init__(self, store: Store, journal: Journal | None = None) -> None:
         self._store = store
+        self._journal = journal
         self.chats: dict[bytes, Chat] = {}
         self._unsaved: dict[bytes, Chat] = {}  # what is only in memory, because the store could not be written
+        self._untold: list[Event] = []  # what happened to these
         self.unsent: list[Unsent] = []  # from before this process began, or because it could not be handed over
 
     @classmethod
-    async def load(cls, store: Store, me: ServiceId) -> Self:
+    async def load(cls, store: Store, me: ServiceId, journal: Journal | None = None) -> Self:
         """Read all of them; ``me`` is the own account."""
-        records = cls(store)
+        records = cls(store, journal)
         async with store.transaction() as transaction:
             for record in transaction.family(_CONVERSATION, *_ALL):
                 chat = _read(record)
                 records.chats[chat.conversation.key] = chat
-            for _, entry in _all(transaction, _HISTORY):
-                key, message = _read_message(entry)
+            for place, entry in _all(transaction, _HISTORY):
+                key, message = read_message(entry)
                 if (known := records.chats.get(key)) is not None:
-                    known._add(message)
-            records.unsent = [Unsent(number, *_read_message(entry)) for number, entry in _all(transaction, _UNSENT)]
+                    known._add(message, place)
+            records.unsent = [_read_unsent(number, entry) for number, entry in _all(transaction, _UNSENT)]
             linking = transaction.get(_LINKING) is not None
         if linking:  # and it is not known whether a device came of it
             await records.note_linked(me)
@@ -211,8 +233,13 @@ class ChatRecords:
         """Whether one more conversation may begin that we have not asked for: of those that we never took part in there is an end."""
         return sum(not chat.takes_part(me) for chat in self.chats.values()) < MAX_UNANSWERED
 
-    async def save(self, *chats: Chat) -> None:
-        """Write conversations, without their history.
+    def chat_of(self, own: MessageId, with_: ServiceId) -> Chat | None:
+        """The conversation with somebody in which a message was said."""
+        chats = self.chats.values()
+        return next((chat for chat in chats if own in chat.messages and with_ in chat.conversation.members), None)
+
+    async def save(self, *chats: Chat, event: Event | None = None) -> None:
+        """Write conversations, without their history, and what happened to them.
 
         Raises:
             StoreFailed: they are in memory, and written by the next call of this or of :meth:`flush`.
@@ -220,6 +247,7 @@ class ChatRecords:
         named = {chat.conversation.key: chat for chat in chats}
         self.chats |= named
         self._unsaved |= named
+        self._untold += [] if event is None else [event]
         await self.flush()
 
     async def flush(self) -> None:
@@ -228,24 +256,65 @@ class ChatRecords:
         Raises:
             StoreFailed: it still cannot be.
         """
-        if not self._unsaved:
+        if not (self._unsaved or self._untold):
             return
         writing: dict[bytes, Chat] = {}
+        telling: list[Event] = []
         try:
             async with self._store.transaction() as transaction:
                 writing, self._unsaved = self._unsaved, {}
+                telling, self._untold = self._untold, []
                 for chat in writing.values():
                     _put(transaction, chat)
+                for event in telling:
+                    self._note(transaction, event)
         except BaseException:
             self._unsaved = {**writing, **self._unsaved}
+            self._untold = telling + self._untold
             raise
 
-    async def add_message(self, chat: Chat, message: ChatMessage) -> None:
+    def _note(self, transaction: StoreTransaction, event: Event | None) -> None:
+        if event is not None and self._journal is not None:
+            self._journal(transaction, event)
+
+    # --- messages ---
+
+    async def add_message(self, chat: Chat, message: ChatMessage, event: Event | None = None) -> None:
         """Something was said; a second copy changes nothing. It is known once it is written."""
         if message.id not in chat.messages:
             async with self._store.transaction() as transaction:
-                transaction.append(_HISTORY, _write_message(chat.conversation.key, message))
-            chat._add(message)
+                place = transaction.append(_HISTORY, write_message(chat.conversation.key, message))
+                self._note(transaction, event)
+            chat._add(message, place)
+
+    async def change_messages(self, chat: Chat, *messages: ChatMessage, event: Event | None = None) -> None:
+        """Messages that are there are others now: nothing is left in the store of what they were."""
+        changed = [each for each in messages if each.id in chat.messages and chat.messages[each.id] is not each]
+        if changed or event is not None:
+            async with self._store.transaction() as transaction:
+                self._replace(transaction, chat, changed)
+                self._note(transaction, event)
+            for message in changed:
+                chat._put(message)
+
+    async def remove_messages(self, chat: Chat, messages: Collection[MessageId]) -> None:
+        """Forget messages, in memory and in the store."""
+        async with self._store.transaction() as transaction:
+            for message in messages:
+                transaction.remove(_HISTORY, chat.places[message])
+        for message in messages:
+            chat._remove(message)
+        await self.save(chat)
+
+    def _replace(self, transaction: StoreTransaction, chat: Chat, messages: Iterable[ChatMessage]) -> None:
+        for message in messages:
+            transaction.replace(_HISTORY, chat.places[message.id], write_message(chat.conversation.key, message))
+
+    async def note_event(self, event: Event) -> None:
+        """Something happened that is kept nowhere else."""
+        if self._journal is not None:
+            async with self._store.transaction() as transaction:
+                self._note(transaction, event)
 
     async def roster(self, chat: Chat, me: ServiceId, identity_key: bytes) -> Roster:
         """Whom we count among the members now: ourselves, and who has an identity key that we trust, under that one."""
@@ -260,16 +329,36 @@ class ChatRecords:
             chat.view = view = View(conversation.members, roster, roster.digest(), changes)
         return view.roster
 
-    # --- own messages, until they are handed over ---
+    # --- what we said, until it is handed over ---
 
-    async def add_unsent(self, chat: Chat, message: ChatMessage) -> Unsent:
-        """We said something, and it has yet to be sent."""
-        entry = _write_message(chat.conversation.key, message)
+    async def add_unsent(
+        self, chat: Chat, said: Said, message: ChatMessage | None, *, once: str | None = None
+    ) -> Unsent:
+        """We said something, and it has yet to be sent. ``message`` is what it leads to: a new one, or one that is there.
+
+        ``once`` is a name under which nothing else is said (:meth:`said_once`).
+        """
+        key = chat.conversation.key
         async with self._store.transaction() as transaction:
-            transaction.append(_HISTORY, entry)
-            unsent = Unsent(transaction.append(_UNSENT, entry), chat.conversation.key, message)
-        chat._add(message)
+            place = None
+            if message is not None and message.id not in chat.messages:
+                place = transaction.append(_HISTORY, write_message(key, message))
+            elif message is not None:
+                self._replace(transaction, chat, [message])
+            unsent = Unsent(transaction.append(_UNSENT, _write_unsent(key, said)), key, said)
+            if once is not None:
+                _note_once(transaction, once, said.timestamp)
+        if message is not None and place is not None:
+            chat._add(message, place)
+        elif message is not None:
+            chat._put(message)
         return unsent
+
+    async def said_once(self, name: str) -> int | None:
+        """The timestamp of what was said under a name."""
+        async with self._store.transaction() as transaction:
+            found = transaction.entries(_ONCE, limit=1, family=(name,))
+        return int(found[0][1]) if found else None
 
     async def note_sent(self, unsent: Unsent) -> None:
         """It need not be sent again."""
@@ -310,12 +399,16 @@ def _write(chat: Chat) -> bytes:
         "title": conversation.title,
         "members": _texts(conversation.members),
         "revision": conversation.revision,
+        "admins": _texts(conversation.admins),
+        "admins_before": _texts(conversation.admins_before),
+        "bots": [[str(bot.service_id), bot.reads_all] for bot in conversation.bots],
+        "expires_in": conversation.expires_in,
         "statements": {
             str(author): [_write_statement(each) for each in said] for author, said in conversation.statements.items()
         },
         "announced_by_us": chat.announced_by_us,
         "told": {
-            str(member): [known.profile_key, _optional(known.statement), known.revision, known.lost]
+            str(member): [known.profile_key, _optional(known.statement), known.revision, known.lost, known.profile]
             for member, known in chat.told.items()
         },
         "introduced": {
@@ -333,13 +426,17 @@ def _read(record: bytes) -> Chat:
     conversation = Conversation(
         key=decode_base64(members["key"]),
         title=members["title"],
-        members=tuple(map(ServiceId.parse, members["members"])),
+        members=_service_ids(members["members"]),
         revision=members["revision"],
+        admins=_service_ids(members.get("admins", ())),
+        bots=tuple(ListedBot(ServiceId.parse(bot), reads_all) for bot, reads_all in members.get("bots", ())),
+        expires_in=members.get("expires_in", 0),
+        admins_before=_service_ids(members.get("admins_before", ())),
         statements=_statements(members["statements"]),
     )
     chat = Chat(conversation, members["announced_by_us"], read=members["read"])
-    for member, (profile_key, statement, revision, lost) in members["told"].items():
-        chat.told[ServiceId.parse(member)] = Known(profile_key, _bytes(statement), revision, lost)
+    for member, (profile_key, statement, *rest) in members["told"].items():  # older records have no profile
+        chat.told[ServiceId.parse(member)] = Known(profile_key, _bytes(statement), *rest)
     for assistant, (identity_key, statement, roster) in members["introduced"].items():
         known = Introduced(decode_base64(identity_key), _bytes(statement), _bytes(roster))
         chat.introduced[ServiceId.parse(assistant)] = known
@@ -365,15 +462,33 @@ def _read_statement(parts: list[str]) -> Statement:
     return Statement(read_consent(signed), signed, identity_key)
 
 
-def _write_message(key: bytes, message: ChatMessage) -> bytes:
-    named = [str(message.id.author), message.id.timestamp]
-    return json.dumps([encode_base64(key), *named, message.text, _optional(message.roster)]).encode()
+def _write_unsent(key: bytes, said: Said) -> bytes:
+    return key + encode_content(said)
 
 
-def _read_message(entry: bytes) -> tuple[bytes, ChatMessage]:
-    key, author, timestamp, text, *roster = json.loads(entry)  # older entries end with the text
-    named = MessageId(ServiceId.parse(author), timestamp)
-    return decode_base64(key), ChatMessage(named, text, _bytes(roster[0] if roster else None))
+def _read_unsent(number: int, entry: bytes) -> Unsent:
+    if entry[:1] in b"[{":  # of an earlier version, which kept the message
+        try:
+            key, message = read_message(entry)
+            return Unsent(number, key, message.as_data(key))
+        except ValueError:
+            pass  # a key may begin like JSON
+    said = decode_content(entry[MASTER_KEY:])
+    if not isinstance(said, DataMessage | Edit | Reaction | Deletion):
+        raise CorruptStore
+    return Unsent(number, entry[:MASTER_KEY], said)
+
+
+def _note_once(transaction: StoreTransaction, name: str, timestamp: int) -> None:
+    """Each new name makes room for itself: two of those are forgotten that nobody can ask for any more."""
+    transaction.append(_ONCE, str(timestamp).encode(), family=(name,))
+    for number, said_at in transaction.entries(_ONCE, limit=2):
+        if int(said_at) < timestamp - ONCE_LIFETIME:
+            transaction.remove(_ONCE, number)
+
+
+def _service_ids(texts: Iterable[str]) -> tuple[ServiceId, ...]:
+    return tuple(map(ServiceId.parse, texts))
 
 
 def _texts(service_ids: Iterable[ServiceId]) -> list[str]:

@@ -6,9 +6,9 @@ be reached; what it missed, it gets when it has proved itself. An assistant that
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -16,13 +16,16 @@ from messaging.client.assistant import Answered
 from messaging.client.assistant_accounts import AssistantAccounts
 from messaging.client.assistant_errors import AssistantRefused
 from messaging.client.assistants import Assistants
-from messaging.client.background import Background
-from messaging.client.chat_records import Chat, ChatMessage, ChatRecords, Known
+from messaging.client.background import Background, for_each
+from messaging.client.chat_records import Chat, ChatRecords, Known
 from messaging.client.consent import make_consent, verify_consent
 from messaging.client.conversation import Conversation, Statement
 from messaging.client.device import STORE_PAUSE, Device, Received, milliseconds_now
 from messaging.client.errors import ClientError, IdentityChanged, StoreFailed
+from messaging.client.events import Event, Journal
+from messaging.client.history import ChatMessage
 from messaging.client.problems import Problem, Problems
+from messaging.client.profiles import Profiles
 from messaging.client.receipts import ReceiptFile
 from messaging.client.receiving import MAX_AHEAD, Receiving
 from messaging.client.sending import plaintext_of
@@ -43,8 +46,10 @@ from messaging.wire.assistant import (
     Summarize,
 )
 from messaging.wire.consent import ALL_SCOPES, ConsentScope
-from messaging.wire.content import ConsentUpdate, DataMessage
+from messaging.wire.content import ConsentUpdate, ListedBot, ProfileUpdate, ReadReceipt, Typing
+from messaging.wire.data import AttachmentPointer, DataMessage, Deletion, Edit, Mention, Quote, Reaction, Said
 from messaging.wire.identifiers import MessageId, ServiceId
+from messaging.wire.limits import MAX_EMOJI, MAX_PROFILE_ABOUT, MAX_PROFILE_NAME, MAX_QUOTED
 from signal_protocol.errors import SignalError
 
 LOOK_SECONDS = 5.0  # between two looks at what somebody has not been told yet
@@ -59,6 +64,20 @@ class UnknownConversation(ClientError):
         super().__init__("this account is in no such conversation")
 
 
+class NotAllowed(ClientError):
+    """Only an admin of the conversation does this, or only the author of the message."""
+
+    def __init__(self) -> None:
+        super().__init__("only an admin of the conversation may do this, or the author of the message")
+
+
+class UnknownMessage(ClientError):
+    """No such message is known here, or it has been deleted."""
+
+    def __init__(self) -> None:
+        super().__init__("this device knows no such message")
+
+
 @dataclass(frozen=True, slots=True)
 class Written:
     """A message that was sent. ``failed`` says who did not get it and why; with ``RelayUnreachable`` they get it later."""
@@ -68,19 +87,25 @@ class Written:
 
 
 class Chats:
-    """All conversations of one device. Make it with :meth:`open`, use it in ``async with``, and run :meth:`receive`."""
+    """All conversations of one device. Make it with :meth:`open`, use it in ``async with``, and run :meth:`receive`.
+
+    ``on_passing`` hears what is told while it happens, and never kept: who is typing.
+    """
 
     def __init__(
         self,
         device: Device,
         records: ChatRecords,
         accounts: AssistantAccounts,
+        profiles: Profiles,
         assistants: Assistants | None = None,
         *,
         now: Callable[[], int] = milliseconds_now,
     ) -> None:
         self._device = device
         self._records = records
+        self._profiles = profiles
+        self.on_passing: Callable[[Event], None] = lambda _: None
         self._accounts = accounts
         self.assistants = assistants
         if assistants is not None:
@@ -89,7 +114,7 @@ class Chats:
         self._last_timestamp = records.latest_timestamp(device.service_id, until=now() + MAX_AHEAD)
         self._people = Background(self._look_after_people, LOOK_SECONDS, device.note_failure)
         self._enclaves = Background(self._look_after_assistants, LOOK_SECONDS, device.note_failure)
-        self._telling = Telling(device, records)
+        self._telling = Telling(device, records, profiles)
         self._sharing = Sharing(
             device, records, assistants, now=now, announce=self._telling.tell, wake=self._enclaves.wake
         )
@@ -98,11 +123,13 @@ class Chats:
             device,
             records,
             accounts,
+            profiles,
             now=now,
             take_frame=lambda sender, content: assistants is not None and assistants.receive(sender, content),
             take_hint=self._sharing.take_hint,
             changed=self._look_again,
             look_up=self._people.wake,
+            passing=lambda event: self.on_passing(event),
         )
         self._problems = Problems()
         self._changed = asyncio.Condition()
@@ -115,12 +142,17 @@ class Chats:
         store: Store,
         assistants: Assistants | None = None,
         *,
+        journal: Journal | None = None,
         now: Callable[[], int] = milliseconds_now,
     ) -> Self:
-        """The conversations that ``store`` holds, which is the device's."""
-        records = await ChatRecords.load(store, device.service_id)
+        """The conversations that ``store`` holds, which is the device's.
+
+        ``journal`` gets every event in the transaction that stores what it tells of; who writes gets none of what this account does.
+        """
+        records = await ChatRecords.load(store, device.service_id, journal)
         accounts = await AssistantAccounts.load(store, device, records.is_member)
-        return cls(device, records, accounts, assistants, now=now)
+        profiles = await Profiles.load(store, device.service_id)
+        return cls(device, records, accounts, profiles, assistants, now=now)
 
     async def __aenter__(self) -> Self:
         self._tasks = [asyncio.create_task(each.run()) for each in (self._people, self._enclaves)]
@@ -167,55 +199,207 @@ class Chats:
         return self._chat(key).unread
 
     async def mark_read(self, key: bytes) -> None:
-        """All that is there has been read."""
+        """All that is there has been read; what expires does so from now on."""
         chat = self._chat(key)
+        await self._begin_expiry(chat, chat.unread)
         chat.read = chat.dropped + len(chat.messages)
         await self._records.save(chat)
+
+    async def send_read(self, key: bytes, messages: Iterable[MessageId]) -> None:
+        """Tell the authors that their messages were read, which expire from now on. An author who cannot be told, is not.
+
+        Raises:
+            UnknownConversation: there is none with this key, or this account is out.
+        """
+        chat = self._chat_of_mine(key)
+        named = [each for each in dict.fromkeys(messages) if each in chat.messages and each.author != self.me]
+        await self._begin_expiry(chat, [chat.messages[each] for each in named])
+        for author in dict.fromkeys(each.author for each in named):
+            receipt = ReadReceipt(tuple(each.timestamp for each in named if each.author == author))
+            with suppress(ClientError):
+                await self._device.send(author, receipt)
+
+    async def _begin_expiry(self, chat: Chat, messages: Iterable[ChatMessage]) -> None:
+        now = self._now()
+        begun = [
+            replace(each, expires_at=now + 1000 * each.expires_in)
+            for each in messages
+            if each.expires_in and each.expires_at is None
+        ]
+        await self._records.change_messages(chat, *begun)
 
     def untold(self, key: bytes) -> frozenset[ServiceId]:
         """Who does not know yet what this device has to tell: members, who was one, and, under the own account, own devices."""
         return frozenset(self._telling.untold(self._chat(key)))
 
-    async def create(self, title: str, members: Iterable[ServiceId]) -> Conversation:
-        """Begin a conversation, and tell its members; those who cannot be reached now later.
+    async def create(
+        self,
+        title: str,
+        members: Iterable[ServiceId],
+        *,
+        admins: Iterable[ServiceId] = (),
+        bots: Iterable[ListedBot] = (),
+    ) -> Conversation:
+        """Begin a conversation, and tell its members; those who cannot be reached now later. Without ``admins`` all may change it.
 
         Raises:
             ValueError: too many members.
         """
-        chat = Chat(Conversation.create(title, [self.me, *members]), announced_by_us=True)
+        begun = Conversation.create(title, [self.me, *members], admins=admins, bots=bots)
+        chat = Chat(begun, announced_by_us=True)
         await self._announce(chat)
         return chat.conversation
 
-    async def set_members(self, key: bytes, members: Iterable[ServiceId]) -> None:
+    async def set_members(
+        self, key: bytes, members: Iterable[ServiceId], *, bots: Iterable[ListedBot] | None = None
+    ) -> None:
         """Change who is in a conversation. Who is out cannot read what follows, and is told; who is in reads from now on.
 
         Raises:
             UnknownConversation: there is none with this key, or this account is out itself.
+            NotAllowed: this account is no admin of it.
             ValueError: too many members.
         """
-        chat = self._chat_of_mine(key)
-        chat.conversation = chat.conversation.with_members([self.me, *members])
-        chat.announced_by_us = True
-        await self._announce(chat)
+        chat = self._chat_to_change(key)
+        named = [self.me, *members]
+        await self._change(chat, chat.conversation.changed(members=named, bots=bots))
 
-    async def write(self, key: bytes, text: str) -> Written:
-        """Send a message to all members, and to the assistant if the own consent says so and it is verified.
+    async def set_title(self, key: bytes, title: str) -> None:
+        """Call a conversation otherwise. Raises as :meth:`set_members`."""
+        chat = self._chat_to_change(key)
+        await self._change(chat, chat.conversation.changed(title=title))
 
-        Who cannot be reached is told of, and does not keep it from the others; nobody waits for an assistant.
+    async def set_admins(self, key: bytes, admins: Iterable[ServiceId]) -> None:
+        """Change who may change a conversation; with nobody, all members may. Raises as :meth:`set_members`."""
+        chat = self._chat_to_change(key)
+        await self._change(chat, chat.conversation.changed(admins=admins))
+
+    async def set_bots(self, key: bytes, bots: Iterable[ListedBot]) -> None:
+        """Change which members are known as bots, and what they get. Raises as :meth:`set_members`."""
+        chat = self._chat_to_change(key)
+        await self._change(chat, chat.conversation.changed(bots=bots))
+
+    async def set_expiry(self, key: bytes, seconds: int) -> None:
+        """Have messages that follow deleted so long after they were read, with 0 never. Raises as :meth:`set_members`."""
+        chat = self._chat_to_change(key)
+        await self._change(chat, chat.conversation.changed(expires_in=seconds))
+
+    async def leave(self, key: bytes) -> None:
+        """Leave a conversation. What was said stays here until it expires.
 
         Raises:
             UnknownConversation: there is none with this key, or this account is out.
+        """
+        chat = self._chat_of_mine(key)
+        for member in chat.conversation.others(self.me):
+            chat.told.setdefault(member, Known())  # who has heard nothing yet is to hear this, too
+        await self._change(chat, chat.conversation.without(self.me))
+
+    # --- saying something ---
+
+    async def write(
+        self,
+        key: bytes,
+        text: str,
+        *,
+        quote: MessageId | None = None,
+        attachments: Sequence[AttachmentPointer] = (),
+        mentions: Sequence[Mention] = (),
+        once: str | None = None,
+    ) -> Written:
+        """Send a message to all members, and to the assistant if the own consent says so and it is verified.
+
+        Who cannot be reached is told of, and does not keep it from the others; nobody waits for an assistant. Under a name
+        (``once``) one message is written, and a second call returns the first one's.
+
+        Raises:
+            UnknownConversation: there is none with this key, or this account is out.
+            UnknownMessage: the quoted one.
             ContentTooLarge: it does not fit an envelope; nothing was sent.
             CredentialsRevoked, Displaced, SignalError: it was written down, and goes out when the device works again.
         """
         chat = self._chat_of_mine(key)
+        if once is not None and (said := await self._records.said_once(once)) is not None:
+            return Written(MessageId(self.me, said), {})
+        quoted = None if quote is None else self._quote(chat, quote)
         roster = await self._sharing.roster(chat)
-        message = DataMessage(text, self._timestamp(chat), key, roster.digest())
-        plaintext_of(message)
-        unsent = await self._writing.note(chat, message)
+        message = DataMessage(
+            text,
+            self._timestamp(chat),
+            key,
+            roster.digest(),
+            quoted,
+            tuple(attachments),
+            tuple(mentions),
+            chat.conversation.expires_in,
+        )
+        return await self._say(chat, message, once=once)
+
+    async def edit(self, key: bytes, message: MessageId, text: str) -> Written:
+        """Give an own message another text. Raises as :meth:`write`, and ``NotAllowed`` if it is another's."""
+        chat, known = self._own_message(key, message)
+        roster = await self._sharing.roster(chat)
+        another = replace(known.as_data(key), body=text, timestamp=self._timestamp(chat), roster=roster.digest())
+        return await self._say(chat, Edit(message.timestamp, replace(another, attachments=(), mentions=())))
+
+    async def delete(self, key: bytes, message: MessageId) -> Written:
+        """Have an own message forgotten, here and by all. Raises as :meth:`edit`."""
+        chat, _ = self._own_message(key, message)
+        return await self._say(chat, Deletion(message.timestamp, self._timestamp(chat), key))
+
+    async def react(self, key: bytes, message: MessageId, emoji: str, *, remove: bool = False) -> Written:
+        """Put an emoji on a message, in place of an earlier one, or take it back. Raises as :meth:`write`.
+
+        Raises:
+            ValueError: more than an emoji.
+        """
+        if not 0 < len(emoji) <= MAX_EMOJI:
+            raise ValueError("a reaction is one emoji")
+        chat = self._chat_of_mine(key)
+        self._message(chat, message)
+        return await self._say(chat, Reaction(emoji, message, self._timestamp(chat), key, remove))
+
+    async def typing(self, key: bytes, *, started: bool = True) -> None:
+        """Show the members that something is being written, as far as they are there.
+
+        Raises:
+            UnknownConversation: there is none with this key, or this account is out.
+        """
+        chat = self._chat_of_mine(key)
+        shown = Typing(started, self._now(), chat.conversation.id)
+
+        async def show(member: ServiceId) -> None:
+            with suppress(ClientError):
+                await self._device.send_passing(member, shown)
+
+        await for_each(chat.conversation.others(self.me), show)
+
+    async def _say(self, chat: Chat, said: Said, *, once: str | None = None) -> Written:
+        plaintext_of(said)
+        unsent = await self._writing.note(chat, said, once=once)
         await self._notify()
         failed = await self._writing.send(unsent)
-        return Written(unsent.message.id, failed)
+        return Written(MessageId(self.me, said.timestamp), failed)
+
+    # --- profiles ---
+
+    def name_of(self, who: ServiceId) -> str:
+        """What somebody calls themselves; empty if they have not said."""
+        return self._profiles.name_of(who)
+
+    async def set_profile(self, name: str, about: str = "") -> None:
+        """Say what this account wants to be called: all members of its conversations are told.
+
+        Raises:
+            ValueError: too long.
+        """
+        if len(name) > MAX_PROFILE_NAME or len(about) > MAX_PROFILE_ABOUT:
+            raise ValueError("a name or a description is too long")
+        own = self._profiles.own
+        if own is None or (own.name, own.about) != (name, about):
+            last = 0 if own is None else own.timestamp
+            await self._profiles.take(self.me, ProfileUpdate(name, about, max(last + 1, self._now())))
+            self._people.wake()
 
     # --- people ---
 
@@ -382,6 +566,10 @@ class Chats:
 
     # --- inside: deciding ---
 
+    async def _change(self, chat: Chat, conversation: Conversation) -> None:
+        chat.conversation, chat.announced_by_us = conversation, True
+        await self._announce(chat)
+
     async def _announce(self, chat: Chat) -> None:
         await self._records.save(chat)
         await self._accounts.note_members(chat.conversation.members)
@@ -430,6 +618,7 @@ class Chats:
         with suppress(ClientError, SignalError):
             await self._writing.send_unsent()
             await self._receiving.look_up_authors()
+            await self._forget_expired()
         await self._telling.tell_all()
         await self._notify()
 
@@ -470,6 +659,33 @@ class Chats:
         if self.me not in chat.conversation.members:
             raise UnknownConversation
         return chat
+
+    def _chat_to_change(self, key: bytes) -> Chat:
+        chat = self._chat_of_mine(key)
+        if not chat.conversation.may_change(self.me):
+            raise NotAllowed
+        return chat
+
+    def _message(self, chat: Chat, message: MessageId) -> ChatMessage:
+        known = chat.messages.get(message)
+        if known is None or known.deleted:
+            raise UnknownMessage
+        return known
+
+    def _own_message(self, key: bytes, message: MessageId) -> tuple[Chat, ChatMessage]:
+        chat = self._chat_of_mine(key)
+        if message.author != self.me:
+            raise NotAllowed
+        return chat, self._message(chat, message)
+
+    def _quote(self, chat: Chat, message: MessageId) -> Quote:
+        return Quote(message, self._message(chat, message).text[:MAX_QUOTED])
+
+    async def _forget_expired(self) -> None:
+        now = self._now()
+        for chat in list(self._records.chats.values()):
+            if over := [each for each in chat.expiring if (chat.messages[each].expires_at or 0) <= now]:
+                await self._records.remove_messages(chat, over)
 
     def _timestamp(self, chat: Chat) -> int:
         """Milliseconds since 1970, never the same twice: with the author it names a message.

@@ -17,18 +17,32 @@ from uuid import UUID
 
 from messaging.wire.assistant import ConsentReference, Scope
 from messaging.wire.consent import Consent, ConsentScope, SignedConsent, conversation_id, member_tag
-from messaging.wire.content import ConversationUpdate, Roster
+from messaging.wire.content import ConversationUpdate, ListedBot, Roster
+from messaging.wire.data import DataMessage, Deletion, Edit, Reaction, Said
 from messaging.wire.identifiers import DeviceAddress, MessageId, ServiceId
-from messaging.wire.limits import MASTER_KEY, MAX_AUTHORS, MAX_CONVERSATION_MEMBERS, MAX_REVISION, MAX_SCOPE
+from messaging.wire.limits import (
+    MASTER_KEY,
+    MAX_AUTHORS,
+    MAX_BOTS,
+    MAX_CONVERSATION_MEMBERS,
+    MAX_EXPIRES_IN,
+    MAX_REVISION,
+    MAX_SCOPE,
+)
 
 MAX_STATEMENTS = 16  # of one author that are remembered: messages written under older ones are not shared any more
 MAX_TITLE = 200  # characters; the rest of a longer one is cut
+COMMAND = "/"  # begins a message that is meant for bots
 MAX_REVISION_STEP = 10_000  # by which one update may be ahead of what is known: nobody uses revisions up at once
 _DISTRIBUTION = b"subrosa distribution v1\x00"
 
 
 class TooFarAhead(ValueError):
     """An update whose revision is far beyond the known one."""
+
+
+class NotAdmin(ValueError):
+    """A change by a member who may not make it, as far as is known: they may have become an admin meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,25 +63,45 @@ class Statement:
 class Conversation:
     """One conversation. ``key`` (32 random bytes) names it; only its members, and the assistants they add, know it.
 
-    ``statements`` holds what each author said about the assistant, the one that stands last.
+    ``statements`` holds what each author said about the assistant, the one that stands last. ``admins`` may change who is in it and
+    what it is; with none every member may. ``admins_before`` are those of the state before: two who change it at the same time are
+    judged alike by all. Messages are deleted ``expires_in`` seconds after they were read, with 0 never.
     """
 
     key: bytes = field(repr=False)
     title: str = field(repr=False)
     members: tuple[ServiceId, ...]
     revision: int = 0
+    admins: tuple[ServiceId, ...] = ()
+    bots: tuple[ListedBot, ...] = ()
+    expires_in: int = 0
+    admins_before: tuple[ServiceId, ...] = ()
     statements: Mapping[ServiceId, tuple[Statement, ...]] = field(
         default_factory=lambda: MappingProxyType({}), repr=False
     )
 
     @classmethod
-    def create(cls, title: str, members: Iterable[ServiceId]) -> Self:
-        """A new conversation with a fresh key.
+    def create(
+        cls,
+        title: str,
+        members: Iterable[ServiceId],
+        *,
+        admins: Iterable[ServiceId] = (),
+        bots: Iterable[ListedBot] = (),
+    ) -> Self:
+        """A new conversation with a fresh key; ``admins`` and ``bots`` that are not members are nobody.
 
         Raises:
             ValueError: too many members.
         """
-        return cls(secrets.token_bytes(MASTER_KEY), title[:MAX_TITLE], _members(members))
+        named = _members(members)
+        return cls(
+            secrets.token_bytes(MASTER_KEY),
+            title[:MAX_TITLE],
+            named,
+            admins=_of(named, admins),
+            bots=_listed(named, bots),
+        )
 
     @classmethod
     def from_update(cls, update: ConversationUpdate) -> Self:
@@ -76,7 +110,16 @@ class Conversation:
         Raises:
             ValueError: too many members.
         """
-        return cls(update.conversation, update.title[:MAX_TITLE], _members(update.members), update.revision)
+        members = _members(update.members)
+        return cls(
+            update.conversation,
+            update.title[:MAX_TITLE],
+            members,
+            update.revision,
+            _of(members, update.admins),
+            _listed(members, update.bots),
+            update.expires_in,
+        )
 
     @property
     def id(self) -> bytes:
@@ -87,11 +130,16 @@ class Conversation:
     def precedence(self) -> tuple[int, bytes]:
         """The state with the greatest one stands: that of the latest revision; which of two with the same one, a hash says."""
         parts = [self.title.encode(), *(member.to_bytes() for member in self.members)]
+        if self.admins or self.bots or self.expires_in:  # or the hash is that of earlier versions
+            parts += [b"", *(admin.to_bytes() for admin in self.admins), str(self.expires_in).encode()]
+            parts += [bot.service_id.to_bytes() + bytes([bot.reads_all]) for bot in self.bots]
         return self.revision, hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).digest()
 
     def as_update(self) -> ConversationUpdate:
         """What tells another member of it."""
-        return ConversationUpdate(self.key, self.title, self.members, self.revision)
+        return ConversationUpdate(
+            self.key, self.title, self.members, self.revision, self.admins, self.bots, self.expires_in
+        )
 
     def roster(self, identity_keys: Mapping[ServiceId, bytes]) -> Roster:
         """What tells the assistant who the members are, without naming them: those whose identity key is known."""
@@ -106,33 +154,92 @@ class Conversation:
         """What names the sender key of one device in this conversation."""
         return UUID(bytes=hashlib.sha256(_DISTRIBUTION + self.key + str(sender).encode()).digest()[:16], version=4)
 
-    # --- members ---
+    # --- who is in it, and what it is ---
 
-    def with_members(self, members: Iterable[ServiceId]) -> Self:
-        """The same conversation with other members, one revision on.
+    def may_change(self, member: ServiceId) -> bool:
+        """Whether ``member`` may change the conversation."""
+        return member in self.members and (not self.admins or member in self.admins)
+
+    def changed(
+        self,
+        *,
+        title: str | None = None,
+        members: Iterable[ServiceId] | None = None,
+        admins: Iterable[ServiceId] | None = None,
+        bots: Iterable[ListedBot] | None = None,
+        expires_in: int | None = None,
+    ) -> Self:
+        """The same conversation, changed, one revision on. Who is out is no admin and no bot of it any more.
 
         Raises:
-            ValueError: too many members, or no revision is left.
+            ValueError: too many members, no such time, or no revision is left.
         """
         if self.revision >= MAX_REVISION:
             raise ValueError("a conversation cannot be changed for ever")
-        return replace(self, members=_members(members), revision=self.revision + 1)
+        if expires_in is not None and not 0 <= expires_in <= MAX_EXPIRES_IN:
+            raise ValueError("messages cannot be kept for such a time")
+        named = self.members if members is None else _members(members)
+        return replace(
+            self,
+            title=self.title if title is None else title[:MAX_TITLE],
+            members=named,
+            revision=self.revision + 1,
+            admins=_of(named, self.admins if admins is None else admins),
+            bots=_listed(named, self.bots if bots is None else bots),
+            expires_in=self.expires_in if expires_in is None else expires_in,
+            admins_before=self.admins,
+        )
+
+    def with_members(self, members: Iterable[ServiceId]) -> Self:
+        """The same conversation with other members, one revision on. Raises as :meth:`changed`."""
+        return self.changed(members=members)
+
+    def without(self, member: ServiceId) -> Self:
+        """The same conversation, one revision on, when ``member`` has left."""
+        return self.changed(members=self.others(member))
 
     def with_update(self, author: ServiceId, update: ConversationUpdate) -> Self:
         """Note what a member says about the conversation; returns the same object if that is no news.
 
+        Anybody may leave. If there are admins, other changes are theirs: of those that there are now, or were when the change
+        was made.
+
         Raises:
             TooFarAhead: by more than ``MAX_REVISION_STEP``; see :meth:`caught_up`.
+            NotAdmin: they may not change it, as far as is known.
             ValueError: another conversation, not a member, or beyond a limit.
         """
         if update.conversation != self.key or author not in self.members:
             raise ValueError("an update by a stranger, or of another conversation")
         if update.revision > self.revision + MAX_REVISION_STEP:
             raise TooFarAhead("an update that is too far ahead")
-        updated = replace(
-            self, title=update.title[:MAX_TITLE], members=_members(update.members), revision=update.revision
+        updated = self._as_told(update)
+        leaves = author not in update.members
+        if updated.precedence <= self.precedence:
+            # Who leaves has left, whatever others change at that moment.
+            return self.without(author) if leaves and update.revision == self.revision else self
+        if not self._accepts(author, update.revision):
+            if not leaves:
+                raise NotAdmin("a change by a member who is no admin")
+            return self.without(author)
+        return updated
+
+    def _as_told(self, update: ConversationUpdate) -> Self:
+        told = Conversation.from_update(update)
+        return replace(
+            self,
+            title=told.title,
+            members=told.members,
+            revision=told.revision,
+            admins=told.admins,
+            bots=told.bots,
+            expires_in=told.expires_in,
+            admins_before=self.admins_before if told.revision == self.revision else self.admins,
         )
-        return updated if updated.precedence > self.precedence else self
+
+    def _accepts(self, author: ServiceId, revision: int) -> bool:
+        judges = self.admins_before if revision == self.revision else self.admins
+        return not judges or author in judges
 
     def caught_up(self) -> Self:
         """The same state, as far ahead as one step goes.
@@ -141,6 +248,31 @@ class Conversation:
         them other things, meet again, and nobody can use all revisions up at once.
         """
         return replace(self, revision=min(self.revision + MAX_REVISION_STEP, MAX_REVISION))
+
+    # --- what bots get ---
+
+    def bot(self, member: ServiceId) -> ListedBot | None:
+        """The entry of a member that is a bot."""
+        return next((bot for bot in self.bots if bot.service_id == member), None)
+
+    def is_for(self, member: ServiceId, said: Said) -> bool:
+        """Whether ``said`` is sent to ``member``: to a bot that does not read all, what is addressed to it.
+
+        Addressed is a command ("/help"), what mentions the bot or answers it, a reaction to its message, a deletion, and between two
+        members everything.
+        """
+        bot = self.bot(member)
+        if bot is None or bot.reads_all or len(self.members) <= 2:
+            return True
+        match said:
+            case DataMessage():
+                return _is_addressed(said, member)
+            case Edit(_, message):
+                return _is_addressed(message, member)
+            case Reaction():
+                return said.target.author == member
+            case Deletion():
+                return True
 
     # --- consent ---
 
@@ -214,6 +346,22 @@ class Conversation:
             not_asked=len(shared) - len(asked),
             names={author: names[author] for author in named if author in names},
         )
+
+
+def _is_addressed(message: DataMessage, bot: ServiceId) -> bool:
+    quoted = message.quote is not None and message.quote.message.author == bot
+    return message.body.startswith(COMMAND) or quoted or any(mention.who == bot for mention in message.mentions)
+
+
+def _of(members: tuple[ServiceId, ...], named: Iterable[ServiceId]) -> tuple[ServiceId, ...]:
+    return tuple(each for each in dict.fromkeys(named) if each in members)
+
+
+def _listed(members: tuple[ServiceId, ...], bots: Iterable[ListedBot]) -> tuple[ListedBot, ...]:
+    listed = {bot.service_id: bot for bot in bots if bot.service_id in members}
+    if len(listed) > MAX_BOTS:
+        raise ValueError("a conversation has too many bots")
+    return tuple(listed.values())
 
 
 def _members(members: Iterable[ServiceId]) -> tuple[ServiceId, ...]:

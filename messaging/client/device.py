@@ -15,6 +15,7 @@ from uuid import UUID
 
 from messaging.client.access import AccessKeys, learn
 from messaging.client.account import Account, register_as_assistant, register_with_number
+from messaging.client.attachments import Attachments
 from messaging.client.background import Background
 from messaging.client.certificates import Certificates
 from messaging.client.connection import ChatConnection, ConnectionLost, Relay
@@ -117,6 +118,7 @@ class Device:
         )
         self._connection = ChatConnection(relay, account.authorization, self._on_request)
         self._access = AccessKeys(store)
+        self._attachments = Attachments(relay, account, store, now=now)
         requests = Requests(relay, self._connection, deadline)
         certificates = Certificates(account, requests, now)
         self._sender = Sender(
@@ -268,6 +270,11 @@ class Device:
         """The account's public identity key, 33 bytes."""
         return self._account.identity.public_key
 
+    @property
+    def attachments(self) -> Attachments:
+        """Uploads and downloads of files; they need no connection of this device, only its relay."""
+        return self._attachments
+
     # --- sending ---
 
     async def send(self, to: ServiceId, content: Content, *, only_to: bytes | None = None) -> None:
@@ -291,6 +298,14 @@ class Device:
             SignalError: libsignal's worker cannot be used.
         """
         await self._sender.send(to, content, only_to=only_to)
+
+    async def send_passing(self, to: ServiceId, content: Content) -> None:
+        """Deliver ``content`` to those devices of ``to`` that are connected now, and to no other later.
+
+        Raises:
+            As :meth:`send`; nothing waits in the outbox.
+        """
+        await self._sender.send_passing(to, content)
 
     async def send_to_own_devices(self, content: Content) -> None:
         """Deliver ``content`` to every other device of the own account; does nothing if there is none.

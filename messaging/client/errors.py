@@ -170,3 +170,35 @@ class InvalidDeviceName(ClientError):
 
     def __init__(self) -> None:
         super().__init__("a device's name has at least one character and at most 169 bytes of UTF-8")
+
+
+class AttachmentTooLarge(ClientError):
+    """The file is larger than the relay takes, or than was asked for. Nothing of it was sent."""
+
+    def __init__(self) -> None:
+        super().__init__("the file is larger than an attachment may be here")
+
+
+class AttachmentChanged(ClientError):
+    """The file changed while it was uploaded, each time: what is uploaded has to hold still. Its upload is forgotten."""
+
+    def __init__(self) -> None:
+        super().__init__("the file changes while it is uploaded: upload a copy of it")
+
+
+class AttachmentMissing(ClientError):
+    """The relay has no such attachment: it has expired, or was never uploaded as a whole."""
+
+    def __init__(self) -> None:
+        super().__init__("the relay does not have this attachment: ask its sender for it again")
+
+
+class AttachmentCorrupt(ClientError):
+    """What the relay gives out is not what the sender's pointer describes, or the pointer describes no attachment."""
+
+    def __init__(self) -> None:
+        super().__init__("the attachment is not what its sender described: ask for it again")
+
+
+class UploadRefused(RelayRefused):
+    """The relay does not take an upload, or answered what no relay answers. If it ``passes``, the same call goes on later."""

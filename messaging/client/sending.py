@@ -93,7 +93,8 @@ class Outgoing:
     """One send in the outbox: its plaintext until all is done, and the ciphertexts so far, by device.
 
     ``distribution`` says which sender key the plaintext distributes, if it does. ``only_to`` is the identity key that the recipient
-    has to have, if any will not do: whoever is trusted by the time that it is delivered may be somebody else.
+    has to have, if any will not do: whoever is trusted by the time that it is delivered may be somebody else. What is ``passing`` is
+    for devices that are connected now.
     """
 
     recipient: ServiceId
@@ -102,6 +103,7 @@ class Outgoing:
     ciphertexts: dict[int, _Ciphertext] = field(default_factory=dict, repr=False)
     distribution: Distribution | None = None
     only_to: bytes | None = None
+    passing: bool = False
 
     @property
     def sealed(self) -> bool:
@@ -121,6 +123,7 @@ class Outgoing:
             },
             "distribution": None if key is None else [str(key.distribution_id), key.generation],
             "only_to": None if self.only_to is None else encode_base64(self.only_to),
+            "passing": self.passing,
         }
         return json.dumps(members).encode()
 
@@ -153,7 +156,9 @@ class Outgoing:
             )
             for device, sent in sorted(self.ciphertexts.items())
         )
-        return IncomingMessageList(messages=messages, timestamp=self.timestamp).to_json()
+        return IncomingMessageList(
+            messages=messages, timestamp=self.timestamp, online=self.passing, urgent=not self.passing
+        ).to_json()
 
 
 class Sender:
@@ -182,6 +187,18 @@ class Sender:
     async def send(self, to: ServiceId, content: Content, *, only_to: bytes | None = None) -> None:
         """Deliver ``content`` to every device of ``to``; returns after the relay's 200. See ``Device.send``."""
         await self.take(Outgoing(to, self._now(), plaintext_of(content), only_to=only_to))
+
+    async def send_passing(self, to: ServiceId, content: Content) -> None:
+        """Deliver ``content`` to those devices of ``to`` that are connected, if there are sessions; one try. Raises as a send."""
+        async with self._lock(to):
+            if not await self._usable_devices(to):
+                return
+            async with self._store.transaction() as transaction:
+                number = queue(transaction, Outgoing(to, self._now(), plaintext_of(content), passing=True))
+            try:
+                await self._deliver(number)
+            finally:
+                await self._remove(number)
 
     async def take(self, outgoing: Outgoing) -> None:
         """As :meth:`send`."""

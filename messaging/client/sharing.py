@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from messaging.client.assistant import Answered, Assistant
 from messaging.client.assistant_errors import (
@@ -29,7 +29,7 @@ from messaging.client.receipt_checks import NEEDED_SCOPE
 from messaging.client.receipts import ReceiptFile, ShownConsent
 from messaging.wire.assistant import ConsentReference, RefusalCode, RequestKind, Summary, request_name
 from messaging.wire.consent import ConsentScope
-from messaging.wire.content import ConsentUpdate, DataMessage, ProfileKeyUpdate, Roster, Told
+from messaging.wire.content import ConsentUpdate, ProfileKeyUpdate, Roster, Told
 from messaging.wire.identifiers import MessageId, ServiceId
 from signal_protocol.errors import SignalError
 
@@ -272,7 +272,7 @@ class Sharing:
                 timestamp = chat.unshared[0]
                 message = chat.messages.get(MessageId(me, timestamp))
                 if message is not None and self.is_shared(chat, message.id):
-                    await assistant.tell(DataMessage(message.text, timestamp, key, message.roster))
+                    await assistant.tell(replace(message.as_data(key), attachments=()))
                 # Or else the oldest was pushed out meanwhile, or all were withdrawn.
                 if chat.unshared and chat.unshared[0] == timestamp:
                     chat.unshared.popleft()

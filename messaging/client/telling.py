@@ -4,14 +4,15 @@ What somebody has yet to be told follows from a chat's record alone (:func:`news
 be told now is left alone for a while and stops nobody else. What is told is idempotent: to say it twice changes nothing.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
 from messaging.client.background import Patience, for_each
 from messaging.client.chat_records import Chat, ChatRecords, Known
 from messaging.client.errors import ClientError, RelayUnreachable
-from messaging.wire.content import ConsentUpdate, Content, ProfileKeyUpdate, Told
+from messaging.client.profiles import Profiles
+from messaging.wire.content import ConsentUpdate, Content, ProfileKeyUpdate, ProfileUpdate, Told
 from messaging.wire.identifiers import ServiceId
 from signal_protocol.errors import SignalError
 
@@ -47,51 +48,67 @@ class News:
     known: Known | None
 
 
-def news_for(chat: Chat, me: ServiceId, member: ServiceId, profile_key: bytes) -> News:
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What the own account gives of itself: its profile key (32 bytes), and what it wants to be called, if it has said so."""
+
+    service_id: ServiceId
+    profile_key: bytes = field(repr=False)
+    profile: ProfileUpdate | None = None
+
+
+def news_for(chat: Chat, me: Own, member: ServiceId) -> News:
     """What ``member`` does not know yet. ``me`` is the own account, and as a ``member`` its other devices."""
-    if member == me:
+    if member == me.service_id:
         return _for_own_devices(chat, me)
     if member in chat.conversation.members:
-        return _for_member(chat, me, chat.told.get(member, Known()), profile_key)
+        return _for_member(chat, me, chat.told.get(member, Known()))
     was_told = member in chat.told  # and is a member no more
     return News((chat.conversation.as_update(),) if was_told and chat.announced_by_us else (), None)
 
 
-def untold(chat: Chat, me: ServiceId, profile_key: bytes) -> list[ServiceId]:
+def untold(chat: Chat, me: Own) -> list[ServiceId]:
     """Who has yet to be told something: own devices first, because they may still act otherwise."""
-    everybody = dict.fromkeys((me, *chat.conversation.members, *chat.told))
-    return [member for member in everybody if news_for(chat, me, member, profile_key).contents]
+    everybody = dict.fromkeys((me.service_id, *chat.conversation.members, *chat.told))
+    return [member for member in everybody if news_for(chat, me, member).contents]
 
 
-def _for_member(chat: Chat, me: ServiceId, known: Known, profile_key: bytes) -> News:
+def _for_member(chat: Chat, me: Own, known: Known) -> News:
     contents: list[Content] = []
-    is_member = me in chat.conversation.members  # who is out has only a consent to withdraw
+    is_member = me.service_id in chat.conversation.members  # who is out has only a consent to withdraw
     if is_member and (known.lost or _is_behind(chat, known)):
         contents.append(chat.conversation.as_update())
         known = replace(known, revision=chat.conversation.revision + 1, lost=False)
-    if is_member and not known.profile_key and _gives_profile_key(chat, me):
-        contents.append(ProfileKeyUpdate(profile_key))
+    gives = is_member and _gives_profile(chat, me.service_id)
+    if gives and not known.profile_key:
+        contents.append(ProfileKeyUpdate(me.profile_key))
         known = replace(known, profile_key=True)
-    statement = chat.conversation.statement_of(me)
+    if gives and me.profile is not None and known.profile < me.profile.timestamp:
+        contents.append(me.profile)
+        known = replace(known, profile=me.profile.timestamp)
+    statement = chat.conversation.statement_of(me.service_id)
     if statement is not None and known.statement != statement.signed.digest():
         contents.append(ConsentUpdate(chat.conversation.key, statement.signed))
         known = replace(known, statement=statement.signed.digest())
     return News(tuple(contents), known)
 
 
-def _for_own_devices(chat: Chat, me: ServiceId) -> News:
+def _for_own_devices(chat: Chat, me: Own) -> News:
     """They get what members say by themselves, but for what was said before they joined."""
-    conversation, known = chat.conversation, chat.told.get(me)
+    conversation, known, own = chat.conversation, chat.told.get(me.service_id), me.service_id
     contents: list[Content] = []
     if known is None or _is_behind(chat, known):
-        contents.append(Told(me, conversation.as_update()))
+        contents.append(Told(own, conversation.as_update()))
     for author, said in conversation.statements.items():
-        news = said if known is None else said[-1:] if author == me and known.statement != chat.digest_of(me) else ()
+        news = said if known is None else said[-1:] if author == own and known.statement != chat.digest_of(own) else ()
         contents.extend(Told(author, ConsentUpdate(conversation.key, each.signed)) for each in news)
-    return News(tuple(contents), Known(True, chat.digest_of(me), conversation.revision + 1))
+    profile = 0 if me.profile is None else me.profile.timestamp
+    if me.profile is not None and (known is None or known.profile < profile):
+        contents.append(me.profile)
+    return News(tuple(contents), Known(True, chat.digest_of(own), conversation.revision + 1, profile=profile))
 
 
-def _gives_profile_key(chat: Chat, me: ServiceId) -> bool:
+def _gives_profile(chat: Chat, me: ServiceId) -> bool:
     """In a conversation of many, which a stranger may have begun, only once we take part: or a stranger could make all write to all."""
     return len(chat.conversation.members) <= MAX_STRANGERS or chat.takes_part(me)
 
@@ -103,14 +120,19 @@ def _is_behind(chat: Chat, known: Known) -> bool:
 class Telling:
     """Tells members and own devices what ``records`` says they do not know."""
 
-    def __init__(self, device: Device, records: ChatRecords) -> None:
+    def __init__(self, device: Device, records: ChatRecords, profiles: Profiles) -> None:
         self._device = device
         self._records = records
+        self._profiles = profiles
         self._patience = Patience(FIRST_PAUSE, LAST_PAUSE)
 
     def untold(self, chat: Chat) -> list[ServiceId]:
         """Who has yet to be told something."""
-        return untold(chat, self._device.service_id, self._device.profile_key)
+        return untold(chat, self._me)
+
+    @property
+    def _me(self) -> Own:
+        return Own(self._device.service_id, self._device.profile_key, self._profiles.own)
 
     async def tell_all(self) -> None:
         """See that everybody knows, in all conversations; what fails is tried again another time."""
@@ -143,7 +165,7 @@ class Telling:
             return
         self._patience.begin(_name(chat, member))
         before = chat.told.get(member)
-        news = news_for(chat, self._device.service_id, member, self._device.profile_key)
+        news = news_for(chat, self._me, member)
         try:
             for content in news.contents:
                 await self._send(member, content)

@@ -1,18 +1,22 @@
-"""Own messages: written down, then handed over to members, own devices and the assistant, and not forgotten before.
+"""What we say: written down, then handed over to members, own devices and the assistant, and not forgotten before.
 
-What a crash or an error leaves is handed over again, whole: who has a message already notices by its name.
+What a crash or an error leaves is handed over again, whole: who has it already notices by its name. The assistant gets messages, and
+edits and deletions of those that it may have; of attachments it gets nothing.
 """
 
 import asyncio
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from dataclasses import replace
 
 from messaging.client.assistant_accounts import AssistantAccounts
-from messaging.client.chat_records import Chat, ChatMessage, ChatRecords, Unsent
+from messaging.client.chat_records import Chat, ChatRecords, Unsent
 from messaging.client.device import Device
 from messaging.client.errors import ClientError, CredentialsRevoked, Displaced, IdentityChanged, RelayRefused
-from messaging.client.sharing import Sharing
-from messaging.wire.content import DataMessage, SentTranscript
+from messaging.client.history import ChatMessage, message_of, target_of
+from messaging.client.sharing import Recipient, Sharing
+from messaging.wire.content import Said, SentTranscript
+from messaging.wire.data import DataMessage, Deletion, Edit, Reaction
 from messaging.wire.identifiers import MessageId, ServiceId
 
 
@@ -25,10 +29,18 @@ class Writing:
         self._accounts = accounts
         self._sharing = sharing
 
-    async def note(self, chat: Chat, message: DataMessage) -> Unsent:
-        """Write a message down: from here on it will be sent."""
-        named = MessageId(self._device.service_id, message.timestamp)
-        return await self._records.add_unsent(chat, ChatMessage(named, message.body, message.roster))
+    async def note(self, chat: Chat, said: Said, *, once: str | None = None) -> Unsent:
+        """Write down what we say: from here on it will be sent. ``once``: see ``ChatRecords.add_unsent``."""
+        return await self._records.add_unsent(chat, said, self._leads_to(chat, said), once=once)
+
+    def _leads_to(self, chat: Chat, said: Said) -> ChatMessage | None:
+        me = self._device.service_id
+        if isinstance(said, DataMessage):
+            written = message_of(me, said)
+            return replace(written, expires_at=said.timestamp + 1000 * said.expires_in) if said.expires_in else written
+        known = chat.messages.get(target_of(me, said))
+        changed = None if known is None else known.with_said(me, said)
+        return None if changed is known else changed
 
     async def send(self, unsent: Unsent) -> Mapping[ServiceId, ClientError]:
         """Hand it over; returns which members do not get it now.
@@ -56,12 +68,12 @@ class Writing:
 
     async def _hand_over(self, unsent: Unsent) -> Mapping[ServiceId, ClientError]:
         """To the assistant in the same breath if it is ready; else it gets it when it is."""
-        chat, named = self._records.chats[unsent.conversation], unsent.message.id
-        message = DataMessage(unsent.message.text, named.timestamp, unsent.conversation, unsent.message.roster)
-        assistant = await self._sharing.recipient(chat, named)
+        chat, said = self._records.chats[unsent.conversation], unsent.said
+        assistant = await self._assistant_for(chat, said)
         only_to = {} if assistant is None else {assistant.service_id: assistant.identity_key}
+        people = [each for each in self._people(chat) if chat.conversation.is_for(each, said)]
         failed, _ = await asyncio.gather(
-            self._send_to(chat, (*self._people(chat), *only_to), message, only_to), self._tell_own_devices(message)
+            self._send_to(chat, (*people, *only_to), said, only_to), self._tell_own_devices(said)
         )
         for error in failed.values():
             if isinstance(error, CredentialsRevoked | Displaced):
@@ -69,8 +81,21 @@ class Writing:
         missed = None if assistant is None else failed.pop(assistant.service_id, None)
         if assistant is not None and isinstance(missed, IdentityChanged):
             assistant.assistant.distrust()
-        await self._sharing.note_sent(chat, named, shared=assistant is not None and missed is None)
+        if isinstance(said, DataMessage):
+            named = MessageId(self._device.service_id, said.timestamp)
+            await self._sharing.note_sent(chat, named, shared=assistant is not None and missed is None)
         return failed
+
+    async def _assistant_for(self, chat: Chat, said: Said) -> Recipient | None:
+        """Who gets it in the same ciphertext: not of what holds keys of files, and of what is said of messages only own ones."""
+        me = self._device.service_id
+        match said:
+            case DataMessage():
+                return None if said.attachments else await self._sharing.recipient(chat, MessageId(me, said.timestamp))
+            case Edit() | Deletion():
+                return await self._sharing.recipient(chat, MessageId(me, said.target))
+            case Reaction():
+                return None
 
     def _people(self, chat: Chat) -> list[ServiceId]:
         """Members but for enclaves, whoever calls them members; nobody if we are out by now."""
@@ -79,26 +104,33 @@ class Writing:
         return [each for each in others if not self._accounts.has_proved(each)]
 
     async def _send_to(
-        self, chat: Chat, to: Collection[ServiceId], message: DataMessage, only_to: Mapping[ServiceId, bytes]
+        self, chat: Chat, to: Collection[ServiceId], said: Said, only_to: Mapping[ServiceId, bytes]
     ) -> dict[ServiceId, ClientError]:
-        """With a sender key in a group; between two people, and with their assistant, pairwise."""
-        if len(chat.conversation.members) > 2:
-            group = chat.conversation.distribution_id(self._device.address)
-            try:
-                return dict(await self._device.send_to_group(group, to, message, only_to=only_to))
-            except ClientError as error:
-                return dict.fromkeys(to, error)
+        """With a sender key in a group, but for bots that do not read all; to these, and between two people, pairwise.
+
+        Whom a sender key leaves out once in a while would need another key each time.
+        """
+        bots = {bot.service_id for bot in chat.conversation.bots if not bot.reads_all}
+        pairwise = [each for each in to if each in bots or len(chat.conversation.members) <= 2]
+        group = [each for each in to if each not in pairwise]
         failed: dict[ServiceId, ClientError] = {}
 
         async def send(member: ServiceId) -> None:
             try:
-                await self._device.send(member, message, only_to=only_to.get(member))
+                await self._device.send(member, said, only_to=only_to.get(member))
             except ClientError as error:
                 failed[member] = error
 
-        await asyncio.gather(*map(send, to))
+        async def send_to_group() -> None:
+            named = chat.conversation.distribution_id(self._device.address)
+            try:
+                failed.update(await self._device.send_to_group(named, group, said, only_to=only_to))
+            except ClientError as error:
+                failed.update(dict.fromkeys(group, error))
+
+        await asyncio.gather(*map(send, pairwise), *([send_to_group()] if group else []))
         return failed
 
-    async def _tell_own_devices(self, message: DataMessage) -> None:
+    async def _tell_own_devices(self, said: Said) -> None:
         with suppress(ClientError):
-            await self._device.send_to_own_devices(SentTranscript(message))
+            await self._device.send_to_own_devices(SentTranscript(said))

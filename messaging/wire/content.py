@@ -2,7 +2,7 @@
 
 Fields carry the numbers of Signal's ``Content`` and ``DataMessage``; ours are 1000 and above. A message is named as
 Signal names it, by its author and its timestamp. What a request or an answer of the assistant says is for
-``messaging.wire.assistant`` to read; here it is bytes.
+``messaging.wire.assistant`` to read; here it is bytes. What people say to each other is in ``messaging.wire.data``.
 """
 
 from dataclasses import dataclass, field
@@ -11,6 +11,20 @@ from typing import assert_never
 from google.protobuf.message import DecodeError
 
 from messaging.wire.consent import SignedConsent, check_sizes, roster_digest
+from messaging.wire.data import (
+    AttachmentPointer,
+    DataMessage,
+    Deletion,
+    Edit,
+    Mention,
+    Quote,
+    Reaction,
+    Said,
+    edit_from_protobuf,
+    edit_to_protobuf,
+    said_from_protobuf,
+    said_to_protobuf,
+)
 from messaging.wire.errors import MalformedContent, MalformedField
 from messaging.wire.fields import dated, sized
 from messaging.wire.identifiers import ServiceId
@@ -20,7 +34,10 @@ from messaging.wire.limits import (
     FRAME,
     FRAME_DATA,
     MASTER_KEY,
+    MAX_BOTS,
     MAX_CONVERSATION_MEMBERS,
+    MAX_PROFILE_ABOUT,
+    MAX_PROFILE_NAME,
     MAX_REVISION,
     MEMBER_TAG,
     PROFILE_KEY,
@@ -31,19 +48,34 @@ from messaging.wire.padding import pad, pad_to_bucket, unpad
 from messaging.wire.protobuf import content_pb2 as pb
 from messaging.wire.strings import check_strings
 
-
-@dataclass(frozen=True, slots=True)
-class DataMessage:
-    """Something that a person wrote. ``conversation`` is its master key, ``None`` outside a conversation.
-
-    ``roster`` is the digest of the author's :class:`Roster` when it was written, told to the assistant or not. With ``None`` the
-    assistant uses it for nobody but its author.
-    """
-
-    body: str = field(repr=False)
-    timestamp: int
-    conversation: bytes | None = field(default=None, repr=False)
-    roster: bytes | None = field(default=None, repr=False)
+__all__ = [
+    "AnswerFrame",
+    "AssistantCall",
+    "AttachmentPointer",
+    "ConsentUpdate",
+    "Content",
+    "ConversationUpdate",
+    "DataMessage",
+    "Deletion",
+    "DeliveryReceipt",
+    "Edit",
+    "ListedBot",
+    "Mention",
+    "ProfileKeyUpdate",
+    "ProfileUpdate",
+    "Quote",
+    "Reaction",
+    "ReadReceipt",
+    "Roster",
+    "Said",
+    "SenderKeyDistribution",
+    "SentTranscript",
+    "Told",
+    "Typing",
+    "Unsupported",
+    "decode_content",
+    "encode_content",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +100,53 @@ class DeliveryReceipt:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadReceipt:
+    """The messages with these timestamps, written by the receiver of this receipt, have been read."""
+
+    timestamps: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Typing:
+    """The sender begins or ceases to write. ``conversation_id`` names the conversation without giving its key away."""
+
+    started: bool
+    timestamp: int
+    conversation_id: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileUpdate:
+    """What the sender wants to be called, and what they say of themselves. The one with the greatest timestamp stands."""
+
+    name: str = field(repr=False)
+    about: str = field(default="", repr=False)
+    timestamp: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ListedBot:
+    """A member that is a program. Unless it ``reads_all``, others send it only what is addressed to it."""
+
+    service_id: ServiceId
+    reads_all: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ConversationUpdate:
-    """A conversation as its members know it; the relay never learns that it exists. The greatest revision stands."""
+    """A conversation as its members know it; the relay never learns that it exists. The greatest revision stands.
+
+    ``admins`` are those who may change it; with none everybody may. ``bots`` are the members that are programs. Messages are
+    deleted ``expires_in`` seconds after they were read, with 0 never.
+    """
 
     conversation: bytes = field(repr=False)
     title: str = field(repr=False)
     members: tuple[ServiceId, ...]
     revision: int = 0
+    admins: tuple[ServiceId, ...] = ()
+    bots: tuple[ListedBot, ...] = ()
+    expires_in: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +179,9 @@ class Roster:
 
 @dataclass(frozen=True, slots=True)
 class SentTranscript:
-    """To the sender's own other devices: what this account has written."""
+    """To the sender's own other devices: what this account has said."""
 
-    message: DataMessage
+    message: Said
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +215,13 @@ class Unsupported:
 
 
 Content = (
-    DataMessage
+    Said
     | ProfileKeyUpdate
+    | ProfileUpdate
     | SenderKeyDistribution
     | DeliveryReceipt
+    | ReadReceipt
+    | Typing
     | ConversationUpdate
     | ConsentUpdate
     | Roster
@@ -190,8 +265,10 @@ def decode_content(plaintext: bytes) -> Content:
 
 def _to_protobuf(content: Content) -> pb.Content:
     match content:
-        case DataMessage():
-            return pb.Content(data_message=_data_to_protobuf(content))
+        case DataMessage() | Reaction() | Deletion():
+            return pb.Content(data_message=said_to_protobuf(content))
+        case Edit():
+            return pb.Content(edit_message=edit_to_protobuf(content))
         case ProfileKeyUpdate(profile_key):
             flags = pb.DataMessage.PROFILE_KEY_UPDATE
             return pb.Content(data_message=pb.DataMessage(flags=flags, profile_key=profile_key))
@@ -200,6 +277,13 @@ def _to_protobuf(content: Content) -> pb.Content:
         case DeliveryReceipt():
             receipt = pb.ReceiptMessage(type=pb.ReceiptMessage.DELIVERY, timestamp=content.timestamps)
             return pb.Content(receipt_message=receipt)
+        case ReadReceipt():
+            receipt = pb.ReceiptMessage(type=pb.ReceiptMessage.READ, timestamp=content.timestamps)
+            return pb.Content(receipt_message=receipt)
+        case Typing():
+            return pb.Content(typing_message=_typing_to_protobuf(content))
+        case ProfileUpdate(name, about, timestamp):
+            return pb.Content(profile_update=pb.ProfileUpdate(name=name, about=about, timestamp=timestamp))
         case ConversationUpdate():
             return pb.Content(conversation_update=_conversation_to_protobuf(content))
         case ConsentUpdate():
@@ -208,8 +292,7 @@ def _to_protobuf(content: Content) -> pb.Content:
             tags = b"".join(sorted(content.tags))
             return pb.Content(roster=pb.Roster(master_key=content.conversation, revision=content.revision, tags=tags))
         case SentTranscript(message):
-            sent = pb.SyncMessage.Sent(timestamp=message.timestamp, message=_data_to_protobuf(message))
-            return pb.Content(sync_message=pb.SyncMessage(sent=sent))
+            return pb.Content(sync_message=pb.SyncMessage(sent=_sent_to_protobuf(message)))
         case Told():
             return pb.Content(sync_message=pb.SyncMessage(told=_told_to_protobuf(content)))
         case AssistantCall(request):
@@ -222,13 +305,18 @@ def _to_protobuf(content: Content) -> pb.Content:
             assert_never(content)
 
 
-def _data_to_protobuf(message: DataMessage) -> pb.DataMessage:
-    data = pb.DataMessage(body=message.body, timestamp=message.timestamp)
-    if message.conversation is not None:
-        data.group_v2.master_key = message.conversation
-        if message.roster is not None:
-            data.group_v2.roster = message.roster
-    return data
+def _sent_to_protobuf(said: Said) -> pb.SyncMessage.Sent:
+    if isinstance(said, Edit):
+        return pb.SyncMessage.Sent(timestamp=said.timestamp, edit_message=edit_to_protobuf(said))
+    return pb.SyncMessage.Sent(timestamp=said.timestamp, message=said_to_protobuf(said))
+
+
+def _typing_to_protobuf(typing: Typing) -> pb.TypingMessage:
+    action = pb.TypingMessage.STARTED if typing.started else pb.TypingMessage.STOPPED
+    message = pb.TypingMessage(timestamp=typing.timestamp, action=action)
+    if typing.conversation_id is not None:
+        message.group_id = typing.conversation_id
+    return message
 
 
 def _conversation_to_protobuf(update: ConversationUpdate) -> pb.ConversationUpdate:
@@ -237,6 +325,12 @@ def _conversation_to_protobuf(update: ConversationUpdate) -> pb.ConversationUpda
         title=update.title,
         members=[member.to_bytes() for member in update.members],
         revision=update.revision,
+        admins=[admin.to_bytes() for admin in update.admins],
+        bots=[
+            pb.ConversationUpdate.Bot(service_id=bot.service_id.to_bytes(), reads_all=bot.reads_all)
+            for bot in update.bots
+        ],
+        expire_timer=update.expires_in,
     )
 
 
@@ -271,8 +365,12 @@ def _from_protobuf(content: pb.Content) -> Content:
         return _data_message(content.data_message)
     if content.HasField("sync_message"):
         return _sync_message(content.sync_message)
-    if content.HasField("receipt_message") and content.receipt_message.type == pb.ReceiptMessage.DELIVERY:
-        return DeliveryReceipt(tuple(map(dated, content.receipt_message.timestamp)))
+    if content.HasField("edit_message"):
+        return edit_from_protobuf(content.edit_message) or Unsupported()
+    if content.HasField("receipt_message"):
+        return _receipt(content.receipt_message)
+    if content.HasField("typing_message"):
+        return _typing(content.typing_message)
     if content.HasField("sender_key_distribution_message"):
         return SenderKeyDistribution(content.sender_key_distribution_message)
     if content.HasField("conversation_update"):
@@ -285,26 +383,41 @@ def _from_protobuf(content: pb.Content) -> Content:
         return _answer_frame(content.answer_frame)
     if content.HasField("roster"):
         return _roster(content.roster)
+    if content.HasField("profile_update"):
+        return _profile(content.profile_update)
     return Unsupported()
 
 
-def _data_message(message: pb.DataMessage) -> DataMessage | ProfileKeyUpdate | Unsupported:
+def _data_message(message: pb.DataMessage) -> DataMessage | Reaction | Deletion | ProfileKeyUpdate | Unsupported:
     if message.flags & pb.DataMessage.PROFILE_KEY_UPDATE:
         return ProfileKeyUpdate(sized(message.profile_key, PROFILE_KEY, "profile key"))
-    if not message.HasField("body"):
-        return Unsupported()
-    conversation, roster = None, None
-    if message.HasField("group_v2"):
-        conversation = sized(message.group_v2.master_key, MASTER_KEY, "master key")
-        if message.group_v2.HasField("roster"):
-            roster = sized(message.group_v2.roster, DIGEST, "roster")
-    return DataMessage(message.body, dated(message.timestamp), conversation, roster)
+    return said_from_protobuf(message) or Unsupported()
+
+
+def _receipt(receipt: pb.ReceiptMessage) -> DeliveryReceipt | ReadReceipt | Unsupported:
+    timestamps = tuple(map(dated, receipt.timestamp))
+    if receipt.type == pb.ReceiptMessage.DELIVERY:
+        return DeliveryReceipt(timestamps)
+    return ReadReceipt(timestamps) if receipt.type == pb.ReceiptMessage.READ else Unsupported()
+
+
+def _typing(typing: pb.TypingMessage) -> Typing:
+    conversation = sized(typing.group_id, DIGEST, "group id") if typing.HasField("group_id") else None
+    return Typing(typing.action == pb.TypingMessage.STARTED, dated(typing.timestamp), conversation)
+
+
+def _profile(profile: pb.ProfileUpdate) -> ProfileUpdate:
+    if len(profile.name) > MAX_PROFILE_NAME or len(profile.about) > MAX_PROFILE_ABOUT:
+        raise MalformedField("profile")
+    return ProfileUpdate(profile.name, profile.about, dated(profile.timestamp))
 
 
 def _sync_message(sync: pb.SyncMessage) -> SentTranscript | Told | Unsupported:
     if sync.HasField("sent"):
-        message = _data_message(sync.sent.message)
-        return SentTranscript(message) if isinstance(message, DataMessage) else Unsupported()
+        sent = sync.sent
+        edited = sent.HasField("edit_message")
+        said = edit_from_protobuf(sent.edit_message) if edited else said_from_protobuf(sent.message)
+        return Unsupported() if said is None else SentTranscript(said)
     if sync.HasField("told"):
         author = ServiceId.from_bytes(sync.told.author)
         if sync.told.HasField("conversation_update"):
@@ -315,11 +428,17 @@ def _sync_message(sync: pb.SyncMessage) -> SentTranscript | Told | Unsupported:
 
 
 def _conversation_update(update: pb.ConversationUpdate) -> ConversationUpdate:
-    if len(update.members) > MAX_CONVERSATION_MEMBERS:
+    if max(len(update.members), len(update.admins)) > MAX_CONVERSATION_MEMBERS or len(update.bots) > MAX_BOTS:
         raise MalformedField("members")
-    members = tuple(ServiceId.from_bytes(member) for member in update.members)
-    key = sized(update.master_key, MASTER_KEY, "master key")
-    return ConversationUpdate(key, update.title, members, _revision(update.revision))
+    return ConversationUpdate(
+        sized(update.master_key, MASTER_KEY, "master key"),
+        update.title,
+        tuple(map(ServiceId.from_bytes, update.members)),
+        _revision(update.revision),
+        tuple(map(ServiceId.from_bytes, update.admins)),
+        tuple(ListedBot(ServiceId.from_bytes(bot.service_id), bot.reads_all) for bot in update.bots),
+        update.expire_timer,
+    )
 
 
 def _consent_update(update: pb.ConsentUpdate) -> ConsentUpdate:

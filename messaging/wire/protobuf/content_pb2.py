@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%messaging/wire/protobuf/content.proto\x12\x14subrosa.wire.content\"\xee\x03\n\x07\x43ontent\x12\x37\n\x0c\x64\x61ta_message\x18\x01 \x01(\x0b\x32!.subrosa.wire.content.DataMessage\x12\x37\n\x0csync_message\x18\x02 \x01(\x0b\x32!.subrosa.wire.content.SyncMessage\x12=\n\x0freceipt_message\x18\x05 \x01(\x0b\x32$.subrosa.wire.content.ReceiptMessage\x12\'\n\x1fsender_key_distribution_message\x18\x07 \x01(\x0c\x12\x46\n\x13\x63onversation_update\x18\xe8\x07 \x01(\x0b\x32(.subrosa.wire.content.ConversationUpdate\x12<\n\x0e\x63onsent_update\x18\xe9\x07 \x01(\x0b\x32#.subrosa.wire.content.ConsentUpdate\x12\x1a\n\x11\x61ssistant_request\x18\xea\x07 \x01(\x0c\x12\x38\n\x0c\x61nswer_frame\x18\xeb\x07 \x01(\x0b\x32!.subrosa.wire.content.AnswerFrame\x12-\n\x06roster\x18\xec\x07 \x01(\x0b\x32\x1c.subrosa.wire.content.Roster\"\xab\x01\n\x0b\x44\x61taMessage\x12\x0c\n\x04\x62ody\x18\x01 \x01(\t\x12\r\n\x05\x66lags\x18\x04 \x01(\r\x12\x13\n\x0bprofile_key\x18\x06 \x01(\x0c\x12\x11\n\ttimestamp\x18\x07 \x01(\x04\x12\x36\n\x08group_v2\x18\x0f \x01(\x0b\x32$.subrosa.wire.content.GroupContextV2\"\x1f\n\x05\x46lags\x12\x16\n\x12PROFILE_KEY_UPDATE\x10\x04\"G\n\x0eGroupContextV2\x12\x12\n\nmaster_key\x18\x01 \x01(\x0c\x12\x10\n\x08revision\x18\x02 \x01(\r\x12\x0f\n\x06roster\x18\xe8\x07 \x01(\x0c\"\xe6\x02\n\x0bSyncMessage\x12\x34\n\x04sent\x18\x01 \x01(\x0b\x32&.subrosa.wire.content.SyncMessage.Sent\x12\x35\n\x04told\x18\xe8\x07 \x01(\x0b\x32&.subrosa.wire.content.SyncMessage.Told\x1aM\n\x04Sent\x12\x11\n\ttimestamp\x18\x02 \x01(\x04\x12\x32\n\x07message\x18\x03 \x01(\x0b\x32!.subrosa.wire.content.DataMessage\x1a\x9a\x01\n\x04Told\x12\x0e\n\x06\x61uthor\x18\x01 \x01(\x0c\x12\x45\n\x13\x63onversation_update\x18\x02 \x01(\x0b\x32(.subrosa.wire.content.ConversationUpdate\x12;\n\x0e\x63onsent_update\x18\x03 \x01(\x0b\x32#.subrosa.wire.content.ConsentUpdate\"\x88\x01\n\x0eReceiptMessage\x12\x37\n\x04type\x18\x01 \x01(\x0e\x32).subrosa.wire.content.ReceiptMessage.Type\x12\x11\n\ttimestamp\x18\x02 \x03(\x04\"*\n\x04Type\x12\x0c\n\x08\x44\x45LIVERY\x10\x00\x12\x08\n\x04READ\x10\x01\x12\n\n\x06VIEWED\x10\x02\"Z\n\x12\x43onversationUpdate\x12\x12\n\nmaster_key\x18\x01 \x01(\x0c\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0f\n\x07members\x18\x03 \x03(\x0c\x12\x10\n\x08revision\x18\x04 \x01(\x04\"\\\n\rConsentUpdate\x12\x11\n\tstatement\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x12\n\nmaster_key\x18\x03 \x01(\x0c\x12\x11\n\tassistant\x18\x04 \x01(\x0c\"<\n\x06Roster\x12\x12\n\nmaster_key\x18\x01 \x01(\x0c\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x0c\n\x04tags\x18\x03 \x01(\x0c\"L\n\x0b\x41nswerFrame\x12\x12\n\nrequest_id\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0c\n\x04last\x18\x03 \x01(\x08\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%messaging/wire/protobuf/content.proto\x12\x14subrosa.wire.content\"\xa2\x05\n\x07\x43ontent\x12\x37\n\x0c\x64\x61ta_message\x18\x01 \x01(\x0b\x32!.subrosa.wire.content.DataMessage\x12\x37\n\x0csync_message\x18\x02 \x01(\x0b\x32!.subrosa.wire.content.SyncMessage\x12=\n\x0freceipt_message\x18\x05 \x01(\x0b\x32$.subrosa.wire.content.ReceiptMessage\x12;\n\x0etyping_message\x18\x06 \x01(\x0b\x32#.subrosa.wire.content.TypingMessage\x12\'\n\x1fsender_key_distribution_message\x18\x07 \x01(\x0c\x12\x37\n\x0c\x65\x64it_message\x18\x0b \x01(\x0b\x32!.subrosa.wire.content.EditMessage\x12\x46\n\x13\x63onversation_update\x18\xe8\x07 \x01(\x0b\x32(.subrosa.wire.content.ConversationUpdate\x12<\n\x0e\x63onsent_update\x18\xe9\x07 \x01(\x0b\x32#.subrosa.wire.content.ConsentUpdate\x12\x1a\n\x11\x61ssistant_request\x18\xea\x07 \x01(\x0c\x12\x38\n\x0c\x61nswer_frame\x18\xeb\x07 \x01(\x0b\x32!.subrosa.wire.content.AnswerFrame\x12-\n\x06roster\x18\xec\x07 \x01(\x0b\x32\x1c.subrosa.wire.content.Roster\x12<\n\x0eprofile_update\x18\xed\x07 \x01(\x0b\x32#.subrosa.wire.content.ProfileUpdate\"\x8c\x01\n\x11\x41ttachmentPointer\x12\x14\n\x0c\x63ontent_type\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\x0c\x12\x0c\n\x04size\x18\x04 \x01(\r\x12\x0e\n\x06\x64igest\x18\x06 \x01(\x0c\x12\x11\n\tfile_name\x18\x07 \x01(\t\x12\x12\n\ncdn_number\x18\x0e \x01(\r\x12\x0f\n\x07\x63\x64n_key\x18\x0f \x01(\t\"\xaa\x05\n\x0b\x44\x61taMessage\x12\x0c\n\x04\x62ody\x18\x01 \x01(\t\x12<\n\x0b\x61ttachments\x18\x02 \x03(\x0b\x32\'.subrosa.wire.content.AttachmentPointer\x12\r\n\x05\x66lags\x18\x04 \x01(\r\x12\x14\n\x0c\x65xpire_timer\x18\x05 \x01(\r\x12\x13\n\x0bprofile_key\x18\x06 \x01(\x0c\x12\x11\n\ttimestamp\x18\x07 \x01(\x04\x12\x36\n\x05quote\x18\x08 \x01(\x0b\x32\'.subrosa.wire.content.DataMessage.Quote\x12\x36\n\x08group_v2\x18\x0f \x01(\x0b\x32$.subrosa.wire.content.GroupContextV2\x12<\n\x08reaction\x18\x10 \x01(\x0b\x32*.subrosa.wire.content.DataMessage.Reaction\x12\x38\n\x06\x64\x65lete\x18\x11 \x01(\x0b\x32(.subrosa.wire.content.DataMessage.Delete\x12\x34\n\x0b\x62ody_ranges\x18\x12 \x03(\x0b\x32\x1f.subrosa.wire.content.BodyRange\x1a\x35\n\x05Quote\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x12\n\nauthor_aci\x18\x05 \x01(\t\x1a\x63\n\x08Reaction\x12\r\n\x05\x65moji\x18\x01 \x01(\t\x12\x0e\n\x06remove\x18\x02 \x01(\x08\x12\x19\n\x11target_author_aci\x18\x04 \x01(\t\x12\x1d\n\x15target_sent_timestamp\x18\x05 \x01(\x04\x1a\'\n\x06\x44\x65lete\x12\x1d\n\x15target_sent_timestamp\x18\x01 \x01(\x04\"\x1f\n\x05\x46lags\x12\x16\n\x12PROFILE_KEY_UPDATE\x10\x04\"?\n\tBodyRange\x12\r\n\x05start\x18\x01 \x01(\r\x12\x0e\n\x06length\x18\x02 \x01(\r\x12\x13\n\x0bmention_aci\x18\x03 \x01(\t\"e\n\x0b\x45\x64itMessage\x12\x1d\n\x15target_sent_timestamp\x18\x01 \x01(\x04\x12\x37\n\x0c\x64\x61ta_message\x18\x02 \x01(\x0b\x32!.subrosa.wire.content.DataMessage\"\x94\x01\n\rTypingMessage\x12\x11\n\ttimestamp\x18\x01 \x01(\x04\x12:\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32*.subrosa.wire.content.TypingMessage.Action\x12\x10\n\x08group_id\x18\x03 \x01(\x0c\"\"\n\x06\x41\x63tion\x12\x0b\n\x07STARTED\x10\x00\x12\x0b\n\x07STOPPED\x10\x01\"G\n\x0eGroupContextV2\x12\x12\n\nmaster_key\x18\x01 \x01(\x0c\x12\x10\n\x08revision\x18\x02 \x01(\r\x12\x0f\n\x06roster\x18\xe8\x07 \x01(\x0c\"\xa0\x03\n\x0bSyncMessage\x12\x34\n\x04sent\x18\x01 \x01(\x0b\x32&.subrosa.wire.content.SyncMessage.Sent\x12\x35\n\x04told\x18\xe8\x07 \x01(\x0b\x32&.subrosa.wire.content.SyncMessage.Told\x1a\x86\x01\n\x04Sent\x12\x11\n\ttimestamp\x18\x02 \x01(\x04\x12\x32\n\x07message\x18\x03 \x01(\x0b\x32!.subrosa.wire.content.DataMessage\x12\x37\n\x0c\x65\x64it_message\x18\n \x01(\x0b\x32!.subrosa.wire.content.EditMessage\x1a\x9a\x01\n\x04Told\x12\x0e\n\x06\x61uthor\x18\x01 \x01(\x0c\x12\x45\n\x13\x63onversation_update\x18\x02 \x01(\x0b\x32(.subrosa.wire.content.ConversationUpdate\x12;\n\x0e\x63onsent_update\x18\x03 \x01(\x0b\x32#.subrosa.wire.content.ConsentUpdate\"\x88\x01\n\x0eReceiptMessage\x12\x37\n\x04type\x18\x01 \x01(\x0e\x32).subrosa.wire.content.ReceiptMessage.Type\x12\x11\n\ttimestamp\x18\x02 \x03(\x04\"*\n\x04Type\x12\x0c\n\x08\x44\x45LIVERY\x10\x00\x12\x08\n\x04READ\x10\x01\x12\n\n\x06VIEWED\x10\x02\"\xea\x01\n\x12\x43onversationUpdate\x12\x12\n\nmaster_key\x18\x01 \x01(\x0c\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0f\n\x07members\x18\x03 \x03(\x0c\x12\x10\n\x08revision\x18\x04 \x01(\x04\x12\x0e\n\x06\x61\x64mins\x18\x05 \x03(\x0c\x12:\n\x04\x62ots\x18\x06 \x03(\x0b\x32,.subrosa.wire.content.ConversationUpdate.Bot\x12\x14\n\x0c\x65xpire_timer\x18\x07 \x01(\r\x1a,\n\x03\x42ot\x12\x12\n\nservice_id\x18\x01 \x01(\x0c\x12\x11\n\treads_all\x18\x02 \x01(\x08\"?\n\rProfileUpdate\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x61\x62out\x18\x02 \x01(\t\x12\x11\n\ttimestamp\x18\x03 \x01(\x04\"\\\n\rConsentUpdate\x12\x11\n\tstatement\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\x12\x12\n\nmaster_key\x18\x03 \x01(\x0c\x12\x11\n\tassistant\x18\x04 \x01(\x0c\"<\n\x06Roster\x12\x12\n\nmaster_key\x18\x01 \x01(\x0c\x12\x10\n\x08revision\x18\x02 \x01(\x04\x12\x0c\n\x04tags\x18\x03 \x01(\x0c\"L\n\x0b\x41nswerFrame\x12\x12\n\nrequest_id\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0c\n\x04last\x18\x03 \x01(\x08\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,29 +32,49 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'messaging.wire.protobuf.con
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CONTENT']._serialized_start=64
-  _globals['_CONTENT']._serialized_end=558
-  _globals['_DATAMESSAGE']._serialized_start=561
-  _globals['_DATAMESSAGE']._serialized_end=732
-  _globals['_DATAMESSAGE_FLAGS']._serialized_start=701
-  _globals['_DATAMESSAGE_FLAGS']._serialized_end=732
-  _globals['_GROUPCONTEXTV2']._serialized_start=734
-  _globals['_GROUPCONTEXTV2']._serialized_end=805
-  _globals['_SYNCMESSAGE']._serialized_start=808
-  _globals['_SYNCMESSAGE']._serialized_end=1166
-  _globals['_SYNCMESSAGE_SENT']._serialized_start=932
-  _globals['_SYNCMESSAGE_SENT']._serialized_end=1009
-  _globals['_SYNCMESSAGE_TOLD']._serialized_start=1012
-  _globals['_SYNCMESSAGE_TOLD']._serialized_end=1166
-  _globals['_RECEIPTMESSAGE']._serialized_start=1169
-  _globals['_RECEIPTMESSAGE']._serialized_end=1305
-  _globals['_RECEIPTMESSAGE_TYPE']._serialized_start=1263
-  _globals['_RECEIPTMESSAGE_TYPE']._serialized_end=1305
-  _globals['_CONVERSATIONUPDATE']._serialized_start=1307
-  _globals['_CONVERSATIONUPDATE']._serialized_end=1397
-  _globals['_CONSENTUPDATE']._serialized_start=1399
-  _globals['_CONSENTUPDATE']._serialized_end=1491
-  _globals['_ROSTER']._serialized_start=1493
-  _globals['_ROSTER']._serialized_end=1553
-  _globals['_ANSWERFRAME']._serialized_start=1555
-  _globals['_ANSWERFRAME']._serialized_end=1631
+  _globals['_CONTENT']._serialized_end=738
+  _globals['_ATTACHMENTPOINTER']._serialized_start=741
+  _globals['_ATTACHMENTPOINTER']._serialized_end=881
+  _globals['_DATAMESSAGE']._serialized_start=884
+  _globals['_DATAMESSAGE']._serialized_end=1566
+  _globals['_DATAMESSAGE_QUOTE']._serialized_start=1338
+  _globals['_DATAMESSAGE_QUOTE']._serialized_end=1391
+  _globals['_DATAMESSAGE_REACTION']._serialized_start=1393
+  _globals['_DATAMESSAGE_REACTION']._serialized_end=1492
+  _globals['_DATAMESSAGE_DELETE']._serialized_start=1494
+  _globals['_DATAMESSAGE_DELETE']._serialized_end=1533
+  _globals['_DATAMESSAGE_FLAGS']._serialized_start=1535
+  _globals['_DATAMESSAGE_FLAGS']._serialized_end=1566
+  _globals['_BODYRANGE']._serialized_start=1568
+  _globals['_BODYRANGE']._serialized_end=1631
+  _globals['_EDITMESSAGE']._serialized_start=1633
+  _globals['_EDITMESSAGE']._serialized_end=1734
+  _globals['_TYPINGMESSAGE']._serialized_start=1737
+  _globals['_TYPINGMESSAGE']._serialized_end=1885
+  _globals['_TYPINGMESSAGE_ACTION']._serialized_start=1851
+  _globals['_TYPINGMESSAGE_ACTION']._serialized_end=1885
+  _globals['_GROUPCONTEXTV2']._serialized_start=1887
+  _globals['_GROUPCONTEXTV2']._serialized_end=1958
+  _globals['_SYNCMESSAGE']._serialized_start=1961
+  _globals['_SYNCMESSAGE']._serialized_end=2377
+  _globals['_SYNCMESSAGE_SENT']._serialized_start=2086
+  _globals['_SYNCMESSAGE_SENT']._serialized_end=2220
+  _globals['_SYNCMESSAGE_TOLD']._serialized_start=2223
+  _globals['_SYNCMESSAGE_TOLD']._serialized_end=2377
+  _globals['_RECEIPTMESSAGE']._serialized_start=2380
+  _globals['_RECEIPTMESSAGE']._serialized_end=2516
+  _globals['_RECEIPTMESSAGE_TYPE']._serialized_start=2474
+  _globals['_RECEIPTMESSAGE_TYPE']._serialized_end=2516
+  _globals['_CONVERSATIONUPDATE']._serialized_start=2519
+  _globals['_CONVERSATIONUPDATE']._serialized_end=2753
+  _globals['_CONVERSATIONUPDATE_BOT']._serialized_start=2709
+  _globals['_CONVERSATIONUPDATE_BOT']._serialized_end=2753
+  _globals['_PROFILEUPDATE']._serialized_start=2755
+  _globals['_PROFILEUPDATE']._serialized_end=2818
+  _globals['_CONSENTUPDATE']._serialized_start=2820
+  _globals['_CONSENTUPDATE']._serialized_end=2912
+  _globals['_ROSTER']._serialized_start=2914
+  _globals['_ROSTER']._serialized_end=2974
+  _globals['_ANSWERFRAME']._serialized_start=2976
+  _globals['_ANSWERFRAME']._serialized_end=3052
 # @@protoc_insertion_point(module_scope)

@@ -28,12 +28,15 @@ class Content(_message.Message):
     DATA_MESSAGE_FIELD_NUMBER: _builtins.int
     SYNC_MESSAGE_FIELD_NUMBER: _builtins.int
     RECEIPT_MESSAGE_FIELD_NUMBER: _builtins.int
+    TYPING_MESSAGE_FIELD_NUMBER: _builtins.int
     SENDER_KEY_DISTRIBUTION_MESSAGE_FIELD_NUMBER: _builtins.int
+    EDIT_MESSAGE_FIELD_NUMBER: _builtins.int
     CONVERSATION_UPDATE_FIELD_NUMBER: _builtins.int
     CONSENT_UPDATE_FIELD_NUMBER: _builtins.int
     ASSISTANT_REQUEST_FIELD_NUMBER: _builtins.int
     ANSWER_FRAME_FIELD_NUMBER: _builtins.int
     ROSTER_FIELD_NUMBER: _builtins.int
+    PROFILE_UPDATE_FIELD_NUMBER: _builtins.int
     sender_key_distribution_message: _builtins.bytes
     assistant_request: _builtins.bytes
     """AssistantRequest of assistant.proto: receipts hash these very bytes"""
@@ -44,6 +47,10 @@ class Content(_message.Message):
     @_builtins.property
     def receipt_message(self) -> Global___ReceiptMessage: ...
     @_builtins.property
+    def typing_message(self) -> Global___TypingMessage: ...
+    @_builtins.property
+    def edit_message(self) -> Global___EditMessage: ...
+    @_builtins.property
     def conversation_update(self) -> Global___ConversationUpdate: ...
     @_builtins.property
     def consent_update(self) -> Global___ConsentUpdate: ...
@@ -51,26 +58,71 @@ class Content(_message.Message):
     def answer_frame(self) -> Global___AnswerFrame: ...
     @_builtins.property
     def roster(self) -> Global___Roster: ...
+    @_builtins.property
+    def profile_update(self) -> Global___ProfileUpdate: ...
     def __init__(
         self,
         *,
         data_message: Global___DataMessage | None = ...,
         sync_message: Global___SyncMessage | None = ...,
         receipt_message: Global___ReceiptMessage | None = ...,
+        typing_message: Global___TypingMessage | None = ...,
         sender_key_distribution_message: _builtins.bytes | None = ...,
+        edit_message: Global___EditMessage | None = ...,
         conversation_update: Global___ConversationUpdate | None = ...,
         consent_update: Global___ConsentUpdate | None = ...,
         assistant_request: _builtins.bytes | None = ...,
         answer_frame: Global___AnswerFrame | None = ...,
         roster: Global___Roster | None = ...,
+        profile_update: Global___ProfileUpdate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["answer_frame", b"answer_frame", "assistant_request", b"assistant_request", "consent_update", b"consent_update", "conversation_update", b"conversation_update", "data_message", b"data_message", "receipt_message", b"receipt_message", "roster", b"roster", "sender_key_distribution_message", b"sender_key_distribution_message", "sync_message", b"sync_message"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["answer_frame", b"answer_frame", "assistant_request", b"assistant_request", "consent_update", b"consent_update", "conversation_update", b"conversation_update", "data_message", b"data_message", "edit_message", b"edit_message", "profile_update", b"profile_update", "receipt_message", b"receipt_message", "roster", b"roster", "sender_key_distribution_message", b"sender_key_distribution_message", "sync_message", b"sync_message", "typing_message", b"typing_message"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_frame", b"answer_frame", "assistant_request", b"assistant_request", "consent_update", b"consent_update", "conversation_update", b"conversation_update", "data_message", b"data_message", "receipt_message", b"receipt_message", "roster", b"roster", "sender_key_distribution_message", b"sender_key_distribution_message", "sync_message", b"sync_message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_frame", b"answer_frame", "assistant_request", b"assistant_request", "consent_update", b"consent_update", "conversation_update", b"conversation_update", "data_message", b"data_message", "edit_message", b"edit_message", "profile_update", b"profile_update", "receipt_message", b"receipt_message", "roster", b"roster", "sender_key_distribution_message", b"sender_key_distribution_message", "sync_message", b"sync_message", "typing_message", b"typing_message"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Content: _TypeAlias = Content  # noqa: Y015
+
+@_typing.final
+class AttachmentPointer(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    FILE_NAME_FIELD_NUMBER: _builtins.int
+    CDN_NUMBER_FIELD_NUMBER: _builtins.int
+    CDN_KEY_FIELD_NUMBER: _builtins.int
+    content_type: _builtins.str
+    key: _builtins.bytes
+    """64 bytes: AES-256, then HMAC-SHA256"""
+    size: _builtins.int
+    """bytes of the plaintext"""
+    digest: _builtins.bytes
+    """SHA-256 of what was uploaded"""
+    file_name: _builtins.str
+    cdn_number: _builtins.int
+    cdn_key: _builtins.str
+    def __init__(
+        self,
+        *,
+        content_type: _builtins.str | None = ...,
+        key: _builtins.bytes | None = ...,
+        size: _builtins.int | None = ...,
+        digest: _builtins.bytes | None = ...,
+        file_name: _builtins.str | None = ...,
+        cdn_number: _builtins.int | None = ...,
+        cdn_key: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cdn_key", b"cdn_key", "cdn_number", b"cdn_number", "content_type", b"content_type", "digest", b"digest", "file_name", b"file_name", "key", b"key", "size", b"size"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cdn_key", b"cdn_key", "cdn_number", b"cdn_number", "content_type", b"content_type", "digest", b"digest", "file_name", b"file_name", "key", b"key", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttachmentPointer: _TypeAlias = AttachmentPointer  # noqa: Y015
 
 @_typing.final
 class DataMessage(_message.Message):
@@ -87,35 +139,216 @@ class DataMessage(_message.Message):
     class Flags(_Flags, metaclass=_FlagsEnumTypeWrapper): ...
     PROFILE_KEY_UPDATE: DataMessage.Flags.ValueType  # 4
 
+    @_typing.final
+    class Quote(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        ID_FIELD_NUMBER: _builtins.int
+        TEXT_FIELD_NUMBER: _builtins.int
+        AUTHOR_ACI_FIELD_NUMBER: _builtins.int
+        id: _builtins.int
+        """timestamp of the quoted message"""
+        text: _builtins.str
+        author_aci: _builtins.str
+        def __init__(
+            self,
+            *,
+            id: _builtins.int | None = ...,
+            text: _builtins.str | None = ...,
+            author_aci: _builtins.str | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["author_aci", b"author_aci", "id", b"id", "text", b"text"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["author_aci", b"author_aci", "id", b"id", "text", b"text"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Reaction(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        EMOJI_FIELD_NUMBER: _builtins.int
+        REMOVE_FIELD_NUMBER: _builtins.int
+        TARGET_AUTHOR_ACI_FIELD_NUMBER: _builtins.int
+        TARGET_SENT_TIMESTAMP_FIELD_NUMBER: _builtins.int
+        emoji: _builtins.str
+        remove: _builtins.bool
+        target_author_aci: _builtins.str
+        target_sent_timestamp: _builtins.int
+        def __init__(
+            self,
+            *,
+            emoji: _builtins.str | None = ...,
+            remove: _builtins.bool | None = ...,
+            target_author_aci: _builtins.str | None = ...,
+            target_sent_timestamp: _builtins.int | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["emoji", b"emoji", "remove", b"remove", "target_author_aci", b"target_author_aci", "target_sent_timestamp", b"target_sent_timestamp"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["emoji", b"emoji", "remove", b"remove", "target_author_aci", b"target_author_aci", "target_sent_timestamp", b"target_sent_timestamp"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Delete(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        TARGET_SENT_TIMESTAMP_FIELD_NUMBER: _builtins.int
+        target_sent_timestamp: _builtins.int
+        def __init__(
+            self,
+            *,
+            target_sent_timestamp: _builtins.int | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["target_sent_timestamp", b"target_sent_timestamp"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["target_sent_timestamp", b"target_sent_timestamp"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     BODY_FIELD_NUMBER: _builtins.int
+    ATTACHMENTS_FIELD_NUMBER: _builtins.int
     FLAGS_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIMER_FIELD_NUMBER: _builtins.int
     PROFILE_KEY_FIELD_NUMBER: _builtins.int
     TIMESTAMP_FIELD_NUMBER: _builtins.int
+    QUOTE_FIELD_NUMBER: _builtins.int
     GROUP_V2_FIELD_NUMBER: _builtins.int
+    REACTION_FIELD_NUMBER: _builtins.int
+    DELETE_FIELD_NUMBER: _builtins.int
+    BODY_RANGES_FIELD_NUMBER: _builtins.int
     body: _builtins.str
     flags: _builtins.int
+    expire_timer: _builtins.int
+    """seconds after which whoever has read it deletes it"""
     profile_key: _builtins.bytes
     """32 bytes: the sender's; the access key for sealed sends follows from it"""
     timestamp: _builtins.int
     """milliseconds since 1970; with the author it names the message"""
     @_builtins.property
+    def attachments(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttachmentPointer]: ...
+    @_builtins.property
+    def quote(self) -> Global___DataMessage.Quote: ...
+    @_builtins.property
     def group_v2(self) -> Global___GroupContextV2: ...
+    @_builtins.property
+    def reaction(self) -> Global___DataMessage.Reaction: ...
+    @_builtins.property
+    def delete(self) -> Global___DataMessage.Delete: ...
+    @_builtins.property
+    def body_ranges(self) -> _containers.RepeatedCompositeFieldContainer[Global___BodyRange]: ...
     def __init__(
         self,
         *,
         body: _builtins.str | None = ...,
+        attachments: _abc.Iterable[Global___AttachmentPointer] | None = ...,
         flags: _builtins.int | None = ...,
+        expire_timer: _builtins.int | None = ...,
         profile_key: _builtins.bytes | None = ...,
         timestamp: _builtins.int | None = ...,
+        quote: Global___DataMessage.Quote | None = ...,
         group_v2: Global___GroupContextV2 | None = ...,
+        reaction: Global___DataMessage.Reaction | None = ...,
+        delete: Global___DataMessage.Delete | None = ...,
+        body_ranges: _abc.Iterable[Global___BodyRange] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "flags", b"flags", "group_v2", b"group_v2", "profile_key", b"profile_key", "timestamp", b"timestamp"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "delete", b"delete", "expire_timer", b"expire_timer", "flags", b"flags", "group_v2", b"group_v2", "profile_key", b"profile_key", "quote", b"quote", "reaction", b"reaction", "timestamp", b"timestamp"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "flags", b"flags", "group_v2", b"group_v2", "profile_key", b"profile_key", "timestamp", b"timestamp"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachments", b"attachments", "body", b"body", "body_ranges", b"body_ranges", "delete", b"delete", "expire_timer", b"expire_timer", "flags", b"flags", "group_v2", b"group_v2", "profile_key", b"profile_key", "quote", b"quote", "reaction", b"reaction", "timestamp", b"timestamp"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DataMessage: _TypeAlias = DataMessage  # noqa: Y015
+
+@_typing.final
+class BodyRange(_message.Message):
+    """A part of a text that names somebody."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    LENGTH_FIELD_NUMBER: _builtins.int
+    MENTION_ACI_FIELD_NUMBER: _builtins.int
+    start: _builtins.int
+    """UTF-16 code units"""
+    length: _builtins.int
+    mention_aci: _builtins.str
+    def __init__(
+        self,
+        *,
+        start: _builtins.int | None = ...,
+        length: _builtins.int | None = ...,
+        mention_aci: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["length", b"length", "mention_aci", b"mention_aci", "start", b"start"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["length", b"length", "mention_aci", b"mention_aci", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BodyRange: _TypeAlias = BodyRange  # noqa: Y015
+
+@_typing.final
+class EditMessage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TARGET_SENT_TIMESTAMP_FIELD_NUMBER: _builtins.int
+    DATA_MESSAGE_FIELD_NUMBER: _builtins.int
+    target_sent_timestamp: _builtins.int
+    @_builtins.property
+    def data_message(self) -> Global___DataMessage: ...
+    def __init__(
+        self,
+        *,
+        target_sent_timestamp: _builtins.int | None = ...,
+        data_message: Global___DataMessage | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["data_message", b"data_message", "target_sent_timestamp", b"target_sent_timestamp"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_message", b"data_message", "target_sent_timestamp", b"target_sent_timestamp"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EditMessage: _TypeAlias = EditMessage  # noqa: Y015
+
+@_typing.final
+class TypingMessage(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Action:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _ActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[TypingMessage._Action.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STARTED: TypingMessage._Action.ValueType  # 0
+        STOPPED: TypingMessage._Action.ValueType  # 1
+
+    class Action(_Action, metaclass=_ActionEnumTypeWrapper): ...
+    STARTED: TypingMessage.Action.ValueType  # 0
+    STOPPED: TypingMessage.Action.ValueType  # 1
+
+    TIMESTAMP_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    GROUP_ID_FIELD_NUMBER: _builtins.int
+    timestamp: _builtins.int
+    action: Global___TypingMessage.Action.ValueType
+    group_id: _builtins.bytes
+    """names the conversation without giving its key away"""
+    def __init__(
+        self,
+        *,
+        timestamp: _builtins.int | None = ...,
+        action: Global___TypingMessage.Action.ValueType | None = ...,
+        group_id: _builtins.bytes | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "group_id", b"group_id", "timestamp", b"timestamp"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "group_id", b"group_id", "timestamp", b"timestamp"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TypingMessage: _TypeAlias = TypingMessage  # noqa: Y015
 
 @_typing.final
 class GroupContextV2(_message.Message):
@@ -156,18 +389,22 @@ class SyncMessage(_message.Message):
 
         TIMESTAMP_FIELD_NUMBER: _builtins.int
         MESSAGE_FIELD_NUMBER: _builtins.int
+        EDIT_MESSAGE_FIELD_NUMBER: _builtins.int
         timestamp: _builtins.int
         @_builtins.property
         def message(self) -> Global___DataMessage: ...
+        @_builtins.property
+        def edit_message(self) -> Global___EditMessage: ...
         def __init__(
             self,
             *,
             timestamp: _builtins.int | None = ...,
             message: Global___DataMessage | None = ...,
+            edit_message: Global___EditMessage | None = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "timestamp", b"timestamp"]  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["edit_message", b"edit_message", "message", b"message", "timestamp", b"timestamp"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "timestamp", b"timestamp"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["edit_message", b"edit_message", "message", b"message", "timestamp", b"timestamp"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -263,17 +500,51 @@ class ConversationUpdate(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class Bot(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        SERVICE_ID_FIELD_NUMBER: _builtins.int
+        READS_ALL_FIELD_NUMBER: _builtins.int
+        service_id: _builtins.bytes
+        reads_all: _builtins.bool
+        """or only what is addressed to it"""
+        def __init__(
+            self,
+            *,
+            service_id: _builtins.bytes | None = ...,
+            reads_all: _builtins.bool | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["reads_all", b"reads_all", "service_id", b"service_id"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["reads_all", b"reads_all", "service_id", b"service_id"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     MASTER_KEY_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
     MEMBERS_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    ADMINS_FIELD_NUMBER: _builtins.int
+    BOTS_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIMER_FIELD_NUMBER: _builtins.int
     master_key: _builtins.bytes
     title: _builtins.str
     revision: _builtins.int
     """the greatest one stands; at most 2^53"""
+    expire_timer: _builtins.int
+    """seconds; 0: messages stay"""
     @_builtins.property
     def members(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """binary service ids"""
+
+    @_builtins.property
+    def admins(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """of the members: who may change this; nobody named: everybody may"""
+
+    @_builtins.property
+    def bots(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConversationUpdate.Bot]:
+        """of the members"""
 
     def __init__(
         self,
@@ -282,14 +553,45 @@ class ConversationUpdate(_message.Message):
         title: _builtins.str | None = ...,
         members: _abc.Iterable[_builtins.bytes] | None = ...,
         revision: _builtins.int | None = ...,
+        admins: _abc.Iterable[_builtins.bytes] | None = ...,
+        bots: _abc.Iterable[Global___ConversationUpdate.Bot] | None = ...,
+        expire_timer: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["master_key", b"master_key", "revision", b"revision", "title", b"title"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_timer", b"expire_timer", "master_key", b"master_key", "revision", b"revision", "title", b"title"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["master_key", b"master_key", "members", b"members", "revision", b"revision", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admins", b"admins", "bots", b"bots", "expire_timer", b"expire_timer", "master_key", b"master_key", "members", b"members", "revision", b"revision", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ConversationUpdate: _TypeAlias = ConversationUpdate  # noqa: Y015
+
+@_typing.final
+class ProfileUpdate(_message.Message):
+    """What somebody wants to be called, and what they say of themselves."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ABOUT_FIELD_NUMBER: _builtins.int
+    TIMESTAMP_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    about: _builtins.str
+    timestamp: _builtins.int
+    """the greatest one stands"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str | None = ...,
+        about: _builtins.str | None = ...,
+        timestamp: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["about", b"about", "name", b"name", "timestamp", b"timestamp"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["about", b"about", "name", b"name", "timestamp", b"timestamp"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProfileUpdate: _TypeAlias = ProfileUpdate  # noqa: Y015
 
 @_typing.final
 class ConsentUpdate(_message.Message):

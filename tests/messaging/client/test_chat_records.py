@@ -14,13 +14,12 @@ from messaging.client.chat_records import (
     MAX_INTRODUCED,
     MAX_UNSHARED,
     Chat,
-    ChatMessage,
     ChatRecords,
     Introduced,
     Known,
-    _write_message,
 )
 from messaging.client.conversation import Conversation
+from messaging.client.history import ChatMessage, write_message
 from messaging.wire.identifiers import MessageId, ServiceId
 from tests.messaging.client.people import Person
 
@@ -163,8 +162,8 @@ async def test_of_very_many_messages_the_latest_are_in_memory_and_unread_ones_st
         await records.save(chat)
         async with records._store.transaction() as transaction:
             for at in range(MAX_IN_MEMORY + more):
-                chat._add(a_message(at))
-                transaction.append("history", _write_message(chat.conversation.key, a_message(at)))
+                place = transaction.append("history", write_message(chat.conversation.key, a_message(at)))
+                chat._add(a_message(at), place)
         chat.read = MAX_IN_MEMORY + more - 1
         await records.save(chat)
     async with records_at(tmp_path / "db") as records:
@@ -178,10 +177,11 @@ async def test_an_own_message_is_unsent_until_it_was_handed_over(tmp_path: Path)
     first, second = (a_message(at, author=ME.service_id) for at in (1, 2))
     async with records_at(tmp_path / "db") as records:
         await records.save(chat)
-        await records.note_sent(await records.add_unsent(chat, first))
-        await records.add_unsent(chat, second)
+        await records.note_sent(await records.add_unsent(chat, first.as_data(chat.conversation.key), first))
+        await records.add_unsent(chat, second.as_data(chat.conversation.key), second)
     async with records_at(tmp_path / "db") as records:
-        assert [(each.conversation, each.message) for each in records.unsent] == [(chat.conversation.key, second)]
+        [unsent] = records.unsent
+        assert (unsent.conversation, unsent.said) == (chat.conversation.key, second.as_data(chat.conversation.key))
         assert list(the_chat(records).messages.values()) == [first, second]
         assert records.latest_timestamp(ME.service_id, until=10**15) == 2
         await records.note_sent(records.unsent[0])

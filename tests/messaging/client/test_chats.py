@@ -16,13 +16,12 @@ from messaging.client import (
     RelayUnreachable,
 )
 from messaging.client.assistants import NoAssistant
-from messaging.client.chat_records import ChatMessage
 from messaging.client.chats import UnknownConversation
 from messaging.client.problems import Failed
 from messaging.wire.assistants import ListedAssistant
 from messaging.wire.content import DataMessage
 from messaging.wire.frames import Response
-from messaging.wire.identifiers import MessageId, ServiceId
+from messaging.wire.identifiers import ServiceId
 from messaging.wire.limits import MAX_CONTENT, MAX_CONVERSATION_MEMBERS
 from signal_protocol.operations import SignalCrypto
 from tests.messaging.client.test_groups import can_read
@@ -281,8 +280,7 @@ async def test_what_is_known_is_there_after_a_restart(world: World) -> None:
 async def test_a_message_that_was_written_down_before_a_crash_is_sent_after_it(world: World) -> None:
     ann, bob, cem = await world.people(3)
     [chat] = ann.chats._records.chats.values()
-    message = ChatMessage(MessageId(ann.service_id, ann.clock()), "written")
-    await ann.chats._records.add_unsent(chat, message)
+    await ann.chats._writing.note(chat, DataMessage("written", ann.clock(), ann.key))
     await ann.close()
     await ann.open()
     for person in (bob, cem):
@@ -336,7 +334,9 @@ async def test_a_message_that_its_writer_did_not_wait_for_arrives_all_the_same(
     await soon(ann.texts)
     writing.cancel()
     await asyncio.gather(writing, return_exceptions=True)
-    assert [unsent.message.text for unsent in ann.chats._records.unsent] == ["later"]
+    [unsent] = ann.chats._records.unsent
+    assert isinstance(unsent.said, DataMessage)
+    assert unsent.said.body == "later"
     client_relay.fault = None
     ann.wake()
     await reads(bob, "later")

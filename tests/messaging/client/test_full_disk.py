@@ -11,9 +11,10 @@ import pytest
 from messaging.client import Failed, Received, Relay, Store, StoreFailed
 from messaging.client import chats as chats_module
 from messaging.client import device as device_module
-from messaging.client.chat_records import Chat, ChatMessage, ChatRecords
+from messaging.client.chat_records import Chat, ChatRecords
 from messaging.client.chats import Chats
 from messaging.client.conversation import Conversation
+from messaging.client.history import ChatMessage
 from messaging.wire.identifiers import DeviceAddress, MessageId, ServiceId
 from signal_protocol.operations import SignalCrypto
 from tests.messaging.client.world import World, soon

@@ -13,12 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from messaging.client import Device, Received, Relay, Store, chat_records
-from messaging.client.chat_records import Chat, ChatMessage, Known
+from messaging.client.chat_records import Chat, Known
 from messaging.client.chats import Chats
 from messaging.client.conversation import MAX_REVISION_STEP, Conversation
 from messaging.client.early import MAX_EARLY_OF_SENDER
+from messaging.client.history import ChatMessage
 from messaging.client.receiving import MAX_AHEAD
-from messaging.client.telling import MAX_STRANGERS, news_for
+from messaging.client.telling import MAX_STRANGERS, Own, news_for
 from messaging.wire.content import (
     ConsentUpdate,
     Content,
@@ -226,7 +227,7 @@ async def test_who_has_come_apart_from_us_is_told_what_we_know(chats: Chats) -> 
     await take(chats, CEM, replace(conversation.as_update(), members=(chats.me, CEM.service_id), revision=1))
     assert chats.conversation(conversation.key).as_update() == ahead
     assert chat.told[CEM.service_id].lost
-    [news] = [each for each in news_for(chat, chats.me, CEM.service_id, bytes(32)).contents if each == ahead]
+    [news] = [each for each in news_for(chat, Own(chats.me, bytes(32)), CEM.service_id).contents if each == ahead]
     assert news == ahead
 
 
@@ -251,11 +252,11 @@ def test_in_a_conversation_of_many_the_profile_key_is_given_by_who_takes_part() 
     me, members = ServiceId(uuid4()), [ServiceId(uuid4()) for _ in range(MAX_STRANGERS)]
     few, many = Chat(Conversation.create("few", [me, *members[1:]])), Chat(Conversation.create("many", [me, *members]))
     key = ProfileKeyUpdate(bytes(32))
-    assert key in news_for(few, me, members[1], bytes(32)).contents
-    assert key not in news_for(many, me, members[1], bytes(32)).contents
+    assert key in news_for(few, Own(me, bytes(32)), members[1]).contents
+    assert key not in news_for(many, Own(me, bytes(32)), members[1]).contents
     named = MessageId(me, 1)
     many.messages[named] = ChatMessage(named, "hello")
-    assert key in news_for(many, me, members[1], bytes(32)).contents
+    assert key in news_for(many, Own(me, bytes(32)), members[1]).contents
 
 
 async def test_what_is_for_no_conversation_is_left_to_others(chats: Chats) -> None:

@@ -10,7 +10,8 @@ from messaging.client import ClientError, IdentityChanged, RelayUnreachable, Sto
 from messaging.client.background import AT_ONCE, Patience
 from messaging.client.chat_records import Chat, ChatRecords, Known
 from messaging.client.conversation import Conversation
-from messaging.client.telling import FIRST_PAUSE, LAST_PAUSE, News, Telling, news_for, untold
+from messaging.client.profiles import Profiles
+from messaging.client.telling import FIRST_PAUSE, LAST_PAUSE, News, Own, Telling, news_for, untold
 from messaging.wire.content import ConsentUpdate, Content, ConversationUpdate, ProfileKeyUpdate, Told
 from messaging.wire.identifiers import ServiceId
 from tests.messaging.client.people import Person
@@ -18,6 +19,7 @@ from tests.messaging.client.people import Person
 ANN, BOB, CEM = Person.new(), Person.new(), Person.new()
 ME = ANN.service_id
 PROFILE_KEY = b"\x09" * 32
+OWN = Own(ME, PROFILE_KEY)
 PROFILE = ProfileKeyUpdate(PROFILE_KEY)
 
 
@@ -35,13 +37,13 @@ def opt_in(chat: Chat, at: int, *, person: Person = ANN, opted_in: bool = True) 
 
 
 def news(chat: Chat, member: ServiceId) -> tuple[Content, ...]:
-    return news_for(chat, ME, member, PROFILE_KEY).contents
+    return news_for(chat, OWN, member).contents
 
 
 def tell(chat: Chat, *members: ServiceId) -> None:
     """As if all of it had arrived."""
     for member in members:
-        known = news_for(chat, ME, member, PROFILE_KEY).known
+        known = news_for(chat, OWN, member).known
         assert known is not None
         chat.told[member] = known
 
@@ -86,8 +88,8 @@ def test_a_new_member_is_told_everything_and_who_is_out_that_they_are() -> None:
     dan = ServiceId(uuid4())
     chat.conversation = chat.conversation.with_members([ME, BOB.service_id, dan])
     assert news(chat, dan) == (chat.conversation.as_update(), PROFILE, update)
-    assert news_for(chat, ME, CEM.service_id, PROFILE_KEY) == News((chat.conversation.as_update(),), None)
-    assert untold(chat, ME, PROFILE_KEY) == [ME, BOB.service_id, dan, CEM.service_id]
+    assert news_for(chat, OWN, CEM.service_id) == News((chat.conversation.as_update(),), None)
+    assert untold(chat, OWN) == [ME, BOB.service_id, dan, CEM.service_id]
     assert news(chat, ServiceId(uuid4())) == ()
 
 
@@ -113,7 +115,7 @@ def test_own_devices_are_told_first_of_what_we_decided_and_nothing_that_members_
     assert news(chat, ME) == ()
     update = opt_in(chat, 200)
     assert news(chat, ME) == (Told(ME, update),)
-    assert untold(chat, ME, PROFILE_KEY)[0] == ME
+    assert untold(chat, OWN)[0] == ME
 
 
 def test_a_device_that_joins_later_is_told_everything() -> None:
@@ -137,7 +139,7 @@ def test_what_another_own_device_says_it_tells_all() -> None:
     chat.told[CEM.service_id] = Known(lost=True)
     opt_in(chat, 100)
     chat.note_told_by_another_device(ME)
-    assert untold(chat, ME, PROFILE_KEY) == [CEM.service_id]
+    assert untold(chat, OWN) == [CEM.service_id]
 
 
 # --- telling ---
@@ -186,7 +188,7 @@ async def told() -> AsyncIterator[Scene]:
         records = await ChatRecords.load(store, ME)
         chat, line = a_chat(), Line()
         await records.save(chat)
-        state = Scene(line, chat, Telling(line, records))
+        state = Scene(line, chat, Telling(line, records, await Profiles.load(store, ME)))
         state.telling._patience = Patience(FIRST_PAUSE, LAST_PAUSE, lambda: state.now)
         yield state
 
@@ -260,5 +262,5 @@ async def test_who_was_told_is_remembered_after_a_crash(told: Scene) -> None:
     store = told.telling._records._store
     again = await ChatRecords.load(store, ME)
     [chat] = again.chats.values()
-    assert untold(chat, ME, PROFILE_KEY) == [BOB.service_id]
+    assert untold(chat, OWN) == [BOB.service_id]
     assert replace(chat.conversation, statements={}) == replace(told.chat.conversation, statements={})
