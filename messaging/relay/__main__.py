@@ -77,6 +77,7 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
     Raises:
         StartupError: a value that cannot be.
     """
+    limits = read_limits(arguments.limits)
     return Settings(
         host=arguments.host,
         port=arguments.port,
@@ -90,7 +91,8 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
         secret_file=arguments.secret_file,
         generation_file=arguments.generation_file,
         assistant_token_file=arguments.assistant_token_file,
-        limits=read_limits(arguments.limits),
+        limits=limits.everybody,
+        bot_limits=limits.bots,
         migrate=not arguments.no_migrate,
         source_url=arguments.source_url,
         certificate_key_id=certificate_key_id(arguments.certificate_key_id),
@@ -267,7 +269,11 @@ def _parser(environment: Mapping[str, str] = os.environ) -> argparse.ArgumentPar
         kind=Path,
     )
     option("--assistant-token-file", "whoever has this token may enrol assistants; without it nobody may", kind=Path)
-    option("--limits", "TOML with rate limits: one table per bucket, with size and refill (seconds)", kind=Path)
+    option(
+        "--limits",
+        "TOML with rate limits: one table per bucket, with size and refill (seconds); below [bots] those of bots alone",
+        kind=Path,
+    )
     switch("--no-migrate", "do not bring the schema up to date; refuse to start if it is not")
     option("--source-url", "where users find the source code of this relay, told by /v1/server-info", default="")
     option(

@@ -104,7 +104,7 @@ async def open_relay(settings: Settings, say: Callable[[str], None] = lambda _: 
     token = None if settings.assistant_token_file is None else _read_token(settings.assistant_token_file)
     storage = open_storage(_attachments_url(settings, url))
     database, local = open_database(url), LocalWakeups()
-    provider = _provider_of(settings, database, secret)
+    provider = _provider_of(settings)
     await wait_for_database(url, settings.database_wait, say)
     await (migrate(url) if settings.migrate else require_current(url))
 
@@ -157,7 +157,7 @@ class Parts:
         levels: Buckets,
         secret: ServerSecret,
         generation: Generation,
-        provider: CodeProvider | InviteService,
+        provider: CodeProvider | None,
         token: bytes | None,
         storage: Storage,
     ) -> None:
@@ -172,12 +172,13 @@ class Parts:
         # A part has ended by a fault: not ready any more, until the process is started anew.
         self.broken = asyncio.Event()
         self.grants = GrantBook(database)
-        self.limits = RateLimits(settings.limits, levels, self.grants.find)
+        self.limits = RateLimits(settings.limits, levels, self.grants.find, settings.bot_limits)
         # All requests are counted in this process: who floods one relay shall not cost a call to Redis each time.
-        self.requests = RateLimits(settings.limits, here)
+        self.requests = RateLimits(settings.limits, here, bots=settings.bot_limits)
         self.authentication = Authentication(database, now)
         self.certificates = CertificateService(database, secret, now, settings.certificate_key_id)
-        self.verification = VerificationService(database, provider, secret, self.limits, now)
+        invites = InviteService(database, secret, now_milliseconds)
+        self.verification = VerificationService(database, provider, invites, secret, self.limits, now)
         self.registration = RegistrationService(database, self.verification, wakeups, secret, self.limits, now)
         self.accounts = AccountService(database, wakeups, now)
         self.linking = LinkingService(database, secret, self.limits, now, self.stopping)
@@ -325,13 +326,14 @@ def _tls_of(settings: Settings) -> ssl.SSLContext | None:
             raise StartupError("--tls-cert and --tls-key go together")
 
 
-def _provider_of(settings: Settings, database: Database, secret: ServerSecret) -> CodeProvider | InviteService:
+def _provider_of(settings: Settings) -> CodeProvider | None:
+    """Who sends codes; ``None`` where invites take their place."""
     kind, _, rest = settings.verification.partition(":")
     match kind, rest, settings.webhook_secret_file:
         case "console", "", _:
             return ConsoleProvider()
         case "invite", "", _:
-            return InviteService(database, secret, now_milliseconds)
+            return None
         case "file", path, _ if path:
             return FileProvider(Path(path))
         case "webhook", url, Path() as file if url:

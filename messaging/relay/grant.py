@@ -4,21 +4,26 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from uuid import UUID
 
 from sqlalchemy.exc import DBAPIError
 
 from messaging.relay.errors import NotFound, StartupError
 from messaging.relay.grants import READ_SECONDS, list_grants, set_grant
-from messaging.relay.limits import DEFAULTS, Bucket, Limit
+from messaging.relay.limits import BOT_DEFAULTS, DEFAULTS, Bucket, Limit
 from messaging.relay.operator import database_option, relay_database
+
+
+def _listed(buckets: Mapping[Limit, Bucket]) -> str:
+    return "\n".join(f"  {limit:<32} size {each.size:g}, refill {each.refill:g}" for limit, each in buckets.items())
+
 
 DESCRIPTION = f"""\
 Limits are buckets: `size` at once, then one more every `refill` seconds. A grant replaces one bucket of one account, on all
-relays within {READ_SECONDS} seconds. A bot that writes to many people:
+relays within {READ_SECONDS} seconds. A bot that writes to one conversation very often:
 
-  subrosa grant set 6c3a0b1e-... messages --size 600 --refill 0.1
+  subrosa grant set 6c3a0b1e-... messages --size 6000 --refill 0.01
 
 What there is, and the end of it:
 
@@ -27,7 +32,12 @@ What there is, and the end of it:
 
 The limits and their usual sizes:
 
-""" + "\n".join(f"  {limit:<32} size {bucket.size:g}, refill {bucket.refill:g}" for limit, bucket in DEFAULTS.items())
+{_listed(DEFAULTS)}
+
+Those that bots have instead:
+
+{_listed(BOT_DEFAULTS)}
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

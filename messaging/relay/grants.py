@@ -10,11 +10,12 @@ from sqlalchemy.orm import Mapped, mapped_column
 from messaging.relay.accounts.tables import AccountRow, find_account
 from messaging.relay.database import Base, Database, RowId
 from messaging.relay.errors import NotFound
-from messaging.relay.limits import Bucket, Limit
+from messaging.relay.limits import DEFAULTS, Bucket, Limit
 from messaging.relay.logs import get_logger
 from messaging.wire.identifiers import ServiceId
 
 READ_SECONDS = 10
+_NAMES = frozenset(Limit)  # a database may know a bucket of another version
 
 
 class GrantRow(Base):
@@ -43,7 +44,11 @@ class GrantBook:
         row = GrantRow
         async with self._database.read() as db:
             found = (await db.execute(select(row.account_id, row.limit_name, row.size, row.refill))).all()
-        self._grants = {(account, name): Bucket(size, refill) for account, name, size, refill in found}
+        self._grants = {
+            (account, name): Bucket(size, refill, DEFAULTS[Limit(name)].fail_open)
+            for account, name, size, refill in found
+            if name in _NAMES
+        }
 
     async def run(self) -> None:
         """Read them now and then, until cancelled."""

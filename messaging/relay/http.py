@@ -45,13 +45,17 @@ E = TypeVar("E", bound=Entity)
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An authenticated device. Its mailbox names the registration: a device registered anew has another."""
+    """An authenticated device. Its mailbox names the registration: a device registered anew has another.
+
+    ``is_bot`` comes with the credentials, so that limits of its own cost a bot no look at the database.
+    """
 
     account_id: int
     aci: UUID
     pni: UUID | None
     device_id: int
     mailbox_id: int
+    is_bot: bool = False
 
     @property
     def address(self) -> DeviceAddress:
@@ -311,7 +315,10 @@ class Dispatcher:
         Raises:
             RateLimited: too many of this device, or from this network address.
         """
-        await self._limits.take(Limit.REQUESTS, call.caller.mailbox_id if call.caller else call.remote)
+        if call.caller is None:
+            await self._limits.take(Limit.REQUESTS, call.remote)
+        else:
+            await self._limits.take(Limit.REQUESTS, call.caller.mailbox_id, bot=call.caller.is_bot)
 
     def stamped(self, answer: Answer) -> Answer:
         """``answer`` with the time, which libsignal wants on each."""

@@ -24,6 +24,7 @@ MAX_ID = 2**63 - 1  # what a database can number
 
 DESCRIPTION = """\
 Invites to a relay that runs with --verification invite: nobody registers without one, and no code is sent to anybody.
+Those for bots are good at every relay.
 
 One code for one person, good for a week:
 
@@ -33,6 +34,8 @@ A code that twenty people may use, and one for a bot:
 
   subrosa invite create --uses 20 --expires 48h
   subrosa invite create --role bot
+
+A bot registers with a number that no telephone has (+999 and 12 digits), and everybody sees that it is a bot, for good.
 
 Who is invited asks the app to register, and types the code where it asks for the one that was sent. An invite for any number
 is good for new accounts only. To register a number again, for instance on a new phone, bind an invite to it:

@@ -1,6 +1,7 @@
 """Rate limits: token buckets, named as Signal-Server names its limiters, with what each is counted by.
 
 A bucket holds ``size`` tokens and gets one back every ``refill`` seconds. What exceeds it is refused with the time to wait.
+Some are of another size for bots, and an operator may grant others to single accounts (``relay.grants``).
 This module names the buckets and decides; where their levels are kept is for ``relay.buckets``.
 """
 
@@ -33,6 +34,7 @@ class Limit(StrEnum):
     WAIT_FOR_LINKED_DEVICE = "waitForLinkedDevice"  # account
     PROVISIONING = "provisioning"  # network address: provisioning sockets
     PREKEYS = "prekeys"  # fetching device, target device and its registration id
+    PREKEYS_PER_CALLER = "prekeysPerCaller"  # fetching account, of whomever it fetches: new sessions
     PREKEYS_PER_TARGET = "prekeysPerTarget"  # target account: fetches by callers who do not say who they are
     REPAIR_BUNDLES = "repairBundles"  # sending account, receiving account: bundles inside a 409
     MESSAGES = "messages"  # sending account, receiving account
@@ -55,6 +57,9 @@ class Limit(StrEnum):
     ATTACHMENT_BYTES = "attachmentCreateBytes"  # uploading account
 
 
+_BOTS = "bots"  # no bucket's name
+
+
 class Bucket(NamedTuple):
     """``size`` at once, then one every ``refill`` seconds. ``fail_open``: what happens while levels cannot be read."""
 
@@ -75,6 +80,7 @@ DEFAULTS: Mapping[Limit, Bucket] = {
     Limit.WAIT_FOR_LINKED_DEVICE: Bucket(10, 30),
     Limit.PROVISIONING: Bucket(30, 10),
     Limit.PREKEYS: Bucket(6, 600),
+    Limit.PREKEYS_PER_CALLER: Bucket(5000, 2, fail_open=True),
     Limit.PREKEYS_PER_TARGET: Bucket(100, 60),
     Limit.REPAIR_BUNDLES: Bucket(6, 600),
     Limit.MESSAGES: Bucket(60, 1, fail_open=True),
@@ -95,11 +101,19 @@ DEFAULTS: Mapping[Limit, Bucket] = {
     Limit.ATTACHMENT_BYTES: Bucket(1_000_000_000, 0.000_001, fail_open=True),
 }
 
+# A bot says much where it is a member, and comes near to few who do not know it: one conversation of the largest size begins at
+# once, and then a stranger a minute.
+BOT_DEFAULTS: Mapping[Limit, Bucket] = {
+    Limit.MESSAGES: Bucket(600, 0.1, fail_open=True),
+    Limit.PREKEYS_PER_CALLER: Bucket(1000, 60, fail_open=True),
+}
+
 # Counted by the caller's own account alone: what GET /v1/limits can tell it.
 OF_ACCOUNT = (
     Limit.ALLOCATE_DEVICE,
     Limit.VERIFY_DEVICE,
     Limit.WAIT_FOR_LINKED_DEVICE,
+    Limit.PREKEYS_PER_CALLER,
     Limit.SPAM_REPORT,
     Limit.ATTACHMENT,
     Limit.ATTACHMENT_BYTES,
@@ -110,29 +124,48 @@ OF_ACCOUNT = (
 )
 
 
-def read_limits(path: Path | None) -> dict[Limit, Bucket]:
-    """The defaults, with what ``path`` (TOML, one table per bucket with ``size`` and ``refill``) sets instead.
+class Sizes(NamedTuple):
+    """The buckets of a relay. ``bots`` holds those that are of another size for bots, and no others."""
+
+    everybody: Mapping[Limit, Bucket]
+    bots: Mapping[Limit, Bucket]
+
+
+def read_limits(path: Path | None) -> Sizes:
+    """The defaults, with what ``path`` sets instead: TOML, one table per bucket with ``size`` and ``refill``.
+
+    A table ``bots`` holds such tables for bots alone. What the file says of a bucket goes for bots too, unless it says
+    something else for them: a default of theirs stands only where the file says nothing of the bucket.
 
     Raises:
         StartupError: no such file, not TOML, an unknown bucket, or a number that is not positive.
     """
-    buckets = dict(DEFAULTS)
     if path is None:
-        return buckets
+        return Sizes(DEFAULTS, BOT_DEFAULTS)
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise StartupError(f"cannot read the limits file: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError):
         raise StartupError("the limits file is not TOML") from None
+    of_bots = tables.pop(_BOTS, {})
+    everybody = _buckets_of(tables)
+    usual = {limit: bucket for limit, bucket in BOT_DEFAULTS.items() if limit not in everybody}
+    return Sizes({**DEFAULTS, **everybody}, {**usual, **_buckets_of(of_bots)})
+
+
+def _buckets_of(tables: object) -> dict[Limit, Bucket]:
+    problem = f"the limits file takes tables with size and refill, also below [{_BOTS}], named: {', '.join(Limit)}"
+    if not isinstance(tables, dict):
+        raise StartupError(problem)
+    buckets = {}
     for name, table in tables.items():
         if name not in frozenset(Limit) or not isinstance(table, dict) or table.keys() != {"size", "refill"}:
-            known = ", ".join(Limit)
-            raise StartupError(f"the limits file takes tables with size and refill, named: {known}")
+            raise StartupError(problem)
         size, refill = table["size"], table["refill"]
         if not all(isinstance(value, int | float) and value > 0 for value in (size, refill)):
             raise StartupError(f"in the limits file, size and refill of {name} must be positive numbers")
-        buckets[Limit(name)] = Bucket(float(size), float(refill), buckets[Limit(name)].fail_open)
+        buckets[Limit(name)] = Bucket(float(size), float(refill), DEFAULTS[Limit(name)].fail_open)
     return buckets
 
 
@@ -233,20 +266,26 @@ def _policy_of(limit: Limit, bucket: Bucket) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RateLimits:
-    """All limits of a relay."""
+    """All limits of a relay. ``bots`` holds those that are of another size for bots."""
 
     buckets: Mapping[Limit, Bucket]
     store: Buckets
     grants: Grants = lambda _account, _limit: None
+    bots: Mapping[Limit, Bucket] = field(default_factory=dict)
 
-    async def take(self, limit: Limit, *key: Hashable, amount: float = 1, account: int | None = None) -> None:
-        """Take ``amount`` tokens of the bucket for ``key``. A grant for ``account`` stands instead of the default.
+    async def take(
+        self, limit: Limit, *key: Hashable, amount: float = 1, account: int | None = None, bot: bool = False
+    ) -> None:
+        """Take ``amount`` tokens of the bucket for ``key``.
+
+        ``account`` is the one that is counted, ``bot`` whether it is a bot. A grant for it stands instead of what all others
+        of its kind have.
 
         Raises:
             RateLimited: there are not as many; nothing is taken.
             Unavailable: the levels cannot be had, and this limit does not fail open.
         """
-        bucket = self._bucket(limit, account)
+        bucket = self._bucket(limit, account, bot=bot)
         wanted = min(bucket.size, amount)  # what is larger passes when the bucket is full
         level = self.store.take_now((limit, *key), bucket, wanted)
         if level is None:
@@ -263,15 +302,15 @@ class RateLimits:
         if not level.taken:
             raise RateLimited(math.ceil((wanted - level.tokens) * bucket.refill))
 
-    async def quotas(self, account: int) -> list[Usage]:
-        """What is left to an account in the buckets that are counted by it alone.
+    async def quotas(self, account: int, *, bot: bool = False) -> list[Usage]:
+        """What is left to an account, perhaps a bot's, in the buckets that are counted by it alone.
 
         Raises:
             Unavailable: the levels cannot be had.
         """
         usages = []
         for limit in OF_ACCOUNT:
-            bucket = self._bucket(limit, account)
+            bucket = self._bucket(limit, account, bot=bot)
             try:
                 level = await self.store.take((limit, account), bucket, 0)
             except BucketsAway:
@@ -279,5 +318,6 @@ class RateLimits:
             usages.append(Usage(limit, bucket, level.tokens))
         return usages
 
-    def _bucket(self, limit: Limit, account: int | None) -> Bucket:
-        return (account is not None and self.grants(account, limit)) or self.buckets[limit]
+    def _bucket(self, limit: Limit, account: int | None, *, bot: bool) -> Bucket:
+        granted = None if account is None else self.grants(account, limit)
+        return granted or (bot and self.bots.get(limit)) or self.buckets[limit]

@@ -86,7 +86,7 @@ def config_routes(config: dict[str, ConfigValue], limits: RateLimits, authentica
                 remaining=usage.remaining,
                 full_in_seconds=usage.reset,
             )
-            for usage in await limits.quotas(caller.account_id)
+            for usage in await limits.quotas(caller.account_id, bot=caller.is_bot)
         )
         return answer_with(Quotas(limits=quotas))
 

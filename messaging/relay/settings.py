@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from messaging.relay.limits import DEFAULTS, Bucket, Limit
+from messaging.relay.limits import BOT_DEFAULTS, DEFAULTS, Bucket, Limit
 from messaging.relay.remote_config import ConfigValue
 
 DEFAULT_DATABASE = "sqlite:///var/subrosa.db"
@@ -32,6 +32,7 @@ class Settings:
     generation_file: Path | None = None
     assistant_token_file: Path | None = None
     limits: Mapping[Limit, Bucket] = field(default_factory=lambda: DEFAULTS)
+    bot_limits: Mapping[Limit, Bucket] = field(default_factory=lambda: BOT_DEFAULTS)  # those that bots have instead
     migrate: bool = True
     source_url: str = ""  # where users of this relay find its source code (AGPL, section 13)
     envelope_lifetime: timedelta = timedelta(days=30)

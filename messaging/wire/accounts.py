@@ -5,6 +5,7 @@ Push tokens and push challenges are ignored: a device of this relay fetches its 
 """
 
 import re
+import secrets
 from typing import Annotated, Literal, Self
 from uuid import UUID
 
@@ -25,12 +26,24 @@ from messaging.wire.limits import (
 )
 
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
+_NO_COUNTRY = "+999"  # reserved, and given to no country, network or service (ITU-T, list of E.164 country codes)
+_NO_COUNTRY_DIGITS = 12  # behind it: 15 in all, the most there can be
 _LOCK = re.compile(rf"[0-9a-fA-F]{{{REGISTRATION_LOCK}}}")
 
 
 def is_e164(number: str) -> bool:
     """Whether ``number`` is a plus sign, a country code and digits: 7 to 15 digits in all (ITU-T E.164)."""
     return _E164.fullmatch(number) is not None
+
+
+def number_without_telephone() -> str:
+    """A fresh number in E.164 form that no telephone has: for an account that nobody calls, such as a bot's."""
+    return f"{_NO_COUNTRY}{secrets.randbelow(10**_NO_COUNTRY_DIGITS):0{_NO_COUNTRY_DIGITS}}"
+
+
+def is_without_telephone(number: str) -> bool:
+    """Whether ``number`` is of the range that no telephone has, so that no code can be sent to it."""
+    return is_e164(number) and number.startswith(_NO_COUNTRY)
 
 
 def _e164(number: str) -> str:
@@ -269,6 +282,7 @@ class ReportedAccount(Entity):
     aci: UUID
     pni: UUID | None = None
     created: str
+    role: str | None = None
     phone_number_kept_as_hash: bool
     find_account_by_phone_number: bool
     allow_sealed_sender_from_anyone: bool
@@ -296,12 +310,14 @@ class AccountIdentityResponse(Entity):
     """``GET /v1/accounts/whoami``. ``number`` and ``pni`` are absent for an account without a number.
 
     The relay keeps no number, only a keyed hash of it: ``whoami`` cannot repeat the number, registration can.
+    ``bot`` is true for a bot and absent for everybody else; others see the same mark (ours).
     """
 
     uuid: UUID
     number: Annotated[str | None, Field(repr=False)] = None
     pni: UUID | None = None
     storage_capable: bool = False
+    bot: bool | None = None
 
 
 class AccountCreationResponse(AccountIdentityResponse):

@@ -89,10 +89,14 @@ class PreKeyResponseItem(Entity):
 
 
 class PreKeyResponse(Entity):
-    """``GET /v2/keys/{service_id}/{device_id or *}``: the bundles of one device, or of all."""
+    """``GET /v2/keys/{service_id}/{device_id or *}``: the bundles of one device, or of all.
+
+    ``bot`` is true for a bot and absent for everybody else (ours). It is the relay's word.
+    """
 
     identity_key: EcPublicKey
     devices: tuple[PreKeyResponseItem, ...]
+    bot: bool | None = None
 
 
 def prekeys_path(service_id: ServiceId, device_id: int | None = None) -> str:

@@ -50,7 +50,8 @@ class Profile(Entity):
     """``GET /v1/profile/{identifier}/{version}``: what is not of this version, or not known, is absent.
 
     ``unidentified_access`` is HMAC-SHA-256 under the access key over 32 zero bytes, by which a holder of the profile key
-    checks that the relay knows the same access key.
+    checks that the relay knows the same access key. ``bot`` is true for a bot and absent for everybody else (ours); it is
+    the relay's word, and the same for every version and without one.
     """
 
     identity_key: EcPublicKey
@@ -59,6 +60,7 @@ class Profile(Entity):
     capabilities: dict[str, bool]
     badges: tuple[str, ...] = ()
     uuid: str
+    bot: bool | None = None
     name: Annotated[Base64 | None, Field(repr=False)] = None
     about: Annotated[Base64 | None, Field(repr=False)] = None
     about_emoji: Annotated[Base64 | None, Field(repr=False)] = None

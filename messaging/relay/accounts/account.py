@@ -143,6 +143,8 @@ class AccountService:
     async def delete(self, caller: Caller) -> None:
         """Delete the account and everything in it. For a month a tombstone keeps its ids for who has its number.
 
+        A bot leaves none: nobody shall come back under its ids without its mark.
+
         Raises:
             NotAuthenticated: not the primary device.
         """
@@ -153,7 +155,7 @@ class AccountService:
             if account is None or not await lock_device(db, caller):
                 raise NotAuthenticated
             number_hash = await number_hash_of(db, account.id)
-            if number_hash is not None:
+            if number_hash is not None and not account.is_bot:
                 await bury(db, number_hash, account, expires_at=self.now() + TOMBSTONE_LIFETIME)
             gone = mailbox_ids(await devices_of(db, account.id))
             await lock_mailboxes(db, gone)

@@ -136,7 +136,7 @@ def registration_routes(
 
     async def whoami(call: Call) -> Answer:
         caller = await authentication.require(call)
-        return answer_with(AccountIdentityResponse(uuid=caller.aci, pni=caller.pni))
+        return answer_with(AccountIdentityResponse(uuid=caller.aci, pni=caller.pni, bot=caller.is_bot or None))
 
     async def delivery_certificate(call: Call) -> Answer:
         return answer_with(await certificates.issue(await authentication.require(call)))

@@ -10,6 +10,7 @@ from messaging.relay.accounts.invites import Grant, Invite, Terms, grant_of, has
 from messaging.relay.accounts.tables import number_has_account
 from messaging.relay.database import Database
 from messaging.relay.server_secret import ServerSecret
+from messaging.wire.accounts import is_without_telephone
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +44,22 @@ class InviteService:
         async with self.database.begin() as db:
             return NewInvite(await insert_invite(db, values), code)
 
-    async def redeem(self, db: AsyncConnection, code: str, number_hash: bytes) -> Grant | None:
+    async def redeem(self, db: AsyncConnection, code: str, number: str, *, bots_only: bool) -> Grant | None:
         """Take a use of the invite with this code, if it is good for the number; the use is gone when ``db`` commits.
 
-        Whatever the reason to refuse, the same is done and nothing is changed: no caller learns which codes exist.
+        With ``bots_only`` invites for bots alone are good. Whatever the reason to refuse, the same is done and nothing is
+        changed: no caller learns which codes exist.
         """
         invite = await lock_invite(db, hash_code(self.secret, code))
-        account_exists = await number_has_account(db, number_hash)
-        grant = grant_of(invite, number_hash=number_hash, account_exists=account_exists, now=self.now())
+        number_hash = self.secret.number_hash(number)
+        grant = grant_of(
+            invite,
+            number_hash=number_hash,
+            has_telephone=not is_without_telephone(number),
+            account_exists=await number_has_account(db, number_hash),
+            bots_only=bots_only,
+            now=self.now(),
+        )
         if invite is not None and grant is not None:
             await take_use(db, invite)
         return grant

@@ -2,7 +2,8 @@
 
 No I/O: what a code looks like, which terms an invite may have, and whether it is good for a number. An invite says nothing
 about who owns a number. Therefore one that is bound to no number is good for new accounts only: nobody takes an account
-over with it. Times are milliseconds since 1970.
+over with it. An invite for a bot always is, and only for a number that no telephone has, whatever proves numbers
+elsewhere. Times are milliseconds since 1970.
 """
 
 import hmac
@@ -46,7 +47,7 @@ class Terms:
     """What an operator decides of an invite. ``lifetime`` is in milliseconds.
 
     Raises:
-        InvalidTerms: a number that is none, or a value beyond its limit.
+        InvalidTerms: a number that is none, a bot bound to a number, or a value beyond its limit.
     """
 
     role: Role
@@ -61,6 +62,8 @@ class Terms:
             raise InvalidTerms("an invite lives from 1 minute to 365 days")
         if self.number is not None and not is_e164(self.number):
             raise InvalidTerms("a number is a plus sign, a country code and digits (E.164)")
+        if self.number is not None and self.role is Role.BOT:
+            raise InvalidTerms("an invite for a bot makes a new account, and so is bound to no number")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +99,32 @@ class Grant:
 _NO_INVITE = Invite(0, Role.MEMBER, 0, 0, 0, None, revoked=True)
 
 
-def grant_of(invite: Invite | None, *, number_hash: bytes, account_exists: bool, now: int) -> Grant | None:
-    """What ``invite`` gives for this number; ``None`` if it gives nothing, for whatever reason."""
+def grant_of(
+    invite: Invite | None, *, number_hash: bytes, has_telephone: bool, account_exists: bool, bots_only: bool, now: int
+) -> Grant | None:
+    """What ``invite`` gives for this number; ``None`` if it gives nothing, for whatever reason.
+
+    Args:
+        has_telephone: whether the number may be somebody's (``wire.accounts.is_without_telephone``): no bot's is.
+        account_exists: whether the number has an account.
+        bots_only: people prove their numbers otherwise here, so that an invite for one of them is worth nothing.
+    """
     found = _NO_INVITE if invite is None else invite
-    bound = found.number_hash is not None
+    bot, bound = found.role == Role.BOT, found.number_hash is not None
     meant = hmac.compare_digest(found.number_hash or _NO_NUMBER, number_hash)
+    new_account_only = bot or not bound
     # A list: each condition is looked at, whichever fails.
     good = all(
-        [found.uses_left > 0, not found.revoked, now < found.expires_at, meant if bound else not account_exists],
+        [
+            found.uses_left > 0,
+            not found.revoked,
+            now < found.expires_at,
+            meant or not bound,
+            not (new_account_only and account_exists),
+            not has_telephone if bot else not bots_only,
+        ],
     )
-    return Grant(found.role, new_account_only=not bound) if good else None
+    return Grant(found.role, new_account_only) if good else None
 
 
 def new_code() -> str:

@@ -90,7 +90,7 @@ class LinkingService:
             TooManyDevices: the account is full.
             RateLimited: too many tokens.
         """
-        await self.limits.take(Limit.ALLOCATE_DEVICE, caller.account_id, account=caller.account_id)
+        await self.limits.take(Limit.ALLOCATE_DEVICE, caller.account_id, account=caller.account_id, bot=caller.is_bot)
         if caller.device_id != PRIMARY_DEVICE:
             raise NotAuthenticated
         async with self.database.read() as db:
@@ -115,7 +115,7 @@ class LinkingService:
             account = await find_account(db, ServiceId(aci))
         if account is None:
             raise Forbidden
-        await self.limits.take(Limit.VERIFY_DEVICE, account.id, account=account.id)
+        await self.limits.take(Limit.VERIFY_DEVICE, account.id, account=account.id, bot=account.is_bot)
         await asyncio.to_thread(check_device_keys, account, request)
         try:
             async with self.database.begin() as db:
@@ -172,7 +172,9 @@ class LinkingService:
         """
         if not 1 <= seconds <= MAX_WAIT_SECONDS or not 32 <= len(identifier) <= 64:
             raise MalformedRequest
-        await self.limits.take(Limit.WAIT_FOR_LINKED_DEVICE, caller.account_id, account=caller.account_id)
+        await self.limits.take(
+            Limit.WAIT_FOR_LINKED_DEVICE, caller.account_id, account=caller.account_id, bot=caller.is_bot
+        )
 
         async def look() -> DeviceDetails | None:
             async with self.database.read() as db:
@@ -217,7 +219,9 @@ class LinkingService:
             NotFound: nobody waits there, or not any more.
             RateLimited: too many messages.
         """
-        await self.limits.take(Limit.MESSAGES, caller.account_id, "provisioning", account=caller.account_id)
+        await self.limits.take(
+            Limit.MESSAGES, caller.account_id, "provisioning", account=caller.account_id, bot=caller.is_bot
+        )
         async with self.database.begin() as db:
             if not await leave_message(db, hash_token(address), message, now=self.now()):
                 raise NotFound

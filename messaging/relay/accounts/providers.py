@@ -2,7 +2,8 @@
 
 ``console`` prints it, ``file:PATH`` appends it as a JSON line: both for development and for tests, and for an operator
 who hands codes out in person. ``webhook:URL`` gives it to the operator's own sender (``accounts.webhook``). With
-``invite`` the relay sends nothing: what proves something is an invite (``accounts.invites``).
+``invite``, and to numbers that no telephone has, the relay sends nothing: what proves something is an invite
+(``accounts.invites``).
 """
 
 import asyncio

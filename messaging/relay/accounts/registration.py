@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging.relay.accounts.authentication import day_of
+from messaging.relay.accounts.invites import Role
 from messaging.relay.accounts.locks import check_lock, check_recovery_password, lock_columns, recovery_columns
 from messaging.relay.accounts.passwords import hash_password
 from messaging.relay.accounts.service import VerificationService
@@ -51,6 +52,7 @@ class Enrolled:
 
     aci: UUID
     pni: UUID | None
+    is_bot: bool
     reregistration: bool
     replaced: tuple[int, ...]
 
@@ -93,7 +95,11 @@ class RegistrationService:
             raise InvalidRequest("sessionId", "recoveryPassword")
         enrolled = await self.enrol(request, credentials.password, number_hash=number_hash)
         return AccountCreationResponse(
-            uuid=enrolled.aci, number=number, pni=enrolled.pni, reregistration=enrolled.reregistration
+            uuid=enrolled.aci,
+            number=number,
+            pni=enrolled.pni,
+            bot=enrolled.is_bot or None,
+            reregistration=enrolled.reregistration,
         )
 
     async def register_assistant(
@@ -140,7 +146,8 @@ class RegistrationService:
             existing = await lock_account(db, **owner)
             if proof is not None and not proof.may_register(None if existing is None else existing.id):
                 raise NotAuthenticated
-            columns = {**_account_columns(request), **_role(proof)}
+            role = _role_of(existing, proof)
+            columns = _account_columns(request) | ({} if role is None else {"role": role})
             replaced: tuple[int, ...] = ()
             if existing is None:
                 if request.recovery_password is not None:
@@ -158,7 +165,7 @@ class RegistrationService:
             if proof is not None:
                 await self.verification.note_account(db, proof, account_id)
             await _add_primary_device(db, account_id, request, password, today=day_of(self.now()))
-        return Enrolled(aci, pni, existing is not None, replaced)
+        return Enrolled(aci, pni, role == Role.BOT, existing is not None, replaced)
 
     async def _new_identifiers(
         self, db: AsyncConnection, request: RegistrationRequest, number_hash: bytes | None, proof: Verification | None
@@ -247,9 +254,13 @@ async def _add_primary_device(
     await store_keys(db, KeyOwner(account_id, PRIMARY_DEVICE, IdentityKind.PNI), pni_keys)
 
 
-def _role(proof: Verification | None) -> dict[str, str]:
-    # Without an invite nothing is said of the role: an account has the default one, or keeps what it has.
-    return {} if proof is None or proof.role is None else {"role": proof.role}
+def _role_of(existing: Account | None, proof: Verification | None) -> str | None:
+    """The role that an account has from now on; ``None`` is the default one."""
+    granted = None if proof is None else proof.role
+    if existing is None:
+        return granted
+    # Whom others know as a bot is one for good: else a person's invite would take the mark off.
+    return existing.role if granted is None or existing.is_bot else granted
 
 
 def _account_columns(request: RegistrationRequest) -> dict[str, Any]:

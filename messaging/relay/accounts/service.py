@@ -1,7 +1,7 @@
 """Verification of numbers: sessions in the database, codes through a provider, or invites in their place.
 
-What a session may do is decided in ``accounts.verification``; what a verified session is good for in
-``accounts.registration``.
+No code can be sent to a number that no telephone has: there an invite proves, whatever proves elsewhere. What a session
+may do is decided in ``accounts.verification``; what a verified session is good for in ``accounts.registration``.
 """
 
 import base64
@@ -34,7 +34,7 @@ from messaging.relay.errors import CodeNotDelivered, InvalidRequest, NotFound
 from messaging.relay.limits import Limit, RateLimits
 from messaging.relay.logs import get_logger
 from messaging.relay.server_secret import ServerSecret
-from messaging.wire.accounts import RequestVerificationCode, VerificationSession
+from messaging.wire.accounts import RequestVerificationCode, VerificationSession, is_without_telephone
 from messaging.wire.json import decode_base64
 
 _ID_BYTES = 32
@@ -52,10 +52,14 @@ class FoundVerification:
 
 @dataclass(frozen=True, slots=True)
 class VerificationService:
-    """Proves that a caller can read what is sent to a number, or was invited. ``now`` gives milliseconds since 1970."""
+    """Proves that a caller can read what is sent to a number, or was invited. ``now`` gives milliseconds since 1970.
+
+    Without a ``provider`` invites prove for every number.
+    """
 
     database: Database
-    provider: CodeProvider | InviteService
+    provider: CodeProvider | None
+    invites: InviteService
     secret: ServerSecret
     limits: RateLimits
     now: Callable[[], int]
@@ -96,27 +100,33 @@ class VerificationService:
             NotFound, VerificationConflict, VerificationRateLimited: see ``accounts.verification``.
             CodeNotDelivered: the provider failed.
         """
-        if isinstance(self.provider, InviteService):
-            state, _ = await self._await_code(session_id, None)
-            return state.describe(self.now())
         code = f"{secrets.randbelow(10**CODE_DIGITS):0{CODE_DIGITS}}"
         mac = code_mac(self.secret.verification_key, session_id, code)
         state, number = await self._await_code(session_id, mac)
+        provider = self._provider_for(number)
+        if provider is None:
+            return state.describe(self.now())
         # After the commit: a code that arrives must be one that counts.
         try:
-            await self.provider.deliver(CodeMessage(number, code, wanted.transport, wanted.client))
+            await provider.deliver(CodeMessage(number, code, wanted.transport, wanted.client))
         except DeliveryFailed as failure:
             get_logger().error("code_not_delivered", error=failure.error, status=failure.status)
             await self._forget(session_id, mac, permanent=failure.permanent)
             raise CodeNotDelivered(permanent=failure.permanent) from None
         return state.describe(self.now())
 
-    async def _await_code(self, session_id: str, mac: bytes | None) -> tuple[Verification, str]:
+    def _provider_for(self, number: str) -> CodeProvider | None:
+        """Who sends a code to ``number``; ``None`` where an invite takes its place."""
+        return None if is_without_telephone(number) else self.provider
+
+    async def _await_code(self, session_id: str, mac: bytes) -> tuple[Verification, str]:
         async with self.database.begin() as db:
             found = await self.find(db, session_id)
-            state = request_code(found.state, mac, self.now())
+            number = self._unseal(session_id, found.sealed_number)
+            is_sent = self._provider_for(number) is not None
+            state = request_code(found.state, mac if is_sent else None, self.now())
             await self._store(db, state)
-        return state, self._unseal(session_id, found.sealed_number)
+        return state, number
 
     async def _forget(self, session_id: str, mac: bytes, *, permanent: bool) -> None:
         async with self.database.begin() as db:
@@ -141,12 +151,12 @@ class VerificationService:
         return state.describe(self.now())
 
     async def _try(self, db: AsyncConnection, found: FoundVerification, code: str) -> Verification:
-        if not isinstance(self.provider, InviteService):
-            mac = code_mac(self.secret.verification_key, found.state.id, code)
-            return submit_code(found.state, mac, self.now())
-        now = self.now()
+        now, number = self.now(), self._unseal(found.state.id, found.sealed_number)
+        if self._provider_for(number) is not None:
+            return submit_code(found.state, code_mac(self.secret.verification_key, found.state.id, code), now)
         check_may_submit(found.state, now)  # before a use is taken
-        return submit_invite(found.state, await self.provider.redeem(db, code, found.number_hash), now)
+        grant = await self.invites.redeem(db, code, number, bots_only=self.provider is not None)
+        return submit_invite(found.state, grant, now)
 
     async def find(self, db: AsyncConnection, session_id: str) -> FoundVerification:
         """The session; in a writing transaction, locked.

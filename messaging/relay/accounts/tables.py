@@ -30,6 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import Mapped, mapped_column
 
+from messaging.relay.accounts.invites import Role
 from messaging.relay.accounts.passwords import PasswordHash
 from messaging.relay.database import Base, RowId, in_postgresql
 from messaging.relay.http import Caller
@@ -120,6 +121,12 @@ class Account:
     pni_identity_key: bytes | None
     access_key: bytes | None = field(repr=False)
     unrestricted_access: bool
+    role: str | None
+
+    @property
+    def is_bot(self) -> bool:
+        """Whether others are to see that no person writes here."""
+        return self.role == Role.BOT
 
     @property
     def is_assistant(self) -> bool:
@@ -154,6 +161,7 @@ _ACCOUNT = (
     AccountRow.pni_identity_key,
     AccountRow.access_key,
     AccountRow.unrestricted_access,
+    AccountRow.role,
 )
 
 
@@ -351,6 +359,7 @@ class AccountDetails:
     """What the relay keeps of an account beside keys: for its own report, and for who wants to register it anew."""
 
     created_on: int
+    role: str | None
     discoverable: bool
     unrestricted_access: bool
     lock: PasswordHash | None = field(repr=False)
@@ -364,6 +373,7 @@ async def account_details(db: AsyncConnection, account_id: int) -> AccountDetail
     seen_on = select(func.max(DeviceRow.seen_on)).where(DeviceRow.account_id == account_id).scalar_subquery()
     query = select(
         row.created_on,
+        row.role,
         row.discoverable,
         row.unrestricted_access,
         row.lock_salt,
@@ -375,9 +385,10 @@ async def account_details(db: AsyncConnection, account_id: int) -> AccountDetail
     found = (await db.execute(query)).one_or_none()
     if found is None:
         return None
-    created_on, discoverable, unrestricted, lock_salt, lock_hash, recovery_salt, recovery_hash, seen = found
+    created_on, role, discoverable, unrestricted, lock_salt, lock_hash, recovery_salt, recovery_hash, seen = found
     return AccountDetails(
         created_on,
+        role,
         discoverable,
         unrestricted,
         lock=None if lock_hash is None else PasswordHash(lock_salt, lock_hash),
@@ -442,7 +453,7 @@ class StoredCredentials:
 
 
 _CREDENTIALS = """
-SELECT w.place, a.id, a.aci, a.pni, d.device_id, d.mailbox_id, d.password_salt, d.password_hash, d.seen_on
+SELECT w.place, a.id, a.aci, a.pni, d.device_id, d.mailbox_id, d.password_salt, d.password_hash, d.seen_on, a.role
 FROM unnest($1::uuid[], $2::int[]) WITH ORDINALITY AS w(aci, device_id, place)
 JOIN accounts a ON a.aci = w.aci JOIN devices d ON d.account_id = a.id AND d.device_id = w.device_id
 """
@@ -472,6 +483,7 @@ async def find_credentials(db: AsyncConnection, aci: UUID, device_id: int) -> St
             DeviceRow.password_salt,
             DeviceRow.password_hash,
             DeviceRow.seen_on,
+            AccountRow.role,
         )
         .join(DeviceRow, DeviceRow.account_id == AccountRow.id)
         .where(AccountRow.aci == aci, DeviceRow.device_id == device_id)
@@ -489,8 +501,10 @@ def _credentials(
     salt: bytes,
     digest: bytes,
     seen_on: int,
+    role: str | None,
 ) -> StoredCredentials:
-    return StoredCredentials(Caller(account_id, aci, pni, device_id, mailbox_id), salt, digest, seen_on)
+    caller = Caller(account_id, aci, pni, device_id, mailbox_id, is_bot=role == Role.BOT)
+    return StoredCredentials(caller, salt, digest, seen_on)
 
 
 _SESSION = (

@@ -65,7 +65,7 @@ class UsernameService:
             Conflict: none of them is.
             RateLimited: too many reservations.
         """
-        await self.limits.take(Limit.USERNAME_RESERVE, caller.account_id, account=caller.account_id)
+        await self.limits.take(Limit.USERNAME_RESERVE, caller.account_id, account=caller.account_id, bot=caller.is_bot)
         for username_hash in hashes:
             try:
                 async with self.database.begin() as db:
@@ -102,7 +102,7 @@ class UsernameService:
             Gone: it is somebody else's.
             RateLimited: set too often.
         """
-        await self.limits.take(Limit.USERNAME_SET, caller.account_id, account=caller.account_id)
+        await self.limits.take(Limit.USERNAME_SET, caller.account_id, account=caller.account_id, bot=caller.is_bot)
         async with self.database.begin() as db:
             await self._lock(db, caller)
             found = await _find(db, username_hash)
@@ -147,7 +147,9 @@ class UsernameService:
             Conflict: the account has no username.
             RateLimited: too many changes.
         """
-        await self.limits.take(Limit.USERNAME_LINK_OPERATION, caller.account_id, account=caller.account_id)
+        await self.limits.take(
+            Limit.USERNAME_LINK_OPERATION, caller.account_id, account=caller.account_id, bot=caller.is_bot
+        )
         async with self.database.begin() as db:
             await self._lock(db, caller)
             row = UsernameRow
@@ -165,7 +167,9 @@ class UsernameService:
         Raises:
             RateLimited: too many changes.
         """
-        await self.limits.take(Limit.USERNAME_LINK_OPERATION, caller.account_id, account=caller.account_id)
+        await self.limits.take(
+            Limit.USERNAME_LINK_OPERATION, caller.account_id, account=caller.account_id, bot=caller.is_bot
+        )
         row = UsernameRow
         async with self.database.begin() as db:
             mine = update(row).where(row.account_id == caller.account_id)

@@ -78,7 +78,11 @@ class AttachmentService:
             RateLimited: too many bytes.
         """
         await self.limits.take(
-            Limit.PROFILE_AVATAR_BYTES, caller.account_id, amount=max_length, account=caller.account_id
+            Limit.PROFILE_AVATAR_BYTES,
+            caller.account_id,
+            amount=max_length,
+            account=caller.account_id,
+            bot=caller.is_bot,
         )
         return self._permission(min(max_length, self.max_length), lasting=True)
 
@@ -91,9 +95,10 @@ class AttachmentService:
         """
         if length is not None and length > self.max_length:
             raise TooLarge
-        await self.limits.take(Limit.ATTACHMENT, caller.account_id, account=caller.account_id)
+        account, bot = caller.account_id, caller.is_bot
+        await self.limits.take(Limit.ATTACHMENT, account, account=account, bot=bot)
         if length is not None:
-            await self.limits.take(Limit.ATTACHMENT_BYTES, caller.account_id, amount=length, account=caller.account_id)
+            await self.limits.take(Limit.ATTACHMENT_BYTES, account, amount=length, account=account, bot=bot)
         return self._permission(length or self.max_length, lasting=False)
 
     def _permission(self, length: int, *, lasting: bool) -> Permission:

@@ -123,17 +123,20 @@ class KeyService:
         Raises:
             NotFound: no such account or device, told to an authenticated caller only.
             NotAuthenticated: neither a caller nor the target's access key.
-            RateLimited: this caller fetched from this target too often, or too many fetched without saying who they are.
+            RateLimited: this caller fetched from this target too often, or of all targets too many; or too many fetched
+                without saying who they are.
         """
         async with self.database.read() as db:
             account, devices = await _targets(db, target, device_id, caller=caller, access_key=access_key)
         if caller:
             registration = devices[0].registration_id if device_id else 0
             key = (caller.aci, caller.device_id, target, device_id, registration)
-            await self.limits.take(Limit.PREKEYS, *key, account=caller.account_id)
+            by, bot = caller.account_id, caller.is_bot
+            await self.limits.take(Limit.PREKEYS, *key, account=by, bot=bot)
+            await self.limits.take(Limit.PREKEYS_PER_CALLER, by, account=by, bot=bot)
         else:
             # Whoever has a leaked access key could use up all one-time keys: by target, for nobody else is known.
-            await self.limits.take(Limit.PREKEYS_PER_TARGET, account.id, account=account.id)
+            await self.limits.take(Limit.PREKEYS_PER_TARGET, account.id, account=account.id, bot=account.is_bot)
         return await self._take(account.id, {each.device_id for each in devices}, target.kind)
 
     async def bundles(
@@ -166,7 +169,7 @@ class KeyService:
         items = tuple(bundle.item for bundle in taken if bundle is not None)
         if not items:
             raise NotFound
-        return PreKeyResponse(identity_key=identity_key, devices=items)
+        return PreKeyResponse(identity_key=identity_key, devices=items, bot=account.is_bot or None)
 
     async def _identity_key(self, db: AsyncConnection, owner: Caller, identity: IdentityKind) -> bytes:
         account = await find_account_by_id(db, owner.account_id)

@@ -130,7 +130,8 @@ class MultiRecipientService:
         limits = self.messages.limits
         for target in targets:
             if sending.story:
-                await limits.take(Limit.STORIES, target.account.id, account=target.account.id)
+                account = target.account
+                await limits.take(Limit.STORIES, account.id, account=account.id, bot=account.is_bot)
             size = len(target.recipient.devices) * (len(target.recipient.prefix) + len(upload.shared))
             await count_bytes(limits, target.account, size, remote=sending.remote)
 

@@ -36,9 +36,12 @@ class RepairingSender:
     async def _bundles(
         self, to: ServiceId, devices: tuple[int, ...], sending: Sending
     ) -> tuple[PreKeyResponseItem, ...] | None:
-        sender = None if sending.sender is None else sending.sender.account_id
+        caller = sending.sender
+        sender, bot = (None, False) if caller is None else (caller.account_id, caller.is_bot)
         try:
-            await self.limits.take(Limit.REPAIR_BUNDLES, sender, to, account=sender)
+            await self.limits.take(Limit.REPAIR_BUNDLES, sender, to, account=sender, bot=bot)
+            if sender is not None:
+                await self.limits.take(Limit.PREKEYS_PER_CALLER, sender, account=sender, bot=bot)
             return await self.keys.bundles(to, devices, caller=sending.sender, access_key=sending.access_key)
         except RelayError:
             return None  # too often, or the account changed meanwhile: the answer is true without them

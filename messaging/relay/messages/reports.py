@@ -53,7 +53,7 @@ class SpamReports:
         Raises:
             RateLimited: too many reports.
         """
-        await self.limits.take(Limit.SPAM_REPORT, caller.account_id, account=caller.account_id)
+        await self.limits.take(Limit.SPAM_REPORT, caller.account_id, account=caller.account_id, bot=caller.is_bot)
         right = self.token(sender=sender, guid=guid, receiver=caller.aci)
         if token is None or not hmac.compare_digest(token, right):
             return

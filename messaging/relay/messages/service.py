@@ -183,9 +183,10 @@ class Attempt:
             return
         sender, limits = self.sending.sender, self.service.limits
         if self.sending.story:
-            await limits.take(Limit.STORIES, account.id, account=account.id)
+            await limits.take(Limit.STORIES, account.id, account=account.id, bot=account.is_bot)
         elif sender is not None and sender.account_id != account.id:
-            await limits.take(Limit.MESSAGES, sender.account_id, account.id, account=sender.account_id)
+            by = sender.account_id
+            await limits.take(Limit.MESSAGES, by, account.id, account=by, bot=sender.is_bot)
         total = sum([len(message.content) for message in self.messages.messages])
         await count_bytes(limits, account, total, remote=self.sending.remote)
         self.counted = True
@@ -225,7 +226,9 @@ async def count_bytes(limits: RateLimits, account: Account, amount: int, *, remo
     if account.is_assistant:
         await limits.take(Limit.ASSISTANT_MESSAGE_BYTES, remote, amount=amount)
     else:
-        await limits.take(Limit.INBOUND_MESSAGE_BYTES, account.id, amount=amount, account=account.id)
+        await limits.take(
+            Limit.INBOUND_MESSAGE_BYTES, account.id, amount=amount, account=account.id, bot=account.is_bot
+        )
 
 
 @cache

@@ -63,8 +63,10 @@ class ProfileService:
             NotFound, NotAuthenticated: see ``accounts.access``.
             RateLimited: too many fetches.
         """
-        who = remote if caller is None else caller.account_id
-        await self.limits.take(Limit.PROFILE, who, account=caller.account_id if caller else None)
+        if caller is None:
+            await self.limits.take(Limit.PROFILE, remote)
+        else:
+            await self.limits.take(Limit.PROFILE, caller.account_id, account=caller.account_id, bot=caller.is_bot)
         async with self.database.read() as db:
             account = await find_account(db, target)
             check_access(account, target, caller=caller, access_key=access_key)
@@ -128,6 +130,7 @@ def _describe(
         unrestricted_unidentified_access=account.unrestricted_access and of_account,
         capabilities=capabilities if of_account else {},
         uuid=str(target),
+        bot=account.is_bot or None,
     )
     if stored is None:
         return profile

@@ -61,6 +61,7 @@ async def test_help_names_every_limit(capsys: pytest.CaptureFixture[str]) -> Non
         subrosa(["grant", "--help"])
     shown = capsys.readouterr().out
     assert all(limit in shown for limit in Limit)
+    assert shown.count("  messages  ") == 2  # of everybody, and of bots
 
 
 async def test_a_database_is_made_and_brought_up_to_date(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

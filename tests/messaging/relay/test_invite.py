@@ -13,6 +13,7 @@ from messaging.relay.accounts.invites import MAX_USES
 from messaging.relay.database import normalise_url
 from messaging.relay.migrate import migrate
 from messaging.relay.settings import Settings
+from messaging.wire.accounts import number_without_telephone
 from tests.devices import MakePeer, a_number
 from tests.output import without_log
 from tests.relays import Relays
@@ -54,7 +55,7 @@ async def test_a_code_that_was_made_lets_somebody_in(
     assert found is not None
 
     peer = peer_of(await relays.serve(settings))
-    path = f"{SESSIONS}/{(await peer.call('POST', SESSIONS, {'number': a_number()})).json()['id']}/code"
+    path = f"{SESSIONS}/{(await peer.call('POST', SESSIONS, {'number': number_without_telephone()})).json()['id']}/code"
     await peer.call("POST", path, SMS)
     assert (await peer.call("PUT", path, {"code": found[1]})).json()["verified"] is True
 
@@ -109,6 +110,10 @@ async def test_an_empty_list_says_so(operator: Operator) -> None:
         (["--expires", "0m"], "an invite lives from 1 minute to 365 days"),
         (["--expires", "CANARY"], "a lifetime is a number with m, h or d, such as 7d"),
         (["--number", "CANARY"], "a number is a plus sign, a country code and digits (E.164)"),
+        (
+            ["--role", "bot", "--number", "+999000000000001"],
+            "an invite for a bot makes a new account, and so is bound to no number",
+        ),
     ],
 )
 async def test_terms_beyond_a_limit_make_nothing(operator: Operator, words: list[str], rule: str) -> None:

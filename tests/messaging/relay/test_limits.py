@@ -1,7 +1,7 @@
 """Token buckets, wherever their levels are kept, and the file that sets them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from messaging.relay.buckets import MOST_DEBT, LocalBuckets, RedisBuckets, SettledBuckets
 from messaging.relay.errors import RateLimited, StartupError, Unavailable
 from messaging.relay.limits import (
+    BOT_DEFAULTS,
     DEFAULTS,
     OF_ACCOUNT,
     Bucket,
@@ -22,11 +23,13 @@ from messaging.relay.limits import (
     BucketsAway,
     Limit,
     RateLimits,
+    Sizes,
     headers_of,
     read_limits,
     usage_noted,
 )
 from messaging.relay.tasks import running
+from messaging.wire.limits import MAX_CONVERSATION_MEMBERS
 
 NAMES = BucketNames(bytes(32))
 NOBODY_THERE = ["redis://127.0.0.1:1", "redis+cluster://127.0.0.1:1"]
@@ -104,6 +107,46 @@ async def test_a_grant_stands_instead_of_the_default_for_its_account_only() -> N
             await limits.take(Limit.MESSAGES, account, account=account)
         with pytest.raises(RateLimited):
             await limits.take(Limit.MESSAGES, account, account=account)
+
+
+async def test_a_bot_has_what_is_said_for_bots_else_what_all_have_and_a_grant_before_both() -> None:
+    def granted(account: int, limit: Limit) -> Bucket | None:
+        return Bucket(3, 10) if (account, limit) == (7, Limit.MESSAGES) else None
+
+    usual, of_bots = {limit: Bucket(1, 10) for limit in Limit}, {Limit.MESSAGES: Bucket(2, 10)}
+    limits = RateLimits(usual, LocalBuckets(Clock()), granted, of_bots)
+    for limit, account, bot, allowed in (
+        (Limit.MESSAGES, 7, True, 3),
+        (Limit.MESSAGES, 8, True, 2),
+        (Limit.MESSAGES, 9, False, 1),
+        (Limit.PREKEYS, 8, True, 1),
+    ):
+        for _ in range(allowed):
+            await limits.take(limit, account, account=account, bot=bot)
+        with pytest.raises(RateLimited):
+            await limits.take(limit, account, account=account, bot=bot)
+
+
+async def test_a_bot_is_told_its_own_sizes() -> None:
+    usual, of_bots = {limit: Bucket(1, 10) for limit in Limit}, {Limit.ATTACHMENT: Bucket(5, 10)}
+    limits = RateLimits(usual, LocalBuckets(Clock()), bots=of_bots)
+    with usage_noted() as usage:
+        await limits.take(Limit.ATTACHMENT, 7, account=7, bot=True)
+    assert headers_of(usage)["RateLimit-Policy"] == '"attachmentCreate";q=5;w=50'
+    quotas = {usage.limit: usage.remaining for usage in await limits.quotas(7, bot=True)}
+    assert quotas == {limit: 4 if limit is Limit.ATTACHMENT else 1 for limit in OF_ACCOUNT}
+
+
+def test_a_bot_says_more_to_whom_it_speaks_with_and_comes_near_to_fewer() -> None:
+    def a_day(bucket: Bucket) -> float:
+        return bucket.size + 86_400 / bucket.refill
+
+    assert a_day(BOT_DEFAULTS[Limit.MESSAGES]) >= 5 * a_day(DEFAULTS[Limit.MESSAGES])
+    assert 10 * a_day(BOT_DEFAULTS[Limit.PREKEYS_PER_CALLER]) <= a_day(DEFAULTS[Limit.PREKEYS_PER_CALLER])
+    assert (
+        BOT_DEFAULTS[Limit.PREKEYS_PER_CALLER].size >= MAX_CONVERSATION_MEMBERS
+    )  # one conversation begins at once, however large
+    assert all(bucket.fail_open is DEFAULTS[limit].fail_open for limit, bucket in BOT_DEFAULTS.items())
 
 
 async def test_what_was_taken_is_told_in_headers() -> None:
@@ -296,13 +339,42 @@ async def test_a_limiter_that_is_away_fails_open_or_closed_as_its_bucket_says(ur
 
 def test_a_file_overrides_what_it_names(tmp_path: Path) -> None:
     (tmp_path / "limits.toml").write_text("[messages]\nsize = 5\nrefill = 0.5\n")
-    assert read_limits(tmp_path / "limits.toml") == {**DEFAULTS, Limit.MESSAGES: Bucket(5, 0.5, fail_open=True)}
-    assert read_limits(None) == DEFAULTS
+    found = read_limits(tmp_path / "limits.toml")
+    assert found.everybody == {**DEFAULTS, Limit.MESSAGES: Bucket(5, 0.5, fail_open=True)}
+    assert read_limits(None) == Sizes(DEFAULTS, BOT_DEFAULTS)
+
+
+def test_what_a_file_says_for_all_goes_for_bots_unless_it_says_something_else_for_them(tmp_path: Path) -> None:
+    def bots(text: str) -> Mapping[Limit, Bucket]:
+        (tmp_path / "limits.toml").write_text(text)
+        return read_limits(tmp_path / "limits.toml").bots
+
+    for_all, for_bots = "[messages]\nsize = 5\nrefill = 0.5\n", "[bots.messages]\nsize = 7\nrefill = 0.5\n"
+    strangers = {Limit.PREKEYS_PER_CALLER: BOT_DEFAULTS[Limit.PREKEYS_PER_CALLER]}
+    assert bots("") == BOT_DEFAULTS
+    assert bots(for_all) == strangers
+    assert bots(for_bots) == bots(for_all + for_bots) == {**strangers, Limit.MESSAGES: Bucket(7, 0.5, fail_open=True)}
+    assert bots("[bots.requests]\nsize = 1\nrefill = 1\n") == {
+        **BOT_DEFAULTS,
+        Limit.REQUESTS: Bucket(1, 1, fail_open=True),
+    }
 
 
 @pytest.mark.parametrize(
     "text",
-    ["messages", "[unknown]\nsize=1\nrefill=1", "[messages]\nsize=1", "[messages]\nsize=0\nrefill=1", "messages=1"],
+    [
+        "messages",
+        "[unknown]\nsize=1\nrefill=1",
+        "[messages]\nsize=1",
+        "[messages]\nsize=0\nrefill=1",
+        "messages=1",
+        "bots=1",
+        "[bots]\nsize=1\nrefill=1",
+        "[bots.unknown]\nsize=1\nrefill=1",
+        "[bots.messages]\nsize=1",
+        "[bots.messages]\nsize=-1\nrefill=1",
+        "[bots.bots.messages]\nsize=1\nrefill=1",
+    ],
 )
 def test_a_file_that_makes_no_sense_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "limits.toml").write_text(text)

@@ -13,7 +13,8 @@ from messaging.relay.errors import NotFound, StartupError
 from messaging.relay.grants import list_grants, set_grant
 from messaging.relay.limits import OF_ACCOUNT, Bucket, Limit
 from messaging.relay.remote_config import ConfigValue, read_remote_config
-from tests.devices import MakePeer
+from tests.bots import register_bot
+from tests.devices import Device, MakePeer
 from tests.relays import UNLIMITED, Relays
 
 
@@ -125,3 +126,47 @@ async def test_opening_sockets_is_counted_too(relays: Relays, peer_of: MakePeer)
     with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
         await peer.http.ws_connect(peer.relay.url + "/v1/websocket/")
     assert caught.value.status == 429
+
+
+async def test_a_bot_has_limits_of_its_own(relays: Relays, peer_of: MakePeer, backend: str) -> None:
+    limits = {**UNLIMITED, Limit.MESSAGES: Bucket(1, 3600, fail_open=True)}
+    bot_limits = {
+        Limit.MESSAGES: Bucket(2, 3600, fail_open=True),
+        Limit.ALLOCATE_DEVICE: Bucket(9, 60),
+        Limit.INBOUND_MESSAGE_BYTES: Bucket(5, 3600, fail_open=True),
+    }
+    peer = peer_of(await relays.start(backend, limits=limits, bot_limits=bot_limits))
+    alice, bob, bot = await peer.register(), await peer.register(), await register_bot(peer)
+    assert [(await alice.send(bob, b"x")).status for _ in range(2)] == [200, 429]
+    sent = [await bot.send(bob, b"x") for _ in range(3)]
+    assert [reply.status for reply in sent] == [200, 200, 429]
+    assert '"messages";q=2;w=7200' in sent[0].headers["ratelimit-policy"]
+    quotas = {each["name"]: each["size"] for each in (await bot.call("GET", "/v1/limits")).json()["limits"]}
+    assert quotas["allocateDevice"] == 9
+    assert (await alice.send(bot, b"12345")).status == 200
+    assert (await bob.send(bot, b"1")).status == 429  # counted by who receives, and that is a bot
+
+
+async def test_an_operator_grants_more_to_one_bot(relays: Relays, peer_of: MakePeer, backend: str) -> None:
+    settings = await relays.settings(backend, bot_limits={Limit.MESSAGES: Bucket(1, 3600, fail_open=True)})
+    peer = peer_of(await relays.serve(settings))
+    bot, bob = await register_bot(peer), await peer.register()
+    database = open_database(normalise_url(settings.database_url))
+    async with database.begin() as db:
+        await set_grant(db, bot.aci.uuid, Limit.MESSAGES, Bucket(3, 3600))
+    await database.close()
+    another = peer_of(await relays.serve(settings))  # a relay reads what was granted when it starts
+    there = Device(another, bot.known, bot.aci, bot.pni)
+    async with asyncio.timeout(10):
+        while '"messages";q=3' not in (sent := await there.send(bob, b"x")).headers["ratelimit-policy"]:
+            await asyncio.sleep(0.05)
+    assert sent.status == 200
+
+
+async def test_the_requests_of_a_bots_socket_are_its_own_too(relays: Relays, peer_of: MakePeer) -> None:
+    bot_limits = {Limit.REQUESTS: Bucket(2, 3600, fail_open=True)}
+    peer = peer_of(await relays.start("sqlite", bot_limits=bot_limits))
+    for device, statuses in ((await register_bot(peer), [200, 200, 429]), (await peer.register(), [200] * 3)):
+        async with device.socket() as socket:
+            await socket.queue_empty()
+            assert [(await socket.call("GET", "/v1/keepalive")).status for _ in range(3)] == statuses

@@ -1,6 +1,7 @@
 """The JSON of accounts, against what libsignal sends."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -11,6 +12,8 @@ from messaging.wire.accounts import (
     CreateVerificationSession,
     RegistrationRequest,
     is_e164,
+    is_without_telephone,
+    number_without_telephone,
 )
 from messaging.wire.json import InvalidEntity, encode_base64
 
@@ -92,3 +95,26 @@ def test_an_account_without_a_number_has_no_such_member() -> None:
     created = AccountCreationResponse.from_json(json.dumps({"uuid": uuid, "reregistration": True}).encode())
     assert json.loads(created.to_json()) == {"uuid": uuid, "storageCapable": False, "reregistration": True}
     assert "number" not in repr(AccountCreationResponse(uuid=created.uuid, number="+4915112345678"))
+
+
+def test_a_number_without_telephone_is_in_e164_and_of_a_country_code_that_nobody_has() -> None:
+    numbers = {number_without_telephone() for _ in range(1000)}
+    assert len(numbers) == 1000
+    for number in numbers:
+        assert re.fullmatch(r"\+999[0-9]{12}", number)
+        assert is_e164(number)
+        assert is_without_telephone(number)
+
+
+@pytest.mark.parametrize(
+    "number", ["+4915112345678", "+998712345678", "+99", "999000000000000", "+9991234567890123", ""]
+)
+def test_other_numbers_may_be_somebodys_or_are_none(number: str) -> None:
+    assert not is_without_telephone(number)
+
+
+def test_only_a_bot_is_marked() -> None:
+    uuid = "8b2b9c5e-9f6f-4e52-9b0a-111111111111"
+    marked = AccountCreationResponse.from_json(json.dumps({"uuid": uuid, "bot": True}).encode())
+    assert json.loads(marked.to_json())["bot"] is True
+    assert "bot" not in json.loads(AccountCreationResponse(uuid=marked.uuid).to_json())

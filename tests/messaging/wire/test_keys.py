@@ -7,7 +7,7 @@ import pytest
 
 from messaging.wire.identifiers import IdentityKind, ServiceId
 from messaging.wire.json import InvalidEntity, encode_base64
-from messaging.wire.keys import PreKey, SetKeysRequest, prekeys_path
+from messaging.wire.keys import PreKey, PreKeyResponse, SetKeysRequest, prekeys_path
 
 UUID_TEXT = "8b2b9c5e-9f6f-4e52-9b0a-111111111111"
 KEY = {"keyId": 1, "publicKey": encode_base64(b"\x05" + bytes(32))}
@@ -35,3 +35,19 @@ def test_the_path_of_bundles() -> None:
     service_id = ServiceId(UUID(UUID_TEXT), IdentityKind.PNI)
     assert prekeys_path(service_id) == f"/v2/keys/PNI:{UUID_TEXT}/*"
     assert prekeys_path(ServiceId(UUID(UUID_TEXT)), 3) == f"/v2/keys/{UUID_TEXT}/3"
+
+
+@pytest.mark.parametrize(("said", "read"), [({}, None), ({"bot": True}, True), ({"bot": False}, False)])
+def test_a_bot_is_marked_beside_its_bundles_and_others_have_no_such_member(
+    said: dict[str, bool], read: bool | None
+) -> None:
+    body = {"identityKey": KEY["publicKey"], "devices": [], **said}
+    found = PreKeyResponse.from_json(json.dumps(body).encode())
+    assert found.bot is read
+    assert json.loads(found.to_json()) == body
+
+
+@pytest.mark.parametrize("said", [1, "true", {}])
+def test_the_mark_is_a_truth_value(said: object) -> None:
+    with pytest.raises(InvalidEntity):
+        PreKeyResponse.from_json(json.dumps({"identityKey": KEY["publicKey"], "devices": [], "bot": said}).encode())

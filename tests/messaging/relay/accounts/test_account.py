@@ -11,6 +11,7 @@ from messaging.relay.accounts.locks import LOCK_LIFETIME, check_lock, lock_colum
 from messaging.relay.accounts.passwords import PasswordHash
 from messaging.relay.accounts.tables import AccountDetails
 from messaging.relay.errors import RegistrationLocked
+from tests.bots import register_bot
 from tests.devices import Device, MakePeer, NewDevice, Peer, basic, message_for
 from tests.relays import Relays
 
@@ -83,7 +84,7 @@ async def test_a_lock_is_removed_and_belongs_to_the_primary_device(alice: Device
 def test_a_lock_opens_a_week_after_the_account_was_last_seen() -> None:
     columns = lock_columns(LOCK)
     locked = PasswordHash(columns["lock_salt"], columns["lock_hash"])
-    details = AccountDetails(0, True, False, locked, None, seen_on=1000)
+    details = AccountDetails(0, "member", True, False, locked, None, seen_on=1000)
     check_lock(details, LOCK, now=1000)
     for given in (None, "", "f" * 64):
         with pytest.raises(RegistrationLocked) as caught:
@@ -127,6 +128,7 @@ async def test_the_report_says_everything_and_no_number(alice: Device, bob: Devi
         "aci": str(alice.aci),
         "pni": str(alice.pni).removeprefix("PNI:"),
         "created": report["reportTimestamp"][:10],
+        "role": "member",
         "phoneNumberKeptAsHash": True,
         "findAccountByPhoneNumber": False,
         "allowSealedSenderFromAnyone": False,
@@ -137,6 +139,12 @@ async def test_the_report_says_everything_and_no_number(alice: Device, bob: Devi
     assert [device["envelopesWaiting"] for device in report["data"]["devices"]] == [0, 0]
     assert "Registration lock: yes" in report["text"]
     assert alice.known.number.encode() not in reply.body
+
+
+async def test_the_report_of_a_bot_says_that_it_is_one(peer: Peer) -> None:
+    report = (await (await register_bot(peer)).call("GET", "/v2/accounts/data_report")).json()
+    assert report["data"]["account"]["role"] == "bot"
+    assert "\nRole: bot\n" in report["text"]
 
 
 async def test_a_device_is_seen_on_a_day_not_at_a_time(relays: Relays, peer_of: MakePeer) -> None:

@@ -1,12 +1,11 @@
 """Registration by invite: what a use is spent on, who may register what, and that nobody learns which codes exist."""
 
 import asyncio
+import json
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,25 +19,18 @@ from messaging.relay.app import now_milliseconds
 from messaging.relay.database import Database, normalise_url, open_database
 from messaging.relay.errors import RelayError
 from messaging.relay.limits import Bucket, Limit
-from messaging.relay.server_secret import ServerSecret, read_secret
+from messaging.relay.server_secret import ServerSecret
 from messaging.relay.settings import Settings
-from messaging.wire.accounts import AccountCreationResponse, RequestVerificationCode
-from tests.devices import MakePeer, NewDevice, Peer, Reply, a_number, basic
+from messaging.wire.accounts import AccountCreationResponse, RequestVerificationCode, number_without_telephone
+from messaging.wire.json import encode_base64
+from tests.bots import an_invite, invited_session, invites_of, register_bot
+from tests.devices import Device, MakePeer, NewDevice, Peer, Reply, a_number, basic
 from tests.relays import UNLIMITED, Relays, StartedRelay, unlimited
 
 SESSIONS = "/v1/verification/session"
 SMS = {"transport": "sms", "client": "test"}
 DAY = 24 * 60 * 60 * 1000
 UNKNOWN = "0000-0000-0000-0000"
-
-
-@asynccontextmanager
-async def behind(settings: Settings) -> AsyncIterator[InviteService]:
-    """The invites of a relay, as its operator reaches them: from outside of its process."""
-    database = open_database(normalise_url(settings.database_url))
-    assert settings.secret_file is not None
-    yield InviteService(database, read_secret(settings.secret_file, create=False), now_milliseconds)
-    await database.close()
 
 
 @pytest.fixture
@@ -50,7 +42,7 @@ async def inviting(relays: Relays, backend: str) -> StartedRelay:
 @pytest.fixture
 async def invites(inviting: StartedRelay) -> AsyncIterator[InviteService]:
     """Its invites."""
-    async with behind(inviting.settings) as service:
+    async with invites_of(inviting.settings) as service:
         yield service
 
 
@@ -58,11 +50,6 @@ async def invites(inviting: StartedRelay) -> AsyncIterator[InviteService]:
 def guest(inviting: StartedRelay, peer_of: MakePeer) -> Peer:
     """Somebody who speaks to it."""
     return peer_of(inviting)
-
-
-async def an_invite(invites: InviteService, **terms: Any) -> str:
-    values: dict[str, Any] = {"role": Role.MEMBER, "uses": 1, "lifetime": DAY, **terms}
-    return (await invites.create(Terms(**values))).code
 
 
 async def a_session(peer: Peer, number: str) -> str:
@@ -102,9 +89,11 @@ async def uses_left(invites: InviteService) -> list[int]:
 
 @pytest.mark.parametrize("role", list(Role))
 async def test_an_invite_makes_an_account_with_its_role(guest: Peer, invites: InviteService, role: Role) -> None:
-    known, code = NewDevice(), await an_invite(invites, role=role)
+    known = NewDevice(number=number_without_telephone() if role is Role.BOT else a_number())
+    code = await an_invite(invites, role=role)
     joined = await join(guest, known, code.lower().replace("-", ""))
     assert (joined.status, joined.json()["reregistration"]) == (200, False)
+    assert joined.json().get("bot") is (True if role is Role.BOT else None)
     assert await roles(invites.database) == [role]
     assert await uses_left(invites) == [0]
 
@@ -112,7 +101,7 @@ async def test_an_invite_makes_an_account_with_its_role(guest: Peer, invites: In
 async def test_who_was_not_invited_is_a_member(relays: Relays, backend: str, peer_of: MakePeer) -> None:
     relay = await relays.start(backend)
     await peer_of(relay).register()
-    async with behind(relay.settings) as invites:
+    async with invites_of(relay.settings) as invites:
         assert await roles(invites.database) == ["member"]
 
 
@@ -157,15 +146,16 @@ async def test_nobody_learns_why_a_code_is_not_good(
         (a_number(), expired),
         (a_number(), anothers),
         (known.number, await an_invite(invites)),  # an account that exists
+        (a_number(), await an_invite(invites, role=Role.BOT)),  # a number that may be somebody's
     ]:
         path = await a_session(guest, number)
         answer = await guest.call("PUT", f"{path}/code", {"code": code})
         headers = {name: value for name, value in answer.headers.items() if name not in ("date", "x-signal-timestamp")}
         said = {name: value for name, value in answer.json().items() if name not in ("id", "nextSms", "nextCall")}
         answers.append((answer.status, headers | {"content-length": ""}, said))
-    assert answers == [answers[0]] * 7
+    assert answers == [answers[0]] * 8
     assert answers[0][2]["verified"] is False
-    assert await uses_left(invites) == [*before, 1]
+    assert await uses_left(invites) == [*before, 1, 1]
 
 
 async def test_guessing_ends_after_five_attempts_even_if_the_sixth_is_right(
@@ -184,7 +174,7 @@ async def test_attempts_are_limited_for_each_number_over_all_sessions(
     limits = {**UNLIMITED, Limit.VERIFICATION_CODE: Bucket(2, 100)}
     relay, number = await relays.start(backend, verification="invite", limits=limits), a_number()
     peer = peer_of(relay)
-    async with behind(relay.settings) as invites:
+    async with invites_of(relay.settings) as invites:
         code = await an_invite(invites)
         for _ in range(2):
             assert not await submit(peer, await a_session(peer, number), UNKNOWN)
@@ -260,7 +250,7 @@ async def test_of_many_at_once_on_two_relays_as_many_are_verified_as_there_are_u
 ) -> None:
     first = await relays.start(backend, verification="invite")
     peers = [peer_of(first), peer_of(await relays.serve(first.settings))]
-    async with behind(first.settings) as invites:
+    async with invites_of(first.settings) as invites:
         code, last = await an_invite(invites, uses=3), await an_invite(invites)
         paths = [(peers[index % 2], await a_session(peers[index % 2], a_number())) for index in range(8)]
         verified = await asyncio.gather(*(submit(peer, path, code) for peer, path in paths))
@@ -293,6 +283,122 @@ async def test_the_database_holds_neither_code_nor_number(invites: InviteService
         assert secret.encode() not in b"".join(value for value in row if isinstance(value, bytes))
 
 
+# Bots: invites for them are good at every relay, for new accounts of numbers that no telephone has, and a bot stays one.
+
+
+async def role_of(settings: Settings) -> list[str]:
+    async with invites_of(settings) as invites:
+        return await roles(invites.database)
+
+
+async def made_a_bot(relay: StartedRelay) -> None:
+    """Give the only account the role of a bot, as a relay of an earlier version may have."""
+    async with invites_of(relay.settings) as invites, invites.database.begin() as db:
+        await db.execute(text("UPDATE accounts SET role = 'bot'"))
+
+
+@pytest.mark.parametrize("verification", ["console", "file", "invite"])
+async def test_a_bot_registers_by_invite_whatever_proves_numbers(
+    relays: Relays,
+    backend: str,
+    peer_of: MakePeer,
+    verification: str,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    codes = tmp_path / "codes"
+    how = f"file:{codes}" if verification == "file" else verification
+    relay = await relays.start(backend, verification=how)
+    bot = await register_bot(peer_of(relay))
+    assert await role_of(relay.settings) == ["bot"]
+    assert (await bot.call("GET", "/v1/accounts/whoami")).json()["bot"] is True
+    assert not codes.exists()  # nothing is sent to a number that no telephone has
+    assert bot.known.number not in capfd.readouterr().out
+
+
+async def test_a_person_is_not_marked(alice: Device) -> None:
+    assert "bot" not in (await alice.call("GET", "/v1/accounts/whoami")).json()
+
+
+async def test_where_numbers_are_verified_an_invite_lets_no_person_in_and_no_bot_have_a_telephone(
+    relay: StartedRelay, peer: Peer
+) -> None:
+    async with invites_of(relay.settings) as invites:
+        without = number_without_telephone()
+        for number, terms in (
+            (without, {"role": Role.MEMBER}),
+            (without, {"role": Role.OPERATOR}),
+            (without, {"role": Role.MEMBER, "number": without}),
+            (a_number(), {"role": Role.BOT}),
+            (a_number(), {"role": Role.MEMBER}),
+        ):
+            _, verified = await invited_session(peer, number, await an_invite(invites, **terms))
+            assert not verified
+        assert await uses_left(invites) == [1] * 5
+        assert await roles(invites.database) == []
+
+
+async def test_a_bot_is_taken_over_by_no_invite(relay: StartedRelay, peer: Peer) -> None:
+    bot = await register_bot(peer)
+    async with invites_of(relay.settings) as invites:
+        _, verified = await invited_session(peer, bot.known.number, await an_invite(invites, role=Role.BOT))
+        assert not verified
+        assert await uses_left(invites) == [0, 1]
+    assert await bot.set("GET", "/v1/accounts/whoami") == 200
+
+
+async def test_of_two_bots_with_one_number_the_second_gets_no_account(relay: StartedRelay, peer: Peer) -> None:
+    """Both sessions are verified while there is no account: the registration decides."""
+    number = number_without_telephone()
+    async with invites_of(relay.settings) as invites:
+        code = await an_invite(invites, role=Role.BOT, uses=2)
+    sessions = [await invited_session(peer, number, code) for _ in range(2)]
+    assert [verified for _, verified in sessions] == [True, True]
+    replies = [await register(peer, f"{SESSIONS}/{session}", NewDevice(number=number)) for session, _ in sessions]
+    assert [reply.status for reply in replies] == [200, 401]
+
+
+async def test_a_bot_stays_one_when_its_number_is_verified_again(relay: StartedRelay, peer: Peer) -> None:
+    before = await peer.register()
+    await made_a_bot(relay)
+    again = await peer.register(NewDevice(number=before.known.number))
+    assert again.aci == before.aci
+    assert await role_of(relay.settings) == ["bot"]
+    assert (await again.call("GET", f"/v1/profile/{again.aci}")).json()["bot"] is True
+
+
+async def test_a_bot_stays_one_by_its_recovery_password(relay: StartedRelay, peer: Peer) -> None:
+    bot = await register_bot(peer)
+    attributes = json.loads(bot.known.registration("").to_json())["accountAttributes"]
+    recovery = encode_base64(b"r" * 32)
+    assert await bot.set("PUT", "/v1/accounts/attributes", {**attributes, "recoveryPassword": recovery}) == 204
+    known = NewDevice(number=bot.known.number)
+    body = {**json.loads(known.registration("").to_json()), "recoveryPassword": recovery}
+    del body["sessionId"]
+    again = await peer.call("POST", "/v1/registration", body, {"Authorization": basic(known.number, known.password)})
+    assert (again.status, again.json()["uuid"], again.json()["bot"]) == (200, str(bot.aci), True)
+    assert await role_of(relay.settings) == ["bot"]
+
+
+async def test_a_bot_stays_one_by_a_persons_invite_that_is_bound_to_its_number(
+    guest: Peer, invites: InviteService
+) -> None:
+    bot = await register_bot(guest)
+    code = await an_invite(invites, role=Role.MEMBER, number=bot.known.number)
+    again = await join(guest, NewDevice(number=bot.known.number), code)
+    assert (again.json()["uuid"], again.json()["bot"]) == (str(bot.aci), True)
+    assert await roles(invites.database) == ["bot"]
+
+
+async def test_after_a_bot_was_deleted_its_number_makes_another_account(relay: StartedRelay, peer: Peer) -> None:
+    before = await peer.register()
+    await made_a_bot(relay)
+    assert await before.set("DELETE", "/v1/accounts/me") == 204
+    person = await peer.register(NewDevice(number=before.known.number))
+    assert not {person.aci, person.pni} & {before.aci, before.pni}
+    assert await role_of(relay.settings) == ["member"]
+
+
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     uses=lists(integers(1, 3), min_size=1, max_size=2),
@@ -309,7 +415,7 @@ async def test_whatever_the_order_of_submits_no_invite_verifies_more_sessions_th
     secret = ServerSecret.derive(bytes(32))
     invites = InviteService(database, secret, now_milliseconds)
     limits = unlimited()
-    service = VerificationService(database, invites, secret, limits, now_milliseconds)
+    service = VerificationService(database, None, invites, secret, limits, now_milliseconds)
     codes = [await an_invite(invites, uses=count) for count in uses]
     ids = [(await service.create(a_number(), remote="")).id for _ in range(sessions)]
     for session_id in ids:

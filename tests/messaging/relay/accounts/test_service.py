@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from messaging.relay.accounts.invite_service import InviteService
 from messaging.relay.accounts.providers import CodeMessage, DeliveryFailed
 from messaging.relay.accounts.service import VerificationService
 from messaging.relay.accounts.verification import CODE_PAUSE, SESSION_LIFETIME
 from messaging.relay.database import Database
 from messaging.relay.errors import CodeNotDelivered, NotFound
 from messaging.relay.server_secret import ServerSecret
-from messaging.wire.accounts import RequestVerificationCode
+from messaging.wire.accounts import RequestVerificationCode, number_without_telephone
 from tests.devices import a_number
 from tests.relays import unlimited
 
@@ -40,8 +41,9 @@ class Unreliable:
 
 
 def service_with(sender: Unreliable, database: Database) -> VerificationService:
-    limits = unlimited()
-    return VerificationService(database, sender, ServerSecret.derive(bytes(32)), limits, lambda: sender.now)
+    secret, limits = ServerSecret.derive(bytes(32)), unlimited()
+    invites = InviteService(database, secret, lambda: sender.now)
+    return VerificationService(database, sender, invites, secret, limits, lambda: sender.now)
 
 
 async def test_a_failure_forgets_the_code_that_failed_and_no_other(database: Database) -> None:
@@ -78,3 +80,14 @@ async def test_a_session_that_ended_meanwhile_is_not_there(database: Database) -
     session_id = (await service.create(a_number(), remote="")).id
     with pytest.raises(NotFound):
         await service.request_code(session_id, SMS)
+
+
+async def test_no_code_is_sent_to_a_number_that_no_telephone_has_and_none_is_right(database: Database) -> None:
+    sender = Unreliable(failures=[])
+    service = service_with(sender, database)
+    session_id = (await service.create(number_without_telephone(), remote="")).id
+    waiting = await service.request_code(session_id, SMS)
+    assert (waiting.verified, waiting.next_verification_attempt, sender.codes) == (False, 0, [])
+    async with database.read() as db:
+        assert (await service.find(db, session_id)).state.code_mac is None
+    assert not (await service.submit_code(session_id, "123456")).verified

@@ -9,6 +9,7 @@ from messaging.relay.limits import Bucket, Limit
 from messaging.wire.identifiers import IdentityKind
 from messaging.wire.json import decode_base64, encode_base64
 from messaging.wire.keys import PreKeyResponse, SetKeysRequest, prekeys_path, repeated_use_digest
+from tests.bots import register_bot
 from tests.devices import Device, MakePeer, NewDevice, Peer, kyber_prekey, one_time_prekey, signed_prekey
 from tests.relays import UNLIMITED, Relays
 
@@ -161,3 +162,38 @@ async def test_fetches_by_strangers_are_limited_by_target(relays: Relays, peer_o
     assert (
         await bob.call("GET", f"/v2/keys/{alice.aci}/*")
     ).status == 200  # who says who they are has a bucket of their own
+
+
+async def test_whoever_may_fetch_prekeys_sees_who_is_a_bot(peer: Peer, alice: Device, bob: Device) -> None:
+    bot = await register_bot(peer)
+
+    async def seen(device: Device, path: str, headers: dict[str, str]) -> object:
+        reply = await peer.call("GET", path, headers=headers)
+        assert reply.status == 200
+        assert len(reply.json()["devices"]) == 1
+        return reply.json().get("bot", "not said")
+
+    for device, mark in ((bot, True), (alice, "not said")):
+        sealed = {"Unidentified-Access-Key": encode_base64(device.known.access_key)}
+        for wanted in ("1", "*"):
+            assert await seen(device, f"/v2/keys/{device.aci}/{wanted}", sealed) == mark
+            assert await seen(device, f"/v2/keys/{device.aci}/{wanted}", bob.authorization) == mark
+        assert await seen(device, f"/v2/keys/{device.pni}/1", bob.authorization) == mark
+
+
+async def test_one_caller_fetches_from_so_many_targets_and_a_bot_from_fewer(
+    relays: Relays, backend: str, peer_of: MakePeer
+) -> None:
+    limits = {**UNLIMITED, Limit.PREKEYS_PER_CALLER: Bucket(3, 600, fail_open=True)}
+    bot_limits = {Limit.PREKEYS_PER_CALLER: Bucket(2, 600, fail_open=True)}
+    peer = peer_of(await relays.start(backend, limits=limits, bot_limits=bot_limits))
+    alice, bot, strangers = await peer.register(), await register_bot(peer), [await peer.register() for _ in range(4)]
+    for caller, passed in ((alice, 3), (bot, 2)):
+        replies = [await caller.call("GET", prekeys_path(stranger.aci)) for stranger in strangers]
+        assert [reply.status for reply in replies] == [200] * passed + [429] * (4 - passed)
+        assert f'"prekeysPerCaller";q={passed};w={passed * 600}' in replies[0].headers["ratelimit-policy"]
+    sealed = {"Unidentified-Access-Key": encode_base64(strangers[0].known.access_key)}
+    found = await peer.call("GET", prekeys_path(strangers[0].aci), headers=sealed)
+    assert (
+        found.status == 200
+    )  # who shows the target's access key is no stranger to it, and nobody's account is counted

@@ -38,3 +38,17 @@ async def test_an_extra_device_needs_no_bundle(alice: Device, bob: Device) -> No
     extra = replace(bob, device_id=2)
     asked = await alice.call("PUT", f"/v1/messages/{bob.aci}?bundles=true", messages_for(bob, extra))
     assert asked.json() == {"missingDevices": [], "extraDevices": [2]}
+
+
+async def test_bundles_count_as_fetched(relays: Relays, peer_of: MakePeer) -> None:
+    limits = {**UNLIMITED, Limit.PREKEYS_PER_CALLER: Bucket(1, 600, fail_open=True)}
+    peer = peer_of(await relays.start("sqlite", limits=limits))
+    alice, bob, carol = [await peer.register() for _ in range(3)]
+    for device in (bob, carol):
+        await device.link()
+    found = [
+        await alice.call("PUT", f"/v1/messages/{device.aci}?bundles=true", messages_for(device))
+        for device in (bob, carol)
+    ]
+    assert ["bundles" in reply.json() for reply in found] == [True, False]
+    assert await alice.set("GET", f"/v2/keys/{carol.aci}/*") == 429

@@ -12,7 +12,8 @@ from messaging.relay.delivery.sweep import Sweep
 from messaging.relay.limits import Bucket, Limit
 from messaging.wire.json import encode_base64
 from messaging.wire.limits import MAX_IDENTITY_CHECKS, MAX_PROFILE_VERSIONS
-from tests.devices import Device, MakePeer, NewDevice, Reply
+from tests.bots import register_bot
+from tests.devices import Device, MakePeer, NewDevice, Peer, Reply
 from tests.relays import UNLIMITED, Relays, StartedRelay
 
 BATCH = "/v1/profile/identity_check/batch"
@@ -151,3 +152,16 @@ async def test_fetches_are_limited(relays: Relays, peer_of: MakePeer) -> None:
     limits = {**UNLIMITED, Limit.PROFILE: Bucket(2, 60)}
     alice = await peer_of(await relays.start("sqlite", limits=limits)).register()
     assert [await alice.set("GET", f"/v1/profile/{alice.aci}") for _ in range(3)] == [200, 200, 429]
+
+
+async def test_whoever_may_fetch_a_profile_sees_who_is_a_bot(peer: Peer, alice: Device, bob: Device) -> None:
+    bot, version = await register_bot(peer), a_version()
+    for device in (bot, alice):
+        assert await device.set("PUT", "/v1/profile", profile(version)) == 200
+    for device, mark in ((bot, True), (alice, "not said")):
+        for path in (f"/v1/profile/{device.aci}", f"/v1/profile/{device.aci}/{version}"):
+            for headers in (access(device), bob.authorization):
+                found = (await peer.call("GET", path, headers=headers)).json()
+                assert found.get("bot", "not said") == mark
+                assert ("name" in found) == path.endswith(version)
+        assert (await bob.call("GET", f"/v1/profile/{device.pni}")).json().get("bot", "not said") == mark
