@@ -28,6 +28,7 @@ _SENTENCE = re.compile(
     r"\b(?:asks?|says?|said|agrees?|if|that|wrote|will|is|was|has|promised|decided|owes?|stole|lied|paid|killed|hit|wants?|needs?)\b"
     r"|^(?:i|me|my|you|your|he|she|it|we|us|our|they|them|everyone|everybody|all|nobody|someone else)\b"
 )
+_LOOK_ALIKE = str.maketrans("i10", "llo")
 
 
 def display_names(people: Iterable[str], given: Mapping[str, str]) -> dict[str, str]:
@@ -58,13 +59,15 @@ def skeleton(name: str) -> str:
 
     Besides letters of other scripts: l, I and 1; 0 and O; rn and m. Spaces, signs and accents do not tell names apart.
     """
-    letters = "".join(character for character in latin(name) if character.isalnum())
-    return letters.translate(str.maketrans("i10", "llo")).replace("rn", "m").replace("vv", "w")
+    plain = latin(name)
+    letters = plain if plain.isalnum() else "".join(character for character in plain if character.isalnum())
+    return letters.translate(_LOOK_ALIKE).replace("rn", "m").replace("vv", "w")
 
 
 def looks(word: str) -> frozenset[str]:
     """What a word looks like: two that share a look could be taken for each other. A letter may look Latin as a capital only."""
-    return frozenset(skeleton(form) or form for form in (word, word.upper(), word.lower()))
+    forms = (word.lower(),) if word.isascii() and word.isalnum() else (word, word.upper(), word.lower())
+    return frozenset(skeleton(form) or form for form in forms)
 
 
 def _may_stand(character: str) -> bool:

@@ -19,9 +19,9 @@ from ai_enclave.features.sentences import Unit
 from ai_enclave.features.text import word_set
 
 MIN_CONTENT_WORDS = 3  # a unit with fewer is small talk
-REPETITION = 0.6  # how much being like a chosen line costs
-WORTH_A_LINE = 0.16  # the least score of a unit whose sender has something to say
-BY_HAND, MOST_BY_HAND = 0.4, 4.0  # how much ``salience`` counts beside the engine, and where it counts in full
+REPETITION = 0.3  # how much being like a chosen line costs
+WORTH_A_LINE = 0.12  # the least score of a unit whose sender has something to say
+BY_HAND, MOST_BY_HAND = 0.1, 4.0  # how much ``salience`` counts beside the engine, and where it counts in full
 
 STOP_WORDS = word_set(
     "a an the and or but if so then i me my you your he she it we they them his her its our us is are was were be "
@@ -123,6 +123,8 @@ def choose(candidates: Sequence[Scored], *, words: int, least: int, most: int, h
 
 def _fits(unit: Unit, chosen: Sequence[Scored], alone: bool) -> bool:
     """Whether its message and its sender may have one more line."""
+    if not chosen:
+        return True
     if sum(other.unit.message.id == unit.message.id for other in chosen) >= MOST_LINES_OF_A_MESSAGE:
         return False
     own = [len(other.unit.words) for other in chosen if other.unit.message.author == unit.message.author]
