@@ -53,7 +53,7 @@ from messaging.wire.assistant import (
     request_id_of,
 )
 from messaging.wire.consent import ConsentScope, conversation_id
-from messaging.wire.content import AnswerFrame, ConsentUpdate, Content, DataMessage, Roster
+from messaging.wire.content import AnswerFrame, ConsentUpdate, Content, DataMessage, Deletion, Edit, Roster
 from messaging.wire.errors import MalformedField
 from messaging.wire.identifiers import ServiceId
 from messaging.wire.limits import SALT
@@ -90,11 +90,20 @@ class _Signed:
 
 
 @dataclass(frozen=True, slots=True)
+class _Used:
+    """What a result rests on: a request, and the messages that were recalled for it."""
+
+    kind: AboutMessages
+    recalled: Recalled
+
+
+@dataclass(frozen=True, slots=True)
 class _Answered:
     """A result before it is dressed; without ``signed`` nobody stands for it."""
 
     kind: ResultKind
     signed: _Signed | None = None
+    used: _Used | None = None
 
 
 class Assistant:
@@ -138,7 +147,7 @@ class Assistant:
     # --- what is taken without an answer ---
 
     def note(self, sender: ServiceId, identity_key: bytes, content: Content) -> bool:
-        """Take a message, a statement or a roster of ``sender``; says whether the sender has just opted out.
+        """Take a message, what is said of one, a statement or a roster of ``sender``; says whether the sender has just opted out.
 
         ``identity_key`` is the key under which ``content`` came.
         """
@@ -146,6 +155,10 @@ class Assistant:
         match content:
             case DataMessage():
                 self._memory.store(author, content, self._now())
+            case Edit():
+                self._memory.edit(author, content, self._now())
+            case Deletion():
+                self._memory.delete(author, content)
             case Roster():
                 self._memory.note_roster(author, content)
             case ConsentUpdate():
@@ -170,15 +183,17 @@ class Assistant:
 
         ``identity_key`` is the key under which the request came.
 
-        There are none to a request without an id, and to a :class:`Cancel`.
+        There are none to a request without an id, and to a :class:`Cancel`. What may not be used any more when the first frame would
+        leave, because it was deleted or edited, or for want of consent, is in none of them: the request is refused with ``busy``.
         """
         arrived = asyncio.get_running_loop().time()
         request_id = request_id_of(request)
         if request_id is None:
             return
-        frames = FrameWriter(request_id)
+        frames, used = FrameWriter(request_id), None
+        requester = Member(sender, identity_key)
         try:
-            call = _Call(Member(sender, identity_key), AssistantRequest.parse(request), request)
+            call = _Call(requester, AssistantRequest.parse(request), request)
         except MalformedField as malformed:
             rest = _refused(frames, _code_of(malformed))
         else:
@@ -191,10 +206,14 @@ class Assistant:
                 async with aclosing(beats(work, stream, frames, self._pace)) as streamed:
                     async for frame in streamed:
                         yield frame
-                rest = await self._dress(call, await work, frames)
+                answered = await work
+                used = answered.used
+                rest = await self._dress(call, answered, frames)
             finally:
                 work.cancel()  # nobody would get the answer
         await wait_for_grid(arrived, self._pace)
+        if used is not None and not self._stands(requester, used):
+            rest = _refused(FrameWriter(request_id), RefusalCode.BUSY, _milliseconds(MIN_RETRY_SECONDS))
         for frame in rest:
             yield frame
 
@@ -218,7 +237,7 @@ class Assistant:
         except Denied as denied:
             return _Answered(Refusal(denied.code))
         except Refused as refused:
-            retry = None if refused.retry_after is None else max(1, round(refused.retry_after * 1000))
+            retry = None if refused.retry_after is None else _milliseconds(refused.retry_after)
             return _Answered(Refusal(refused.code, retry))
         except NoEvidence:
             return _Answered(Refusal(RefusalCode.NO_EVIDENCE))
@@ -259,7 +278,7 @@ class Assistant:
             own = self._memory.own_consent(call.requester, kind.scope.conversation)
             consents = {*recalled.consents, *([own] if own is not None else [])}
             signed = replace(signed, conversation=kind.scope.conversation, consents=tuple(sorted(consents)))
-            return _Answered(result, signed)
+            return _Answered(result, signed, _Used(kind, recalled))
 
         return await self._counter.serve(call.sender, call.request.id, work, deadline=call.seconds)
 
@@ -283,6 +302,13 @@ class Assistant:
         self._check_requester(requester, kind)
         scope = kind.scope
         return self._memory.recall(requester, scope.conversation, scope.messages, _purpose(kind), self._now())
+
+    def _stands(self, requester: Member, used: _Used) -> bool:
+        """Whether an answer may still leave."""
+        try:
+            return _same(used.recalled, self._recall(requester, used.kind))
+        except Denied:
+            return False
 
     async def _rewrite(self, call: _Call, kind: Rewrite, stream: Stream) -> _Answered:
         writer = self._writer
@@ -389,8 +415,9 @@ def _code_of(malformed: MalformedField) -> RefusalCode:
 
 
 def _same(used: Recalled, now: Recalled) -> bool:
-    """Whether what was used may still be used."""
-    return {held.arrival for held in used.messages} <= {held.arrival for held in now.messages}
+    """Whether what was used may still be used, and has the same text."""
+    before, after = ({(held.arrival, held.edited_at) for held in recalled.messages} for recalled in (used, now))
+    return before <= after
 
 
 def _result(answered: _Answered) -> Result:
@@ -407,6 +434,10 @@ def _result(answered: _Answered) -> Result:
     )
 
 
-def _refused(frames: FrameWriter, code: RefusalCode) -> list[AnswerFrame]:
-    frames.write(AnswerPart(result=_result(_Answered(Refusal(code))).encode()))
+def _refused(frames: FrameWriter, code: RefusalCode, retry_after: int | None = None) -> list[AnswerFrame]:
+    frames.write(AnswerPart(result=_result(_Answered(Refusal(code, retry_after))).encode()))
     return list(frames.finish())
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))

@@ -3,9 +3,10 @@
 from datetime import timedelta
 
 MAX_MESSAGES = 500  # kept in one conversation; of the author who has most the oldest goes first
-MAX_AGE = timedelta(hours=24)  # since the enclave received a message
+MAX_AGE = timedelta(hours=24)  # since the enclave received a message; shorter if that is to be deleted sooner
 MAX_CONVERSATIONS = 1000  # of who opened most the one that was silent longest goes first
 MAX_CONVERSATIONS_OF_AUTHOR = 100  # of which an author said something; where they were silent longest they leave first
+MAX_DELETIONS = 500  # of one author in one conversation, remembered one by one; the oldest give way, and all up to them counts as deleted
 MAX_STATEMENTS = 8  # of one author in one conversation; the oldest go first, with what was written under them
 MAX_CONSENT_AHEAD = timedelta(minutes=1)  # of our clock; a statement dated later allows nothing before its time
 MAX_BYTES = 256 * 1024 * 1024  # all that is held, as counted here; of who takes most the oldest message goes first
@@ -13,6 +14,7 @@ MAX_BYTES_OF_AUTHOR = 4 * 1024 * 1024  # the same, of one author; their oldest m
 MESSAGE_BYTES = 2048  # what a message is counted as, beside its text: its vectors are most of that
 STATEMENT_BYTES = 1024  # what a statement is counted as
 TAG_BYTES = 96  # what one member in a roster is counted as
+DELETION_BYTES = 160  # what a deletion that is remembered is counted as
 FORGET_SECONDS = 30  # between two looks for what is too old; requests look for themselves
 MAX_REPLIES = 5  # suggestions in one answer
 MAX_WRITTEN = 16 * 1024  # bytes of UTF-8 of a rewritten draft: twice what the draft may have

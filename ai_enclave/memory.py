@@ -2,9 +2,9 @@
 
 Everything held belongs to one author in one conversation (``ai_enclave.share``): only whom that author counts among the members may
 use it, see it or have it dropped. Who asks or tells something is an account under an identity key (``Member``): the same account under
-another one has no part in it. Where room is short, those who take the most of it give way: no author can push out another who
-takes less. Nothing here reads a clock, a disk or a network; there is no way to list more than a requester names. Times are
-milliseconds since 1970.
+another one has no part in it. What its author edits is used with its new text, and what they delete is gone and stays so. Where room is
+short, those who take the most of it give way: no author can push out another who takes less. Nothing here reads a clock, a disk or a
+network; there is no way to list more than a requester names. Times are milliseconds since 1970.
 """
 
 from collections import Counter, OrderedDict
@@ -23,7 +23,7 @@ from ai_enclave.limits import (
 from ai_enclave.share import HeldMessage, Member, NotedConsent, Share
 from messaging.wire.assistant import ConsentReference, RefusalCode
 from messaging.wire.consent import ConsentScope
-from messaging.wire.content import DataMessage, Roster
+from messaging.wire.content import DataMessage, Deletion, Edit, Roster
 from messaging.wire.identifiers import MessageId, ServiceId
 from messaging.wire.limits import MAX_CONVERSATION_MEMBERS
 
@@ -41,8 +41,9 @@ class Recalled:
     """Messages that may be used, how many others were asked for, by reason, and whose consent the use rests on.
 
     ``not_opted_in`` counts what an author's consent or roster does not cover. It is the same for messages that are held and that are
-    not: nobody learns from it what exists. ``not_held`` counts the rest. ``members`` is how many members the conversation has by the
-    requester's own roster; 0 if there is none.
+    not, or not any more: nobody learns from it what exists. ``not_held`` counts the rest. ``consents`` names for each message the
+    statement that its text was written under. ``members`` is how many members the conversation has by the requester's own roster; 0
+    if there is none.
     """
 
     messages: tuple[HeldMessage, ...] = field(repr=False)
@@ -116,7 +117,7 @@ class Memory:
     def store(self, author: Member, message: DataMessage, now: int) -> bool:
         """Keep a message; says whether it is held now.
 
-        It is not if it belongs to no conversation, or if its author's statements do not cover it for any purpose.
+        It is not if it belongs to no conversation, if its author's statements do not cover it for any purpose, or if it was deleted.
         """
         key = message.conversation
         share = None if key is None else self._share(key, author)
@@ -128,6 +129,27 @@ class Memory:
         if kept is not None:
             self._heard(author.service_id, key)
         return message.timestamp in share.messages
+
+    def edit(self, author: Member, edit: Edit, now: int) -> None:
+        """Put another text in the place of a message of ``author``, as far as consent covers it; see ``Share.take_edit``."""
+        key = edit.conversation
+        share = None if key is None else self._share(key, author)
+        if key is None or share is None:
+            return
+        with self._counted(share):
+            share.drop_old(now)
+            share.take_edit(edit, now)
+        self._heard(author.service_id, key)
+
+    def delete(self, author: Member, deletion: Deletion) -> None:
+        """Drop a message of ``author``, and do not take it again for as long as anything is known of the author here."""
+        key = deletion.conversation
+        share = None if key is None else self._share(key, author)
+        if key is None or share is None:
+            return
+        with self._counted(share):
+            share.take_deletion(deletion.target)
+        self._heard(author.service_id, key)
 
     # --- what requesters get ---
 
@@ -169,16 +191,16 @@ class Memory:
             if share is None:
                 continue  # that its author has opted in is the requester's word; here it is not held
             own, held = share.author == requester, share.messages.get(message.timestamp)
-            opened = share.opens(message.timestamp, scope, now) if held is None else share.opens_held(held, scope, now)
-            if not opened or not (own or share.counts(tag)):
+            # Decided without a look at what is held.
+            if not share.opens(message.timestamp, scope, now) or not (own or share.counts(tag)):
                 not_opted_in += 1
-            elif held is not None and (own or share.is_for(held, tag)):
+            elif held is not None and share.opens_held(held, scope, now) and (own or share.is_for(held, tag)):
                 usable.append(held)
         return Recalled(
             tuple(sorted(usable, key=lambda held: (held.id.timestamp, held.id.author))),
             not_opted_in=not_opted_in,
             not_held=len(asked) - len(usable) - not_opted_in,
-            consents=tuple(sorted({ConsentReference(held.id.author, held.under.digest) for held in usable})),
+            consents=tuple(sorted({ConsentReference(held.id.author, held.text_under.digest) for held in usable})),
             members=0 if (mine := self._share(key, requester)) is None else len(mine.members),
         )
 
@@ -219,7 +241,7 @@ class Memory:
             self._leave(author, key)
 
     def forget_old(self, now: int) -> None:
-        """Drop every message that has been held for ``MAX_AGE``, or whose author's consent has expired."""
+        """Drop every message that has been held for as long as it may be, or whose author's consent has expired."""
         for shares in self._conversations.values():
             for share in shares.values():
                 self._drop_old_of(share, now)

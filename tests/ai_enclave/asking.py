@@ -36,7 +36,7 @@ from messaging.wire.assistant import (
     Scope,
 )
 from messaging.wire.consent import ALL_SCOPES, ConsentScope, SignedConsent, member_tag
-from messaging.wire.content import AnswerFrame, ConsentUpdate, DataMessage, Roster
+from messaging.wire.content import AnswerFrame, ConsentUpdate, DataMessage, Deletion, Edit, Roster
 from messaging.wire.identifiers import MessageId, ServiceId
 from messaging.wire.limits import MAX_DEADLINE, REQUEST_ID
 from signal_protocol.public import KeyPair, generate_key_pair, sign
@@ -181,7 +181,15 @@ class Member:
         roster = self.rosters.get(key)
         return DataMessage(text, START + at, key, None if roster is None else roster.digest())
 
-    def tell(self, content: ConsentUpdate | Roster | DataMessage) -> bool:
+    def edit(self, message: MessageId, text: str, at: int, key: bytes = KEY) -> None:
+        """Give an own message another text, ``at`` milliseconds after the enclave's start."""
+        self.tell(Edit(message.timestamp, self.written(text, at, key)))
+
+    def delete(self, message: MessageId, key: bytes = KEY) -> None:
+        """Have an own message forgotten."""
+        self.tell(Deletion(message.timestamp, START, key))
+
+    def tell(self, content: ConsentUpdate | Roster | DataMessage | Edit | Deletion) -> bool:
         """Say something to the enclave under this member's own key."""
         return self.enclave.assistant.note(self.service_id, self.keys.public, content)
 

@@ -41,7 +41,8 @@ CHAT = (
 
 
 def held(author: ServiceId, at: int, text: str) -> HeldMessage:
-    return HeldMessage(MessageId(author, at), text, 0, at, NotedConsent(Consent(bytes(32), author, 0, True), bytes(32)))
+    under = (NotedConsent(Consent(bytes(32), author, 0, True), bytes(32)),)
+    return HeldMessage(MessageId(author, at), text, at, under, ends_at=1, text_ends_at=1)
 
 
 def recalled(*said: tuple[ServiceId, str], not_opted_in: int = 0, not_held: int = 0, members: int = 2) -> Recalled:

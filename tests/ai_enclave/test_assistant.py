@@ -54,7 +54,16 @@ from messaging.wire.assistant import (
     Summary,
 )
 from messaging.wire.consent import ConsentScope, conversation_id
-from messaging.wire.content import AssistantCall, ConsentUpdate, DeliveryReceipt, encode_content
+from messaging.wire.content import (
+    AssistantCall,
+    AttachmentPointer,
+    ConsentUpdate,
+    Deletion,
+    DeliveryReceipt,
+    Edit,
+    Reaction,
+    encode_content,
+)
 from messaging.wire.identifiers import MessageId, ServiceId
 from messaging.wire.limits import (
     ANSWER_BUCKETS,
@@ -78,6 +87,7 @@ from tests.ai_enclave.asking import (
     opted_in,
     scope_of,
 )
+from tests.ai_enclave.reachable import reachable
 from tests.ai_enclave.virtual_time import run_in_virtual_time
 from tests.ai_enclave.writers import ScriptedWriter
 from tests.attestation import machines
@@ -730,6 +740,8 @@ async def test_messages_whose_author_opts_out_while_a_request_waits_are_left_out
 @pytest.mark.parametrize(
     "change",
     [
+        lambda cid, ann: cid.delete(MessageId(cid.service_id, START + 1)),
+        lambda cid, ann: cid.edit(MessageId(cid.service_id, START + 1), "hullo", 2),
         lambda cid, ann: cid.state(opted_in=False, at=START + 2),
         lambda cid, ann: cid.state(scopes=[ConsentScope.SUMMARIES], at=START + 2),
         lambda cid, ann: cid.count(cid, revision=2),
@@ -752,6 +764,56 @@ async def test_an_answer_that_rests_on_what_may_not_be_used_any_more_does_not_le
     change(cid, ann)
     gate.go.set()
     assert await refused(asking) == Refusal(RefusalCode.BUSY, 1000)
+
+
+async def test_a_request_that_waits_is_answered_without_what_was_deleted_meanwhile_and_with_what_was_edited() -> None:
+    gate = Gate()
+    ann, bob, cid = await opted_in(Enclave(gate), 1, 2, 3)
+    gone, other = cid.write("what was deleted", 1), cid.write("what was edited", 2)
+    first, _ = await waiting(gate, ann, bob, ann.write("hello", 3))
+    second = cid.asking(Summarize(scope_of([gone, other])))
+    await asyncio.sleep(0.01)
+    cid.delete(gone)
+    cid.edit(other, "Shall we meet at 9?", 4)
+    gate.go.set()
+    answer = await second
+    assert isinstance(answer.kind, Summary)
+    assert answer.kind.coverage == Coverage(used=1, not_opted_in=0, not_held=1)
+    assert gate.texts == ["Shall we meet at 9?"]
+    await first
+
+
+@pytest.mark.parametrize(
+    ("change", "leaves"),
+    [
+        (lambda cid, message: cid.delete(message), False),
+        (lambda cid, message: cid.edit(message, "hullo", 2), False),
+        (lambda cid, message: cid.state(opted_in=False, at=START + 2), False),
+        (lambda cid, message: cid.count(cid, revision=2), False),
+        (lambda cid, message: cid.delete(MessageId(message.author, message.timestamp + 1)), True),
+        (lambda cid, message: cid.edit(message, "before", 0), True),
+    ],
+    ids=["deleted", "edited", "withdrawn", "requester refused", "another deleted", "edited before"],
+)
+def test_what_is_deleted_before_the_first_frame_leaves_is_in_no_frame(
+    change: Callable[[Member, MessageId], object], leaves: bool
+) -> None:
+    async def main() -> Answer:
+        writer = Scripted((0.1, "[]"))
+        ann, cid = await opted_in(Enclave(writer=writer, pace=Pace(grid=1.0)), 1, 3)
+        message = cid.write("hello", 1)
+        asking = ann.asking(Summarize(scope_of([message])))
+        await asyncio.sleep(0.5)
+        assert writer.closed  # what was said waits for the grid
+        change(cid, message)
+        return await asking
+
+    answer = run_in_virtual_time(main)
+    assert_uniform(answer)
+    if leaves:
+        assert isinstance(answer.kind, Summary)
+    else:
+        assert (answer.kind, answer.receipt) == (Refusal(RefusalCode.BUSY, 1000), None)
 
 
 async def test_what_changes_meanwhile_without_touching_the_answer_leaves_it_alone() -> None:
@@ -859,8 +921,66 @@ async def test_a_statement_from_the_future_gives_nothing_before_its_time() -> No
 
 async def test_other_content_is_passed_over() -> None:
     enclave = Enclave()
-    assert not enclave.assistant.note(ServiceId(Member(enclave, 1).service_id.uuid), b"", DeliveryReceipt((1,)))
+    ann = Member(enclave, 1)
+    message = MessageId(ann.service_id, START)
+    for content in (
+        DeliveryReceipt((1,)),
+        Reaction("x", message, START, KEY),
+        Deletion(START, START, KEY),
+        Edit(START, ann.written("who has never opted in", 1)),
+    ):
+        assert not enclave.assistant.note(ann.service_id, ann.keys.public, content)
     assert enclave.assistant.memory.bytes_held == 0
+
+
+async def test_what_an_author_edits_is_answered_as_it_stands_and_what_they_delete_is_as_if_it_had_never_come(
+    engine: EmbeddedEngine,
+) -> None:
+    enclave, ann, bob, messages = await a_chat(engine)
+    never = MessageId(ann.service_id, START + 99)
+    ann.edit(messages[0], "We meet on Sunday at 8:15 at the south station.", 10)
+    bob.edit(messages[2], "The cabin costs nothing.", 10)  # which is Ann's
+    ann.delete(messages[2])
+    bob.delete(messages[0])
+    answer = await bob.ask(Summarize(scope_of([*messages, never], named(ann, bob))))
+    assert isinstance(answer.kind, Summary)
+    assert answer.kind.coverage == Coverage(used=3, not_opted_in=0, not_held=2)
+    told = {cite: line.text for line in answer.kind.lines for cite in line.cites}
+    assert "8:15 at the south station" in told[messages[0]]
+    assert messages[2] not in told
+    ann.tell(ann.written(CHAT[2][1], 2))  # it was on its way, or is shared again
+    assert await gets(ann, messages[2]) == set()
+    kept = " ".join(text for text in reachable(enclave.assistant.memory) if isinstance(text, str))
+    assert "Sunday" in kept
+    assert not any(word in kept for word in ("Friday", "240 euros", "nothing"))
+
+
+async def test_keys_of_files_are_let_go_of_as_they_arrive() -> None:
+    enclave = Enclave()
+    [ann] = await opted_in(enclave, 1)
+    file = AttachmentPointer(2, "where it lies", b"s" * 64, b"d" * 32, 9, "image/png", "me.png")
+    message = replace(ann.written("look at this", 1), attachments=(file,))
+    ann.tell(message)
+    ann.tell(Edit(message.timestamp, replace(message, body="look at that", timestamp=START + 2)))
+    assert isinstance((await ann.ask(Summarize(scope_of([MessageId(ann.service_id, START + 1)])))).kind, Summary)
+    kept = reachable(enclave.assistant)
+    assert "look at that" in kept
+    assert not kept & {"look at this", "where it lies", b"s" * 64, b"d" * 32, "image/png", "me.png"}
+
+
+async def test_what_is_to_be_deleted_soon_is_dropped_then() -> None:
+    enclave = Enclave()
+    ann, bob = await opted_in(enclave, 1, 2)
+    ann.tell(replace(ann.written("a", 1), expires_in=60))
+    ann.write("b", 2)
+    enclave.now += 60_000
+    enclave.assistant.forget_old()
+    assert enclave.assistant.memory.messages_held == 1
+    message = bob.write("c", 60_001)
+    gone = MessageId(ann.service_id, START + 1)
+    answer = await bob.ask(Summarize(scope_of([gone, message])))
+    assert isinstance(answer.kind, Summary)
+    assert answer.kind.coverage == Coverage(used=1, not_opted_in=0, not_held=1)
 
 
 async def test_of_an_account_with_new_keys_nothing_is_left() -> None:

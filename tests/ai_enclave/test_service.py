@@ -31,6 +31,7 @@ from messaging.wire.assistant import (
     AssistantRequest,
     Cancel,
     Forget,
+    Forgotten,
     Refusal,
     RefusalCode,
     RequestKind,
@@ -39,12 +40,13 @@ from messaging.wire.assistant import (
     StatusRequest,
 )
 from messaging.wire.consent import member_tag
-from messaging.wire.content import AnswerFrame, AssistantCall, ConsentUpdate, DataMessage, Roster
+from messaging.wire.content import AnswerFrame, AssistantCall, ConsentUpdate, DataMessage, Deletion, Edit, Roster
 from messaging.wire.frames import Response
 from messaging.wire.limits import REQUEST_ID
 from signal_protocol.operations import SignalCrypto
 from tests.ai_enclave.asking import KEY
 from tests.ai_enclave.asking import Enclave as Simulated
+from tests.ai_enclave.reachable import reachable
 from tests.messaging.client.watched import Ask, Sent, WatchedRelay
 from tests.messaging.client.world import World, a_relay, milliseconds, soon, until
 from tests.relays import TlsFiles
@@ -239,6 +241,28 @@ async def test_who_takes_an_account_over_is_no_member_to_those_who_know_its_old_
     await ask(taken, served, Forget(KEY, whole=True))
     assert await next_result(taken) == Refusal(RefusalCode.NOT_A_MEMBER)
     assert served.assistant.memory.messages_held == 1
+
+
+async def test_an_author_edits_and_deletes_what_the_enclave_holds_and_nobody_else_does(
+    world: World, served: Served
+) -> None:
+    alice, bob = await world.device(), await world.device()
+    served.begin()
+    at = milliseconds()
+    told = [DataMessage("first", at, KEY), DataMessage("second", at + 1, KEY)]
+    for person in (alice, bob):
+        await person.send(served.device.service_id, _consent(person))
+        for message in told:
+            await person.send(served.device.service_id, message)
+    await soon(lambda: served.assistant.memory.messages_held == 4)
+    await alice.send(served.device.service_id, Edit(at, DataMessage("edited", at + 2, KEY)))
+    await alice.send(served.device.service_id, Deletion(at + 1, at + 3, KEY))
+    await alice.send(served.device.service_id, told[1])  # shared again
+    await soon(lambda: "edited" in reachable(served.assistant.memory))
+    await ask(alice, served, Forget(KEY))
+    assert await next_result(alice) == Forgotten(1)
+    await ask(bob, served, Forget(KEY))
+    assert await next_result(bob) == Forgotten(2)
 
 
 # --- who is let in, and what waits for nobody ---

@@ -1,4 +1,4 @@
-"""What a text is counted as is never less than what it takes."""
+"""What a text or a deletion is counted as is never less than what it takes."""
 
 import sys
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ai_enclave.limits import MESSAGE_BYTES
+from ai_enclave.limits import DELETION_BYTES, MAX_DELETIONS, MESSAGE_BYTES
 from ai_enclave.share import bytes_of
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
@@ -32,3 +32,10 @@ def test_a_text_is_counted_as_wide_as_its_widest_letter_makes_it(text: str) -> N
 )
 def test_one_wide_letter_widens_all(text: str, counted: int) -> None:
     assert bytes_of(text) == counted
+
+
+def test_deletions_are_counted_as_what_they_take() -> None:
+    none, first = sys.getsizeof(set()), 10**12
+    for many in range(1, MAX_DELETIONS + 2):
+        remembered = set(range(first, first + many))
+        assert sys.getsizeof(remembered) - none + many * sys.getsizeof(first) <= many * DELETION_BYTES
