@@ -18,7 +18,8 @@ from ai_enclave.features.limits import MAX_UNIT_WORDS, MOST_LINES_OF_A_MESSAGE
 from ai_enclave.features.sentences import Unit
 from ai_enclave.features.text import word_set
 
-MIN_CONTENT_WORDS = 3  # a unit with fewer is small talk
+MIN_CONTENT_WORDS = 2  # a unit with fewer is small talk
+FEWEST_BY_HAND = 3  # content words from which on the hand-set features say anything
 REPETITION = 0.3  # how much being like a chosen line costs
 WORTH_A_LINE = 0.12  # the least score of a unit whose sender has something to say
 BY_HAND, MOST_BY_HAND = 0.1, 4.0  # how much ``salience`` counts beside the engine, and where it counts in full
@@ -60,7 +61,7 @@ def content_words(unit: Unit) -> list[str]:
 def salience(unit: Unit, messages: int) -> float:
     """How much a unit matters by itself, 0 for small talk."""
     content = len(content_words(unit))
-    if content < MIN_CONTENT_WORDS:
+    if content < FEWEST_BY_HAND:
         return 0.0
     score = math.log1p(min(content, 12))
     score += 0.9 * bool(_DECISION.search(unit.text))
