@@ -12,6 +12,7 @@ VERBS = {
     "migrate": ("messaging.relay.migrate_command", "bring a relay's database up to date"),
     "grant": ("messaging.relay.grant", "give single accounts other limits"),
     "invite": ("messaging.relay.invite", "make, list and revoke the codes with which people register"),
+    "bot": ("messaging.bots.command", "make bots, and run the gateway through which programs in any language speak"),
     "enclave": ("ai_enclave.__main__", "run the assistant's enclave"),
     "evidence": (
         "messaging.verify.evidence_command",

@@ -7,15 +7,18 @@ to be sent, and which of them the assistant has yet to get. Doing it is for ``cl
 import asyncio
 import json
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
 from types import MappingProxyType
 from typing import Any, Self
 
-from messaging.client.conversation import Conversation, Statement
+from messaging.client.conversation import Conversation, Precedence, Statement
 from messaging.client.errors import CorruptStore
 from messaging.client.events import Event, Journal
-from messaging.client.history import ChatMessage, read_message, write_message
+from messaging.client.history import ChatMessage, message_of, read_message, target_of, write_message
 from messaging.client.stores import Store, StoreTransaction
 from messaging.wire.consent import SignedConsent, read_consent
 from messaging.wire.content import ListedBot, Roster, Said, decode_content, encode_content
@@ -24,15 +27,15 @@ from messaging.wire.identifiers import MessageId, ServiceId
 from messaging.wire.json import decode_base64, encode_base64
 from messaging.wire.limits import MASTER_KEY
 
-MAX_IN_MEMORY = 10_000  # messages of one conversation, the latest ones; the store keeps all
+MAX_IN_MEMORY = 10_000  # messages of one conversation, the latest ones; the store keeps all but those that expire
 MAX_UNSHARED = 500  # own messages of one conversation that wait for the assistant: it keeps no more
 MAX_UNANSWERED = 500  # conversations that others have begun and that this account never took part in
 ONCE_LIFETIME = (
     31 * 24 * 3600 * 1000
-)  # milliseconds for which such a name is known: longer than any relay keeps a message
+)  # milliseconds for which such a name is known: longer than a relay keeps a message
 MAX_INTRODUCED = 64  # assistants that may hold something of one conversation, the latest ones
 
-_HISTORY = "history"  # a queue of messages, of all conversations
+_HISTORY = "history"  # a queue of messages, of all conversations, each in a family of its own name
 _UNSENT = "unsent"  # a queue of what we said and has yet to be handed over
 _ONCE = "said once"  # a queue of names under which something was said, in families of one name
 _CONVERSATION, _ALL = "conversation", ("all",)
@@ -158,24 +161,35 @@ class Chat:
 
     def _add(self, message: ChatMessage, place: int) -> None:
         """Take a message into memory, if it is news."""
-        if message.id in self.messages:
-            return
-        self.places[message.id] = place
-        self._put(message)
-        if len(self.messages) > MAX_IN_MEMORY and (oldest := next(iter(self.messages))) not in self.expiring:
-            del self.messages[oldest], self.places[oldest]
-            self.dropped += 1
+        if message.id not in self.messages:
+            self.places[message.id] = place
+            self._put(message)
 
     def _put(self, message: ChatMessage) -> None:
         self.messages[message.id] = message
         (self.expiring.discard if message.expires_at is None else self.expiring.add)(message.id)
 
-    def _remove(self, message: MessageId) -> None:
-        """Take a message out of memory; what was read before it stays read."""
-        place = list(self.messages).index(message) + self.dropped
-        del self.messages[message], self.places[message]
-        self.expiring.discard(message)
-        self.read -= place < self.read
+    def _surplus(self, more: int = 0) -> list[MessageId]:
+        """The oldest messages, which there is no room for in memory with so many ``more``."""
+        return list(islice(self.messages, max(0, len(self.messages) + more - MAX_IN_MEMORY)))
+
+    def _drop(self, messages: Iterable[MessageId]) -> None:
+        """Take the oldest out of memory; they stay in the store."""
+        for message in messages:
+            del self.messages[message], self.places[message]
+            self.dropped += 1
+
+    def _read_without(self, messages: Collection[MessageId]) -> int:
+        """What ``read`` is without these: what was read stays read."""
+        read = islice(self.messages, max(0, self.read - self.dropped))
+        return self.read - sum(message in messages for message in read)
+
+    def _remove(self, messages: Collection[MessageId]) -> None:
+        """Forget messages."""
+        self.read = self._read_without(messages)
+        for message in messages:
+            del self.messages[message], self.places[message]
+            self.expiring.discard(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +227,7 @@ class ChatRecords:
                 key, message = read_message(entry)
                 if (known := records.chats.get(key)) is not None:
                     known._add(message, place)
+                    _let_go(transaction, known)
             records.unsent = [_read_unsent(number, entry) for number, entry in _all(transaction, _UNSENT)]
             linking = transaction.get(_LINKING) is not None
         if linking:  # and it is not known whether a device came of it
@@ -233,10 +248,9 @@ class ChatRecords:
         """Whether one more conversation may begin that we have not asked for: of those that we never took part in there is an end."""
         return sum(not chat.takes_part(me) for chat in self.chats.values()) < MAX_UNANSWERED
 
-    def chat_of(self, own: MessageId, with_: ServiceId) -> Chat | None:
-        """The conversation with somebody in which a message was said."""
-        chats = self.chats.values()
-        return next((chat for chat in chats if own in chat.messages and with_ in chat.conversation.members), None)
+    def chats_with(self, member: ServiceId) -> list[Chat]:
+        """The conversations that somebody is a member of."""
+        return [chat for chat in self.chats.values() if member in chat.conversation.members]
 
     async def save(self, *chats: Chat, event: Event | None = None) -> None:
         """Write conversations, without their history, and what happened to them.
@@ -279,36 +293,64 @@ class ChatRecords:
 
     # --- messages ---
 
+    async def find(self, chat: Chat, message: MessageId) -> ChatMessage | None:
+        """A message that is in memory, or only in the store."""
+        if message in chat.messages or not chat.dropped:
+            return chat.messages.get(message)
+        async with self._store.transaction() as transaction:
+            found = _find(transaction, chat, message)
+        return None if found is None else found[1]
+
     async def add_message(self, chat: Chat, message: ChatMessage, event: Event | None = None) -> None:
         """Something was said; a second copy changes nothing. It is known once it is written."""
-        if message.id not in chat.messages:
-            async with self._store.transaction() as transaction:
-                place = transaction.append(_HISTORY, write_message(chat.conversation.key, message))
+        if message.id in chat.messages:
+            return
+        async with self._writing() as (transaction, then):
+            if _find(transaction, chat, message.id) is None:
+                then += [partial(_added, chat, message, _append(transaction, chat, message))]
                 self._note(transaction, event)
-            chat._add(message, place)
 
-    async def change_messages(self, chat: Chat, *messages: ChatMessage, event: Event | None = None) -> None:
-        """Messages that are there are others now: nothing is left in the store of what they were."""
-        changed = [each for each in messages if each.id in chat.messages and chat.messages[each.id] is not each]
-        if changed or event is not None:
-            async with self._store.transaction() as transaction:
-                self._replace(transaction, chat, changed)
+    async def take_said(
+        self, chat: Chat, author: ServiceId, said: Edit | Reaction | Deletion, event: Event | None = None
+    ) -> bool:
+        """Something was said of a message; says whether there is such a message. Nothing is left in the store of what it was."""
+        async with self._writing() as (transaction, then):
+            found = _find(transaction, chat, target_of(author, said))
+            if changed := _write_said(transaction, chat, author, said):
+                then += [partial(_changed, chat, changed)]
                 self._note(transaction, event)
-            for message in changed:
-                chat._put(message)
+        return found is not None
 
-    async def remove_messages(self, chat: Chat, messages: Collection[MessageId]) -> None:
+    async def change_messages(
+        self, chat: Chat, messages: Iterable[MessageId], change: Callable[[ChatMessage], ChatMessage]
+    ) -> None:
+        """What is in memory of ``messages`` is what ``change`` makes of it from now on."""
+        async with self._writing() as (transaction, then):
+            known = [chat.messages[each] for each in messages if each in chat.messages]
+            changed = [(chat.places[each.id], other) for each in known if (other := change(each)) is not each]
+            _write_changed(transaction, chat, changed)
+            then += [partial(_changed, chat, changed)]
+
+    async def remove_messages(self, chat: Chat, messages: Iterable[MessageId]) -> None:
         """Forget messages, in memory and in the store."""
-        async with self._store.transaction() as transaction:
-            for message in messages:
-                transaction.remove(_HISTORY, chat.places[message])
-        for message in messages:
-            chat._remove(message)
-        await self.save(chat)
+        async with self._writing() as (transaction, then):
+            gone = {each for each in messages if each in chat.messages}
+            _remove(transaction, chat, gone)
+            then += [partial(chat._remove, gone)]
 
-    def _replace(self, transaction: StoreTransaction, chat: Chat, messages: Iterable[ChatMessage]) -> None:
-        for message in messages:
-            transaction.replace(_HISTORY, chat.places[message.id], write_message(chat.conversation.key, message))
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[tuple[StoreTransaction, list[Callable[[], None]]]]:
+        """A transaction, and what is to be done in memory once it is written: also if who waits for that is cancelled meanwhile."""
+        then: list[Callable[[], None]] = []
+        try:
+            async with self._store.transaction() as transaction:
+                yield transaction, then
+        except asyncio.CancelledError:  # while it was written, which is waited for; before, there is nothing to be done
+            for do in then:
+                do()
+            raise
+        for do in then:
+            do()
 
     async def note_event(self, event: Event) -> None:
         """Something happened that is kept nowhere else."""
@@ -331,27 +373,24 @@ class ChatRecords:
 
     # --- what we said, until it is handed over ---
 
-    async def add_unsent(
-        self, chat: Chat, said: Said, message: ChatMessage | None, *, once: str | None = None
-    ) -> Unsent:
-        """We said something, and it has yet to be sent. ``message`` is what it leads to: a new one, or one that is there.
+    async def add_unsent(self, chat: Chat, me: ServiceId, said: Said, *, once: str | None = None) -> Unsent:
+        """We said something, which is known from here on, and has yet to be sent.
 
         ``once`` is a name under which nothing else is said (:meth:`said_once`).
         """
-        key = chat.conversation.key
-        async with self._store.transaction() as transaction:
-            place = None
-            if message is not None and message.id not in chat.messages:
-                place = transaction.append(_HISTORY, write_message(key, message))
-            elif message is not None:
-                self._replace(transaction, chat, [message])
-            unsent = Unsent(transaction.append(_UNSENT, _write_unsent(key, said)), key, said)
-            if once is not None:
-                _note_once(transaction, once, said.timestamp)
-        if message is not None and place is not None:
-            chat._add(message, place)
-        elif message is not None:
-            chat._put(message)
+        key, unsent = chat.conversation.key, None
+        try:
+            async with self._writing() as (transaction, then):
+                if not isinstance(said, DataMessage):
+                    then += [partial(_changed, chat, _write_said(transaction, chat, me, said))]
+                elif (message := _own(me, said)).id not in chat.messages:
+                    then += [partial(_added, chat, message, _append(transaction, chat, message))]
+                if once is not None:
+                    _note_once(transaction, once, said.timestamp)
+                unsent = Unsent(transaction.append(_UNSENT, _write_unsent(key, said)), key, said)
+        except asyncio.CancelledError:
+            self.unsent += [] if unsent is None else [unsent]  # nobody else is going to send it
+            raise
         return unsent
 
     async def said_once(self, name: str) -> int | None:
@@ -388,11 +427,97 @@ def _all(transaction: StoreTransaction, queue: str) -> Iterator[tuple[int, bytes
         last = page[-1][0]
 
 
-def _put(transaction: StoreTransaction, chat: Chat) -> None:
-    transaction.put(_CONVERSATION, chat.conversation.key.hex(), record=_write(chat), family=_ALL)
+def _own(me: ServiceId, said: DataMessage) -> ChatMessage:
+    """Who has written it has read it."""
+    message = message_of(me, said)
+    return replace(message, expires_at=said.timestamp + 1000 * said.expires_in) if said.expires_in else message
 
 
-def _write(chat: Chat) -> bytes:
+def _append(transaction: StoreTransaction, chat: Chat, message: ChatMessage) -> int:
+    """Write a new message, and let go of what there is no room for; memory follows in :func:`_added`."""
+    _forget_surplus(transaction, chat, chat._surplus(more=1))
+    key = chat.conversation.key
+    return transaction.append(_HISTORY, write_message(key, message), family=_name(key, message.id))
+
+
+def _added(chat: Chat, message: ChatMessage, place: int) -> None:
+    surplus = chat._surplus(more=1)
+    chat._remove({each for each in surplus if chat.messages[each].expires_in})
+    chat._drop(each for each in surplus if each in chat.messages)
+    chat._add(message, place)
+
+
+def _forget_surplus(transaction: StoreTransaction, chat: Chat, surplus: Iterable[MessageId]) -> None:
+    """Out of memory nobody would see that their time is over, so what expires goes from the store as well."""
+    if expiring := {each for each in surplus if chat.messages[each].expires_in}:
+        _remove(transaction, chat, expiring)
+
+
+def _let_go(transaction: StoreTransaction, chat: Chat) -> None:
+    """As one message after the other is read from the store."""
+    for oldest in chat._surplus():
+        if chat.messages[oldest].expires_in:
+            _remove(transaction, chat, {oldest})
+            chat._remove({oldest})
+        else:
+            chat._drop([oldest])
+
+
+def _remove(transaction: StoreTransaction, chat: Chat, messages: Collection[MessageId]) -> None:
+    """Of the store alone, with what was read besides."""
+    for message in messages:
+        transaction.remove(_HISTORY, chat.places[message])
+    if messages:
+        _put(transaction, chat, read=chat._read_without(messages))
+
+
+def _find(transaction: StoreTransaction, chat: Chat, message: MessageId) -> tuple[int, ChatMessage] | None:
+    """A message and its place. What earlier versions wrote has no name in the store: it is found while it is in memory."""
+    if message in chat.messages:
+        return chat.places[message], chat.messages[message]
+    if not chat.dropped:
+        return None
+    found = transaction.entries(_HISTORY, limit=1, family=_name(chat.conversation.key, message))
+    return (found[0][0], read_message(found[0][1])[1]) if found else None
+
+
+def _write_said(
+    transaction: StoreTransaction, chat: Chat, author: ServiceId, said: Edit | Reaction | Deletion
+) -> list[tuple[int, ChatMessage]]:
+    """Write what becomes of a message, and of those in memory that quote one that is deleted; returns them with their places."""
+    found = _find(transaction, chat, target_of(author, said))
+    if found is None or (other := found[1].with_said(author, said)) is found[1]:
+        return []
+    changed = [(found[0], other)]
+    if other.deleted:
+        quoting = [each for each in chat.messages.values() if each.quotes(other.id)]
+        changed += [(chat.places[each.id], each.without_quoted_text()) for each in quoting if each.id != other.id]
+    _write_changed(transaction, chat, changed)
+    return changed
+
+
+def _write_changed(transaction: StoreTransaction, chat: Chat, changed: Iterable[tuple[int, ChatMessage]]) -> None:
+    for place, message in changed:
+        transaction.replace(_HISTORY, place, write_message(chat.conversation.key, message))
+
+
+def _changed(chat: Chat, changed: Iterable[tuple[int, ChatMessage]]) -> None:
+    """What was written is so in memory."""
+    for _, message in changed:
+        if message.id in chat.messages:
+            chat._put(message)
+
+
+def _name(key: bytes, message: MessageId) -> tuple[str, ...]:
+    return key.hex(), str(message.author), str(message.timestamp)
+
+
+def _put(transaction: StoreTransaction, chat: Chat, *, read: int | None = None) -> None:
+    record = _write(chat, chat.read if read is None else read)
+    transaction.put(_CONVERSATION, chat.conversation.key.hex(), record=record, family=_ALL)
+
+
+def _write(chat: Chat, read: int) -> bytes:
     conversation = chat.conversation
     members: dict[str, Any] = {
         "key": encode_base64(conversation.key),
@@ -401,6 +526,9 @@ def _write(chat: Chat) -> bytes:
         "revision": conversation.revision,
         "admins": _texts(conversation.admins),
         "admins_before": _texts(conversation.admins_before),
+        "members_before": _texts(conversation.members_before),
+        "left": {str(member): revision for member, revision in conversation.left.items()},
+        "standing": _write_standing(conversation.standing),
         "bots": [[str(bot.service_id), bot.reads_all] for bot in conversation.bots],
         "expires_in": conversation.expires_in,
         "statements": {
@@ -416,7 +544,7 @@ def _write(chat: Chat) -> bytes:
             for assistant, known in chat.introduced.items()
         },
         "unshared": list(chat.unshared),
-        "read": chat.read,
+        "read": read,
     }
     return json.dumps(members).encode()
 
@@ -432,8 +560,12 @@ def _read(record: bytes) -> Chat:
         bots=tuple(ListedBot(ServiceId.parse(bot), reads_all) for bot, reads_all in members.get("bots", ())),
         expires_in=members.get("expires_in", 0),
         admins_before=_service_ids(members.get("admins_before", ())),
+        members_before=_service_ids(members.get("members_before", ())),
+        left=MappingProxyType({ServiceId.parse(member): at for member, at in members.get("left", {}).items()}),
         statements=_statements(members["statements"]),
     )
+    if "standing" in members:  # older records have none
+        conversation = replace(conversation, standing=_read_standing(members["standing"]))
     chat = Chat(conversation, members["announced_by_us"], read=members["read"])
     for member, (profile_key, statement, *rest) in members["told"].items():  # older records have no profile
         chat.told[ServiceId.parse(member)] = Known(profile_key, _bytes(statement), *rest)
@@ -442,6 +574,15 @@ def _read(record: bytes) -> Chat:
         chat.introduced[ServiceId.parse(assistant)] = known
     chat.unshared.extend(members["unshared"])
     return chat
+
+
+def _write_standing(standing: Precedence) -> list[Any]:
+    return [standing.revision, standing.stays, standing.governed, standing.seniority, encode_base64(standing.digest)]
+
+
+def _read_standing(parts: list[Any]) -> Precedence:
+    revision, stays, governed, seniority, digest = parts
+    return Precedence(revision, stays, governed, seniority, decode_base64(digest))
 
 
 def _statements(members: Mapping[str, list[list[str]]]) -> Mapping[ServiceId, tuple[Statement, ...]]:
@@ -480,10 +621,10 @@ def _read_unsent(number: int, entry: bytes) -> Unsent:
 
 
 def _note_once(transaction: StoreTransaction, name: str, timestamp: int) -> None:
-    """Each new name makes room for itself: two of those are forgotten that nobody can ask for any more."""
+    """Each new name makes room for itself: two of those are forgotten that nobody can ask for any more, or whose clock was wrong."""
     transaction.append(_ONCE, str(timestamp).encode(), family=(name,))
     for number, said_at in transaction.entries(_ONCE, limit=2):
-        if int(said_at) < timestamp - ONCE_LIFETIME:
+        if abs(int(said_at) - timestamp) > ONCE_LIFETIME:
             transaction.remove(_ONCE, number)
 
 

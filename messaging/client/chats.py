@@ -17,7 +17,7 @@ from messaging.client.assistant_accounts import AssistantAccounts
 from messaging.client.assistant_errors import AssistantRefused
 from messaging.client.assistants import Assistants
 from messaging.client.background import Background, for_each
-from messaging.client.chat_records import Chat, ChatRecords, Known
+from messaging.client.chat_records import Chat, ChatRecords, Known, Unsent
 from messaging.client.consent import make_consent, verify_consent
 from messaging.client.conversation import Conversation, Statement
 from messaging.client.device import STORE_PAUSE, Device, Received, milliseconds_now
@@ -46,8 +46,9 @@ from messaging.wire.assistant import (
     Summarize,
 )
 from messaging.wire.consent import ALL_SCOPES, ConsentScope
-from messaging.wire.content import ConsentUpdate, ListedBot, ProfileUpdate, ReadReceipt, Typing
+from messaging.wire.content import ConsentUpdate, ListedBot, ProfileUpdate, ReadReceipt, Typing, decode_content
 from messaging.wire.data import AttachmentPointer, DataMessage, Deletion, Edit, Mention, Quote, Reaction, Said
+from messaging.wire.errors import MalformedContent
 from messaging.wire.identifiers import MessageId, ServiceId
 from messaging.wire.limits import MAX_EMOJI, MAX_PROFILE_ABOUT, MAX_PROFILE_NAME, MAX_QUOTED
 from signal_protocol.errors import SignalError
@@ -133,6 +134,7 @@ class Chats:
         )
         self._problems = Problems()
         self._changed = asyncio.Condition()
+        self._once = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
 
     @classmethod
@@ -221,12 +223,13 @@ class Chats:
 
     async def _begin_expiry(self, chat: Chat, messages: Iterable[ChatMessage]) -> None:
         now = self._now()
-        begun = [
-            replace(each, expires_at=now + 1000 * each.expires_in)
-            for each in messages
-            if each.expires_in and each.expires_at is None
-        ]
-        await self._records.change_messages(chat, *begun)
+
+        def begin(message: ChatMessage) -> ChatMessage:
+            begins = message.expires_in and message.expires_at is None
+            return replace(message, expires_at=now + 1000 * message.expires_in) if begins else message
+
+        if expiring := [each.id for each in messages if each.expires_in and each.expires_at is None]:
+            await self._records.change_messages(chat, expiring, begin)
 
     def untold(self, key: bytes) -> frozenset[ServiceId]:
         """Who does not know yet what this device has to tell: members, who was one, and, under the own account, own devices."""
@@ -245,7 +248,8 @@ class Chats:
         Raises:
             ValueError: too many members.
         """
-        begun = Conversation.create(title, [self.me, *members], admins=admins, bots=bots)
+        named = [self.me, *members]
+        begun = Conversation.create(title, named, admins=admins, bots=[*await self._found_bots(named), *bots])
         chat = Chat(begun, announced_by_us=True)
         await self._announce(chat)
         return chat.conversation
@@ -260,29 +264,48 @@ class Chats:
             NotAllowed: this account is no admin of it.
             ValueError: too many members.
         """
-        chat = self._chat_to_change(key)
+        self._chat_to_change(key)
         named = [self.me, *members]
-        await self._change(chat, chat.conversation.changed(members=named, bots=bots))
+        found = await self._found_bots(named)
+        chat = self._chat_to_change(key)
+        listed = [*found, *(chat.conversation.bots if bots is None else bots)]
+        await self._change(chat, chat.conversation.changed(members=named, bots=listed))
+
+    async def bots(self, key: bytes) -> tuple[ListedBot, ...]:
+        """The members that are programs, and what each can read: those that are listed, and those that nobody has listed."""
+        conversation = self.conversation(key)
+        return conversation.with_unlisted_bots(await self._device.bots_among(conversation.members)).bots
+
+    async def _found_bots(self, members: Collection[ServiceId]) -> list[ListedBot]:
+        """Who of these is a bot; it says so wherever it can be asked now, and whoever learns it later treats it so."""
+
+        async def meet(member: ServiceId) -> None:
+            if member != self.me and await self._device.trusted_identity(member) is None:
+                with suppress(ClientError, SignalError):
+                    await self._device.fetch_identity(member)
+
+        await for_each(members, meet)
+        return [ListedBot(each) for each in await self._device.bots_among(members)]
 
     async def set_title(self, key: bytes, title: str) -> None:
         """Call a conversation otherwise. Raises as :meth:`set_members`."""
         chat = self._chat_to_change(key)
-        await self._change(chat, chat.conversation.changed(title=title))
+        await self._change(chat, chat.conversation.changed(title=title, by=self.me))
 
     async def set_admins(self, key: bytes, admins: Iterable[ServiceId]) -> None:
         """Change who may change a conversation; with nobody, all members may. Raises as :meth:`set_members`."""
         chat = self._chat_to_change(key)
-        await self._change(chat, chat.conversation.changed(admins=admins))
+        await self._change(chat, chat.conversation.changed(admins=admins, by=self.me))
 
     async def set_bots(self, key: bytes, bots: Iterable[ListedBot]) -> None:
         """Change which members are known as bots, and what they get. Raises as :meth:`set_members`."""
         chat = self._chat_to_change(key)
-        await self._change(chat, chat.conversation.changed(bots=bots))
+        await self._change(chat, chat.conversation.changed(bots=bots, by=self.me))
 
     async def set_expiry(self, key: bytes, seconds: int) -> None:
         """Have messages that follow deleted so long after they were read, with 0 never. Raises as :meth:`set_members`."""
         chat = self._chat_to_change(key)
-        await self._change(chat, chat.conversation.changed(expires_in=seconds))
+        await self._change(chat, chat.conversation.changed(expires_in=seconds, by=self.me))
 
     async def leave(self, key: bytes) -> None:
         """Leave a conversation. What was said stays here until it expires.
@@ -316,35 +339,51 @@ class Chats:
             UnknownConversation: there is none with this key, or this account is out.
             UnknownMessage: the quoted one.
             ContentTooLarge: it does not fit an envelope; nothing was sent.
+            ValueError: too many attachments or mentions, or a part that is too long; nothing was sent.
             CredentialsRevoked, Displaced, SignalError: it was written down, and goes out when the device works again.
         """
         chat = self._chat_of_mine(key)
-        if once is not None and (said := await self._records.said_once(once)) is not None:
-            return Written(MessageId(self.me, said), {})
-        quoted = None if quote is None else self._quote(chat, quote)
+        quoted = None if quote is None else await self._quote(chat, quote)
         roster = await self._sharing.roster(chat)
-        message = DataMessage(
+
+        def make() -> DataMessage:
+            return DataMessage(
+                text,
+                self._timestamp(chat),
+                key,
+                roster.digest(),
+                quoted,
+                tuple(attachments),
+                tuple(mentions),
+                chat.conversation.expires_in,
+            )
+
+        if once is None:
+            return await self._say(chat, make())
+        async with self._once:
+            if (said := await self._records.said_once(once)) is not None:
+                return Written(MessageId(self.me, said), {})
+            unsent = await self._note(chat, make(), once=once)
+        return await self._send(unsent)
+
+    async def edit(self, key: bytes, message: MessageId, text: str, *, mentions: Sequence[Mention] = ()) -> Written:
+        """Give an own message another text, with other ``mentions``. Raises as :meth:`write`, and ``NotAllowed`` if it is another's."""
+        chat, known = await self._own_message(key, message)
+        roster, quote = await self._sharing.roster(chat), known.quote
+        another = DataMessage(
             text,
             self._timestamp(chat),
             key,
             roster.digest(),
-            quoted,
-            tuple(attachments),
-            tuple(mentions),
-            chat.conversation.expires_in,
+            None if quote is None else Quote(quote.message),  # says to whom it is addressed; its words all have
+            mentions=tuple(mentions),
+            expires_in=known.expires_in,
         )
-        return await self._say(chat, message, once=once)
-
-    async def edit(self, key: bytes, message: MessageId, text: str) -> Written:
-        """Give an own message another text. Raises as :meth:`write`, and ``NotAllowed`` if it is another's."""
-        chat, known = self._own_message(key, message)
-        roster = await self._sharing.roster(chat)
-        another = replace(known.as_data(key), body=text, timestamp=self._timestamp(chat), roster=roster.digest())
-        return await self._say(chat, Edit(message.timestamp, replace(another, attachments=(), mentions=())))
+        return await self._say(chat, Edit(message.timestamp, another))
 
     async def delete(self, key: bytes, message: MessageId) -> Written:
         """Have an own message forgotten, here and by all. Raises as :meth:`edit`."""
-        chat, _ = self._own_message(key, message)
+        chat, _ = await self._own_message(key, message)
         return await self._say(chat, Deletion(message.timestamp, self._timestamp(chat), key))
 
     async def react(self, key: bytes, message: MessageId, emoji: str, *, remove: bool = False) -> Written:
@@ -356,7 +395,7 @@ class Chats:
         if not 0 < len(emoji) <= MAX_EMOJI:
             raise ValueError("a reaction is one emoji")
         chat = self._chat_of_mine(key)
-        self._message(chat, message)
+        await self._message(chat, message)
         return await self._say(chat, Reaction(emoji, message, self._timestamp(chat), key, remove))
 
     async def typing(self, key: bytes, *, started: bool = True) -> None:
@@ -366,20 +405,31 @@ class Chats:
             UnknownConversation: there is none with this key, or this account is out.
         """
         chat = self._chat_of_mine(key)
-        shown = Typing(started, self._now(), chat.conversation.id)
+        members = chat.conversation.others(self.me)
+        conversation = chat.conversation.with_unlisted_bots(await self._device.bots_among(members))
+        shown = Typing(started, self._now(), conversation.id)
 
         async def show(member: ServiceId) -> None:
             with suppress(ClientError):
                 await self._device.send_passing(member, shown)
 
-        await for_each(chat.conversation.others(self.me), show)
+        await for_each(filter(conversation.gets_all, members), show)
 
-    async def _say(self, chat: Chat, said: Said, *, once: str | None = None) -> Written:
-        plaintext_of(said)
-        unsent = await self._writing.note(chat, said, once=once)
+    async def _say(self, chat: Chat, said: Said) -> Written:
+        return await self._send(await self._note(chat, said))
+
+    async def _note(self, chat: Chat, said: Said, *, once: str | None = None) -> Unsent:
+        """Write it down, if others will be able to read it."""
+        plaintext = plaintext_of(said)
+        with suppress(MalformedContent):
+            if decode_content(plaintext) == said:
+                return await self._writing.note(chat, said, once=once)
+        raise ValueError("a part of the message is beyond its limit")
+
+    async def _send(self, unsent: Unsent) -> Written:
         await self._notify()
         failed = await self._writing.send(unsent)
-        return Written(MessageId(self.me, said.timestamp), failed)
+        return Written(MessageId(self.me, unsent.said.timestamp), failed)
 
     # --- profiles ---
 
@@ -615,10 +665,11 @@ class Chats:
 
     async def _look_after_people(self) -> None:
         self._look_at_problems()
+        with suppress(ClientError):
+            await self._forget_expired()
         with suppress(ClientError, SignalError):
             await self._writing.send_unsent()
             await self._receiving.look_up_authors()
-            await self._forget_expired()
         await self._telling.tell_all()
         await self._notify()
 
@@ -666,20 +717,20 @@ class Chats:
             raise NotAllowed
         return chat
 
-    def _message(self, chat: Chat, message: MessageId) -> ChatMessage:
-        known = chat.messages.get(message)
+    async def _message(self, chat: Chat, message: MessageId) -> ChatMessage:
+        known = await self._records.find(chat, message)
         if known is None or known.deleted:
             raise UnknownMessage
         return known
 
-    def _own_message(self, key: bytes, message: MessageId) -> tuple[Chat, ChatMessage]:
+    async def _own_message(self, key: bytes, message: MessageId) -> tuple[Chat, ChatMessage]:
         chat = self._chat_of_mine(key)
         if message.author != self.me:
             raise NotAllowed
-        return chat, self._message(chat, message)
+        return chat, await self._message(chat, message)
 
-    def _quote(self, chat: Chat, message: MessageId) -> Quote:
-        return Quote(message, self._message(chat, message).text[:MAX_QUOTED])
+    async def _quote(self, chat: Chat, message: MessageId) -> Quote:
+        return Quote(message, (await self._message(chat, message)).text[:MAX_QUOTED])
 
     async def _forget_expired(self) -> None:
         now = self._now()

@@ -29,7 +29,14 @@ HEARTBEAT = 30.0  # seconds between pings
 FIRST_DELAY, LAST_DELAY = 0.2, 30.0  # seconds before connecting again; doubled each time, with jitter
 DISPLACED, REVOKED = 4409, 4401  # close codes of Signal-Server
 
-UNREACHABLE = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError, OSError)
+# No answer, or what is no HTTP: nobody knows what became of the request.
+UNREACHABLE = (
+    aiohttp.ClientConnectionError,
+    aiohttp.ClientPayloadError,
+    aiohttp.ClientResponseError,
+    TimeoutError,
+    OSError,
+)
 
 
 async def _body(content: aiohttp.StreamReader) -> bytes:
@@ -56,7 +63,10 @@ class Relay:
         context = ssl.create_default_context(cafile=self._ca_file) if self.url.startswith("https:") else None
         connector = aiohttp.TCPConnector(ssl=context if context is not None else True)
         timeout = aiohttp.ClientTimeout(total=REQUEST_DEADLINE)
-        self._session = aiohttp.ClientSession(connector=connector, timeout=timeout)
+        # No cookies: one would tie requests that do not say who asks to those that do.
+        self._session = aiohttp.ClientSession(
+            connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()
+        )
         return self
 
     async def __aexit__(
@@ -176,6 +186,16 @@ class ChatConnection:
     def ended(self) -> Exception | None:
         """Why the connection will not come back: ``CredentialsRevoked`` or ``Displaced``."""
         return self._ended
+
+    async def connected(self) -> None:
+        """Wait until there is a connection.
+
+        Raises:
+            CredentialsRevoked, Displaced: there will be none.
+        """
+        await self._connected.wait()
+        if self._ended is not None:
+            raise self._ended
 
     async def run(self, on_connected: Callable[[], None]) -> None:
         """Stay connected until cancelled; connects again after any loss that may pass.

@@ -4,7 +4,10 @@ Consent is each author's own and counts from its timestamp on: an earlier messag
 is enforced is not here: an author who has not opted in never encrypts a message to the assistant.
 
 What members say arrives at each of them in another order. So which of two statements stands, or of two updates by members,
-depends on what they say and never on which came first.
+depends on what they say and who says it, and never on which came first.
+
+Of two admins who change a conversation at the same time the one who stands earlier among the admins prevails, so that who has just
+been removed by one who stands before them cannot undo that. Who leaves has left, whatever others change at that moment.
 """
 
 import hashlib
@@ -34,6 +37,9 @@ MAX_STATEMENTS = 16  # of one author that are remembered: messages written under
 MAX_TITLE = 200  # characters; the rest of a longer one is cut
 COMMAND = "/"  # begins a message that is meant for bots
 MAX_REVISION_STEP = 10_000  # by which one update may be ahead of what is known: nobody uses revisions up at once
+LEAVE_STEP = (
+    100  # revisions that who leaves goes ahead: others may change so often before they hear of it, and it still counts
+)
 _DISTRIBUTION = b"subrosa distribution v1\x00"
 
 
@@ -43,6 +49,21 @@ class TooFarAhead(ValueError):
 
 class NotAdmin(ValueError):
     """A change by a member who may not make it, as far as is known: they may have become an admin meanwhile."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Precedence:
+    """Of two updates the one with the greater one stands.
+
+    That of the later revision; of the same one a change before what somebody who leaves knows. Where there were admins, or it names
+    the first ones (``governed``), that of the admin, or member, who stood earlier then (``seniority``, from the end). Then a hash says.
+    """
+
+    revision: int
+    stays: bool
+    governed: bool
+    seniority: int
+    digest: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +85,11 @@ class Conversation:
     """One conversation. ``key`` (32 random bytes) names it; only its members, and the assistants they add, know it.
 
     ``statements`` holds what each author said about the assistant, the one that stands last. ``admins`` may change who is in it and
-    what it is; with none every member may. ``admins_before`` are those of the state before: two who change it at the same time are
-    judged alike by all. Messages are deleted ``expires_in`` seconds after they were read, with 0 never.
+    what it is; with none every member may. Messages are deleted ``expires_in`` seconds after they were read, with 0 never.
+
+    ``revision`` is the latest that was heard of. The rest is how it came to be: ``standing`` is the precedence of the update that all
+    this is from, but for who has ``left`` since, at which revision. ``admins_before`` are those of the state before, so that two who
+    change it at the same time are judged alike by all; if there were none and there are now, ``members_before`` are its members.
     """
 
     key: bytes = field(repr=False)
@@ -75,10 +99,17 @@ class Conversation:
     admins: tuple[ServiceId, ...] = ()
     bots: tuple[ListedBot, ...] = ()
     expires_in: int = 0
-    admins_before: tuple[ServiceId, ...] = ()
+    admins_before: tuple[ServiceId, ...] = field(default=(), compare=False)
+    members_before: tuple[ServiceId, ...] = field(default=(), compare=False)
+    left: Mapping[ServiceId, int] = field(default_factory=lambda: MappingProxyType({}), repr=False, compare=False)
+    standing: Precedence = field(default=Precedence(-1, False, False, 0, b""), repr=False, compare=False)
     statements: Mapping[ServiceId, tuple[Statement, ...]] = field(
         default_factory=lambda: MappingProxyType({}), repr=False
     )
+
+    def __post_init__(self) -> None:
+        if self.standing.revision < 0:  # it is known by what it says alone
+            object.__setattr__(self, "standing", self._precedence_by(None))
 
     @classmethod
     def create(
@@ -95,45 +126,53 @@ class Conversation:
             ValueError: too many members.
         """
         named = _members(members)
+        listed = _of(named, admins)
         return cls(
             secrets.token_bytes(MASTER_KEY),
             title[:MAX_TITLE],
             named,
-            admins=_of(named, admins),
+            admins=listed,
             bots=_listed(named, bots),
+            admins_before=listed,
         )
 
     @classmethod
-    def from_update(cls, update: ConversationUpdate) -> Self:
-        """The conversation that a member told us of.
+    def from_update(cls, update: ConversationUpdate, by: ServiceId | None = None) -> Self:
+        """The conversation that a member told us of, who is believed as nothing else is known.
 
         Raises:
             ValueError: too many members.
         """
         members = _members(update.members)
-        return cls(
+        admins = _of(members, update.admins)
+        told = cls(
             update.conversation,
             update.title[:MAX_TITLE],
             members,
             update.revision,
-            _of(members, update.admins),
+            admins,
             _listed(members, update.bots),
             update.expires_in,
+            admins_before=admins,  # for all that is known: nobody else may change it at this revision
         )
+        return replace(told, standing=told._precedence_by(by))
 
     @property
     def id(self) -> bytes:
         """32 bytes that name the conversation without giving its key away."""
         return conversation_id(self.key)
 
-    @property
-    def precedence(self) -> tuple[int, bytes]:
-        """The state with the greatest one stands: that of the latest revision; which of two with the same one, a hash says."""
+    def _precedence_by(self, author: ServiceId | None) -> Precedence:
+        """Of this state, as ``author`` made it; ``None``: somebody whom all others believe."""
+        judges, stays = self.admins_before or self.members_before, author is None or author in self.members
+        return Precedence(self.revision, stays, bool(judges), _seniority(judges, author), self._digest())
+
+    def _digest(self) -> bytes:
         parts = [self.title.encode(), *(member.to_bytes() for member in self.members)]
         if self.admins or self.bots or self.expires_in:  # or the hash is that of earlier versions
             parts += [b"", *(admin.to_bytes() for admin in self.admins), str(self.expires_in).encode()]
             parts += [bot.service_id.to_bytes() + bytes([bot.reads_all]) for bot in self.bots]
-        return self.revision, hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).digest()
+        return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).digest()
 
     def as_update(self) -> ConversationUpdate:
         """What tells another member of it."""
@@ -168,8 +207,9 @@ class Conversation:
         admins: Iterable[ServiceId] | None = None,
         bots: Iterable[ListedBot] | None = None,
         expires_in: int | None = None,
+        by: ServiceId | None = None,
     ) -> Self:
-        """The same conversation, changed, one revision on. Who is out is no admin and no bot of it any more.
+        """The same conversation, changed ``by`` somebody, one revision on. Who is out is no admin and no bot of it any more.
 
         Raises:
             ValueError: too many members, no such time, or no revision is left.
@@ -179,7 +219,7 @@ class Conversation:
         if expires_in is not None and not 0 <= expires_in <= MAX_EXPIRES_IN:
             raise ValueError("messages cannot be kept for such a time")
         named = self.members if members is None else _members(members)
-        return replace(
+        changed = replace(
             self,
             title=self.title if title is None else title[:MAX_TITLE],
             members=named,
@@ -187,16 +227,43 @@ class Conversation:
             admins=_of(named, self.admins if admins is None else admins),
             bots=_listed(named, self.bots if bots is None else bots),
             expires_in=self.expires_in if expires_in is None else expires_in,
-            admins_before=self.admins,
-        )
+            left=MappingProxyType({}),
+        )._after(self.admins, self.members)
+        return replace(changed, standing=changed._precedence_by(by))
+
+    def _after(self, admins: tuple[ServiceId, ...], members: tuple[ServiceId, ...]) -> Self:
+        """The same, after a state with these."""
+        return replace(self, admins_before=admins, members_before=members if self.admins and not admins else ())
 
     def with_members(self, members: Iterable[ServiceId]) -> Self:
         """The same conversation with other members, one revision on. Raises as :meth:`changed`."""
         return self.changed(members=members)
 
     def without(self, member: ServiceId) -> Self:
-        """The same conversation, one revision on, when ``member`` has left."""
-        return self.changed(members=self.others(member))
+        """The same conversation when ``member`` has left, ``LEAVE_STEP`` revisions on. If no admin is left, all may change it.
+
+        Raises:
+            ValueError: no revision is left.
+        """
+        if self.revision >= MAX_REVISION:
+            raise ValueError("a conversation cannot be changed for ever")
+        return self._without(member, min(self.revision + LEAVE_STEP, MAX_REVISION))
+
+    def _without(self, member: ServiceId, revision: int) -> Self:
+        others = self.others(member)
+        return replace(
+            self,
+            members=others,
+            admins=_of(others, self.admins),
+            bots=_listed(others, self.bots),
+            revision=max(self.revision, revision),
+            left=MappingProxyType({**self.left, member: revision}),
+        )
+
+    def may_speak(self, author: ServiceId, revision: int) -> bool:
+        """Whether an update of this revision by ``author`` may be news: by a member, or by who was one, or an admin, when it was made."""
+        before = (self.admins_before or self.members_before) if revision == self.standing.revision else ()
+        return author in self.members or author in before or revision <= self.left.get(author, -1)
 
     def with_update(self, author: ServiceId, update: ConversationUpdate) -> Self:
         """Note what a member says about the conversation; returns the same object if that is no news.
@@ -209,51 +276,88 @@ class Conversation:
             NotAdmin: they may not change it, as far as is known.
             ValueError: another conversation, not a member, or beyond a limit.
         """
-        if update.conversation != self.key or author not in self.members:
+        if update.conversation != self.key or not self.may_speak(author, update.revision):
             raise ValueError("an update by a stranger, or of another conversation")
+        told = Conversation.from_update(update)
+        if author not in update.members:
+            return self._with_leave(author, told)
+        if update.revision < self.standing.revision:
+            return self
+        if not self._accepts(author, update.revision):
+            if update == self.as_update():
+                return self
+            raise NotAdmin("a change by a member who is no admin")
         if update.revision > self.revision + MAX_REVISION_STEP:
             raise TooFarAhead("an update that is too far ahead")
-        updated = self._as_told(update)
-        leaves = author not in update.members
-        if updated.precedence <= self.precedence:
-            # Who leaves has left, whatever others change at that moment.
-            return self.without(author) if leaves and update.revision == self.revision else self
-        if not self._accepts(author, update.revision):
-            if not leaves:
-                raise NotAdmin("a change by a member who is no admin")
-            return self.without(author)
-        return updated
+        return self._as_told(author, told)
 
-    def _as_told(self, update: ConversationUpdate) -> Self:
-        told = Conversation.from_update(update)
+    def _with_leave(self, author: ServiceId, told: "Conversation") -> Self:
+        """Who leaves takes nobody's change away: what they know is the state before, and counts less than any change to that."""
+        if told.revision < self.standing.revision or self.left.get(author, -1) >= told.revision:
+            return self  # they have been asked back since, or it is known
+        revision = min(told.revision, self.revision + MAX_REVISION_STEP, MAX_REVISION)
+        known = replace(told, revision=revision - LEAVE_STEP)
+        believed = revision == told.revision and known.revision >= 0 and self._accepts(author, known.revision)
+        return (self._as_told(author, known) if believed else self)._without(author, revision)
+
+    def _as_told(self, author: ServiceId, told: "Conversation") -> Self:
+        """What an author says who may, if it has precedence; without those who have left as late or later."""
+        again = told.revision == self.standing.revision
+        before = (self.admins_before, self.members_before or self.members) if again else (self.admins, self.members)
+        told = told._after(*before)
+        standing = told._precedence_by(author)
+        if standing <= self.standing:
+            return self
+        left = {member: revision for member, revision in self.left.items() if revision >= told.revision}
+        members = tuple(member for member in told.members if member not in left)
         return replace(
             self,
             title=told.title,
-            members=told.members,
-            revision=told.revision,
-            admins=told.admins,
-            bots=told.bots,
+            members=members,
+            revision=max(self.revision, told.revision),
+            admins=_of(members, told.admins),
+            bots=_listed(members, told.bots),
             expires_in=told.expires_in,
-            admins_before=self.admins_before if told.revision == self.revision else self.admins,
+            admins_before=told.admins_before,
+            members_before=told.members_before,
+            left=MappingProxyType(left),
+            standing=standing,
         )
 
     def _accepts(self, author: ServiceId, revision: int) -> bool:
-        judges = self.admins_before if revision == self.revision else self.admins
+        """Whether ``author`` might change it when an update of this revision was made."""
+        judges = self.admins_before if revision == self.standing.revision else self.admins
         return not judges or author in judges
 
-    def caught_up(self) -> Self:
-        """The same state, as far ahead as one step goes.
+    def is_apart(self, author: ServiceId, revision: int) -> bool:
+        """Whether ``author``, who has just been removed as an admin, has gone on without hearing of it, and others with them perhaps."""
+        return author in self.admins_before and author not in self.admins and revision > self.revision
+
+    def caught_up(self, revision: int = MAX_REVISION, *, by: ServiceId | None = None) -> Self:
+        """The same state, said ``by`` somebody who may, at ``revision``, or as far ahead as one step goes.
 
         Who hears of a revision far beyond makes theirs greater and tells all: so those who have come apart, because somebody told one of
         them other things, meet again, and nobody can use all revisions up at once.
         """
-        return replace(self, revision=min(self.revision + MAX_REVISION_STEP, MAX_REVISION))
+        reached = min(revision, self.revision + MAX_REVISION_STEP, MAX_REVISION)
+        caught_up = replace(self, revision=reached, left=MappingProxyType({}))._after(self.admins, self.members)
+        return replace(caught_up, standing=caught_up._precedence_by(by))
 
     # --- what bots get ---
+
+    def gets_all(self, member: ServiceId) -> bool:
+        """Whether ``member`` gets all that is said: everybody but a bot that does not read all, among more than two."""
+        bot = self.bot(member)
+        return bot is None or bot.reads_all or len(self.members) <= 2
 
     def bot(self, member: ServiceId) -> ListedBot | None:
         """The entry of a member that is a bot."""
         return next((bot for bot in self.bots if bot.service_id == member), None)
+
+    def with_unlisted_bots(self, bots: Iterable[ServiceId]) -> Self:
+        """The same conversation as this device treats it: members that are bots, whoever has not said so, get what bots get."""
+        unlisted = [ListedBot(each) for each in bots if each in self.members and self.bot(each) is None]
+        return replace(self, bots=(*self.bots, *unlisted)) if unlisted else self
 
     def is_for(self, member: ServiceId, said: Said) -> bool:
         """Whether ``said`` is sent to ``member``: to a bot that does not read all, what is addressed to it.
@@ -261,8 +365,7 @@ class Conversation:
         Addressed is a command ("/help"), what mentions the bot or answers it, a reaction to its message, a deletion, and between two
         members everything.
         """
-        bot = self.bot(member)
-        if bot is None or bot.reads_all or len(self.members) <= 2:
+        if self.gets_all(member):
             return True
         match said:
             case DataMessage():
@@ -351,6 +454,13 @@ class Conversation:
 def _is_addressed(message: DataMessage, bot: ServiceId) -> bool:
     quoted = message.quote is not None and message.quote.message.author == bot
     return message.body.startswith(COMMAND) or quoted or any(mention.who == bot for mention in message.mentions)
+
+
+def _seniority(judges: tuple[ServiceId, ...], author: ServiceId | None) -> int:
+    """From the end, 0 for who is none of them. Nobody stands before whom all believe."""
+    if author is None:
+        return len(judges)
+    return len(judges) - judges.index(author) if author in judges else 0
 
 
 def _of(members: tuple[ServiceId, ...], named: Iterable[ServiceId]) -> tuple[ServiceId, ...]:

@@ -17,6 +17,7 @@ from messaging.client.access import AccessKeys, learn
 from messaging.client.account import Account, register_as_assistant, register_with_number
 from messaging.client.attachments import Attachments
 from messaging.client.background import Background
+from messaging.client.bot_accounts import BotAccounts
 from messaging.client.certificates import Certificates
 from messaging.client.connection import ChatConnection, ConnectionLost, Relay
 from messaging.client.distributions import Distributions
@@ -118,11 +119,19 @@ class Device:
         )
         self._connection = ChatConnection(relay, account.authorization, self._on_request)
         self._access = AccessKeys(store)
+        self._bots = BotAccounts(store)
         self._attachments = Attachments(relay, account, store, now=now)
         requests = Requests(relay, self._connection, deadline)
         certificates = Certificates(account, requests, now)
         self._sender = Sender(
-            store, self._sessions, requests, account.address, access=self._access, certificates=certificates, now=now
+            store,
+            self._sessions,
+            requests,
+            account.address,
+            access=self._access,
+            bots=self._bots,
+            certificates=certificates,
+            now=now,
         )
         self._groups = GroupSender(
             store,
@@ -427,6 +436,14 @@ class Device:
             await self._changed.wait_for(lambda: self._ready.is_set() or self._failure is not None)
         self._raise_failure()
 
+    async def connected(self) -> None:
+        """Wait until the relay is there; what waits at it arrives from then on.
+
+        Raises:
+            CredentialsRevoked, Displaced: the connection has ended for good.
+        """
+        await self._connection.connected()
+
     async def received(self) -> AsyncIterator[Received]:
         """What has arrived, in order, for ever; each once, and again after a crash unless :meth:`done` was called.
 
@@ -468,6 +485,10 @@ class Device:
             As :meth:`send`.
         """
         return await self._sender.identity_of(service_id)
+
+    async def bots_among(self, service_ids: Collection[ServiceId]) -> frozenset[ServiceId]:
+        """Those of these accounts that the relay has marked as bots, when this device fetched their prekeys."""
+        return await self._bots.among(service_ids)
 
     async def trusted_identity(self, service_id: ServiceId) -> bytes | None:
         """The identity key that is trusted for ``service_id``, if any was seen."""

@@ -5,7 +5,7 @@ An event is stored in the transaction that takes what it tells of (``Chats`` cal
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -33,8 +33,12 @@ class Event:
     @property
     def id(self) -> str:
         """32 hexadecimal digits: the same whenever this event is told, and another for any other one."""
-        named = [self.kind, str(self.sender), str(self.timestamp)]
+        named = [self.kind, str(self.sender), str(self.timestamp), *self._about()]
         return hashlib.sha256(_EVENT + conversation_id(self.conversation) + "\n".join(named).encode()).hexdigest()[:32]
+
+    def _about(self) -> Iterable[str]:
+        """What else tells it from others of its sender and time, whose clock may say the same twice. No content: a hash can be guessed."""
+        return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,9 @@ class MessageEdited(Event):
     message: MessageId
     text: str = field(repr=False)
 
+    def _about(self) -> Iterable[str]:
+        return _words(self.message)
+
 
 @dataclass(frozen=True, slots=True)
 class MessageDeleted(Event):
@@ -69,6 +76,9 @@ class MessageDeleted(Event):
 
     kind: ClassVar[str] = "deletion"
     message: MessageId
+
+    def _about(self) -> Iterable[str]:
+        return _words(self.message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +89,9 @@ class Reacted(Event):
     message: MessageId
     emoji: str = field(repr=False)
     removed: bool = False
+
+    def _about(self) -> Iterable[str]:
+        return (*_words(self.message), str(self.removed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +107,9 @@ class ConversationChanged(Event):
     left: tuple[ServiceId, ...] = ()
     settings: bool = False
 
+    def _about(self) -> Iterable[str]:
+        return (*map(str, self.joined), "left", *map(str, self.left), str(self.settings))
+
 
 @dataclass(frozen=True, slots=True)
 class MessagesRead(Event):
@@ -102,6 +118,9 @@ class MessagesRead(Event):
     kind: ClassVar[str] = "read"
     messages: tuple[MessageId, ...] = ()
 
+    def _about(self) -> Iterable[str]:
+        return [word for each in self.messages for word in _words(each)]
+
 
 @dataclass(frozen=True, slots=True)
 class TypingChanged(Event):
@@ -109,6 +128,9 @@ class TypingChanged(Event):
 
     kind: ClassVar[str] = "typing"
     started: bool = True
+
+    def _about(self) -> Iterable[str]:
+        return (str(self.started),)
 
 
 Journal = Callable[[StoreTransaction, Event], None]
@@ -197,6 +219,10 @@ def read_pointer(parts: list[Any]) -> AttachmentPointer:
     """Undo :func:`write_pointer`."""
     cdn, key, secret, digest, *rest = parts
     return AttachmentPointer(cdn, key, decode_base64(secret), decode_base64(digest), *rest)
+
+
+def _words(message: MessageId) -> tuple[str, str]:
+    return str(message.author), str(message.timestamp)
 
 
 def _named(message: MessageId) -> list[Any]:

@@ -1,7 +1,7 @@
 """What was said in a conversation, as it stands now: messages with their edits and reactions. No I/O.
 
 What arrives in another order leads to the same: of edits, and of the reactions of each member, the latest by its author's clock
-stands, and a deleted message stays deleted.
+stands, of two of the same time one that anybody would choose, and a deleted message stays deleted.
 """
 
 import json
@@ -61,7 +61,9 @@ class ChatMessage:
             return self
         match said:
             case Edit(_, message):
-                if author != self.id.author or message.timestamp <= max(self.edited, self.id.timestamp):
+                if author != self.id.author or message.timestamp <= self.id.timestamp:
+                    return self
+                if _text(message.timestamp, message.body, message.mentions) <= self._stands:
                     return self
                 return replace(self, text=message.body, mentions=message.mentions, edited=message.timestamp)
             case Deletion():
@@ -69,12 +71,27 @@ class ChatMessage:
             case Reaction():
                 return self._with_reaction(author, said)
 
+    @property
+    def _stands(self) -> tuple[object, ...]:
+        """Of two texts the one with the greater one stands."""
+        return _text(self.edited, self.text, self.mentions)
+
     def _with_reaction(self, author: ServiceId, said: Reaction) -> "ChatMessage":
         known = self.reactions.get(author)
-        if (known is None and len(self.reactions) >= MAX_REACTIONS) or (known and known.timestamp >= said.timestamp):
-            return self
         given = GivenReaction("" if said.remove else said.emoji, said.timestamp)
+        if known is None and len(self.reactions) >= MAX_REACTIONS:
+            return self
+        if known is not None and (given.timestamp, given.emoji) <= (known.timestamp, known.emoji):
+            return self
         return replace(self, reactions=MappingProxyType({**self.reactions, author: given}))
+
+    def quotes(self, message: MessageId) -> bool:
+        """Whether it repeats words of another message."""
+        return self.quote is not None and self.quote.message == message and self.quote.text != ""
+
+    def without_quoted_text(self) -> "ChatMessage":
+        """The same, when what it quotes has been deleted."""
+        return self if self.quote is None else replace(self, quote=Quote(self.quote.message))
 
     def as_data(self, conversation: bytes) -> DataMessage:
         """As it is sent, with the text that stands."""
@@ -88,6 +105,10 @@ class ChatMessage:
             self.mentions,
             self.expires_in,
         )
+
+
+def _text(timestamp: int, text: str, mentions: tuple[Mention, ...]) -> tuple[object, ...]:
+    return timestamp, text, [(each.start, each.length, str(each.who)) for each in mentions]
 
 
 def message_of(author: ServiceId, data: DataMessage) -> ChatMessage:

@@ -39,14 +39,18 @@ class Profiles:
         return "" if known is None else known.name
 
     async def take(self, who: ServiceId, profile: ProfileUpdate) -> bool:
-        """Note what somebody says of themselves; says whether it is news."""
+        """Note what somebody says of themselves; says whether it is news. Of two of the same time one that anybody would choose."""
         known = self._known.get(who)
-        if known is not None and known.timestamp >= profile.timestamp:
+        if known is not None and _precedence(profile) <= _precedence(known):
             return False
-        self._known[who] = profile
         async with self._store.transaction() as transaction:
             _put(transaction, who, profile)
+        self._known[who] = profile  # not before it is written: it would be no news when it is told again
         return True
+
+
+def _precedence(profile: ProfileUpdate) -> tuple[int, str, str]:
+    return profile.timestamp, profile.name, profile.about
 
 
 def _put(transaction: StoreTransaction, who: ServiceId, profile: ProfileUpdate) -> None:

@@ -1,7 +1,8 @@
 """What arrives for the conversations of one device, each content where it belongs.
 
 Nobody is believed beyond what they may say: members about the conversation, authors about their own consent, own devices about what
-this account and others said. What arrives before that which it belongs to waits (``client.early``); a crash loses none of it.
+this account and others said. What arrives before that which it belongs to waits (``client.early``); a crash loses none of it. What is
+said of a message that is not here waits for a day, apart from the rest: most such messages never come, and must not push out others.
 """
 
 from collections.abc import Callable
@@ -36,6 +37,7 @@ from messaging.wire.identifiers import MessageId, ServiceId
 
 MAX_AHEAD = 24 * 3600 * 1000  # milliseconds by which another clock may be ahead of ours
 MAX_RECEIPTS = 1000  # messages of which one receipt is noted
+MAX_WAIT = 24 * 3600 * 1000  # milliseconds for which what is said of a message waits for it
 FIRST_PAUSE, LAST_PAUSE = 5.0, 600.0  # seconds between two tries to learn an author's identity key
 
 Hint = Callable[[Chat, ServiceId], None]
@@ -78,6 +80,7 @@ class Receiving:
         self._look_up = look_up
         self._passing = passing
         self._early = Early()
+        self._early_said = Early()  # of messages that are not here
         self._has_news = False  # what waits may belong to something now
         self._patience = Patience(FIRST_PAUSE, LAST_PAUSE)
 
@@ -100,21 +103,48 @@ class Receiving:
     async def _take_early(self) -> None:
         while self._has_news:
             self._has_news = False
-            for received in self._early:
+            for received in (*self._early, *self._early_said):
                 await self._take_one(received)
 
     async def _take_one(self, received: Received) -> bool:
         taken = await self._take(received.sender.service_id, received.content)
-        if taken is None:
-            pushed_out = self._early.keep(received)
+        if taken is None and not self._is_over(received):
+            pushed_out = self._early_for(received).keep(received)
             if pushed_out is not None:
                 await self._device.done(pushed_out)
             return True
-        self._early.forget(received)
-        if taken:
+        for early in (self._early, self._early_said):
+            early.forget(received)
+        if taken is not False:
             await self._records.flush()  # or it would be acknowledged, and lost with this process
             await self._device.done(received)
-        return taken
+        return taken is not False
+
+    def _early_for(self, received: Received) -> Early:
+        """Where it waits: with its conversation, or for its message."""
+        said = _said(received.content)
+        chat = None if said is None else self._records.chats.get(said.conversation or b"")
+        if chat is None or isinstance(said, DataMessage) or not self._hears(chat, received.sender.service_id):
+            return self._early
+        self._early.forget(received)
+        return self._early_said
+
+    def _is_over(self, received: Received) -> bool:
+        """Whether it has waited for a message for as long as it may."""
+        is_late = self._now() - received.server_timestamp > MAX_WAIT
+        return is_late and self._early_for(received) is self._early_said
+
+    def _is_awaited(self, message: MessageId) -> bool:
+        """Whether something that is said of it has come before it."""
+        waiting = ((each.sender.service_id, _said(each.content)) for each in self._early_said)
+        return any(
+            said is not None and not isinstance(said, DataMessage) and target_of(sender, said) == message
+            for sender, said in waiting
+        )
+
+    def _hears(self, chat: Chat, sender: ServiceId) -> bool:
+        """Whether we hear what a member says: not while we are out ourselves."""
+        return {sender, self._me} <= set(chat.conversation.members)
 
     # --- one content; ``None``: it belongs to something that is not known yet ---
 
@@ -148,42 +178,41 @@ class Receiving:
 
     async def _take_said(self, sender: ServiceId, key: bytes, said: Said) -> bool | None:
         chat = self._records.chats.get(key)
-        if chat is None or sender not in chat.conversation.members:
+        if chat is None or not self._hears(chat, sender):
             return None
         event = None if sender == self._me else event_of(sender, key, said)
         if isinstance(said, DataMessage):
-            await self._records.add_message(chat, message_of(sender, said), event)
+            message = message_of(sender, said)
+            await self._records.add_message(chat, message, event)
+            self._has_news |= self._is_awaited(message.id)
             return True
-        known = chat.messages.get(target_of(sender, said))
-        changed = None if known is None else known.with_said(sender, said)
-        if changed is not None and changed is not known:
-            await self._records.change_messages(chat, changed, event=event)
-        return True
+        return True if await self._records.take_said(chat, sender, said, event) else None
 
     async def _take_read(self, sender: ServiceId, timestamps: tuple[int, ...]) -> bool:
-        read = [MessageId(self._me, timestamp) for timestamp in timestamps[:MAX_RECEIPTS]]
-        chat = next((found for each in read if (found := self._records.chat_of(each, sender))), None)
-        if chat is not None:
-            named = tuple(each for each in read if each in chat.messages)
-            await self._records.note_event(MessagesRead(chat.conversation.key, sender, max(timestamps), named))
+        """Of own messages, whatever else somebody claims to have read; in each conversation with them."""
+        read = [MessageId(self._me, timestamp) for timestamp in dict.fromkeys(timestamps[:MAX_RECEIPTS])]
+        for chat in [] if sender == self._me else self._records.chats_with(sender):
+            if named := tuple(each for each in read if each in chat.messages):
+                latest = max(each.timestamp for each in named)
+                await self._records.note_event(MessagesRead(chat.conversation.key, sender, latest, named))
         return True
 
     def _take_typing(self, sender: ServiceId, typing: Typing) -> bool:
-        chats = self._records.chats.values()
-        for chat in chats:
-            if chat.conversation.id == typing.conversation_id and sender in chat.conversation.members:
+        for chat in [] if sender == self._me else self._records.chats_with(sender):
+            if chat.conversation.id == typing.conversation_id and self._me in chat.conversation.members:
                 self._passing(TypingChanged(chat.conversation.key, sender, typing.timestamp, typing.started))
         return True
 
     async def _take_update(self, sender: ServiceId, update: ConversationUpdate) -> bool | None:
         chat = self._records.chats.get(update.conversation)
         if chat is not None:
-            return await self._take_change(chat, sender, update) if sender in chat.conversation.members else None
+            speaks = chat.conversation.may_speak(sender, update.revision)
+            return await self._take_change(chat, sender, update) if speaks else None
         if self._me in update.members and sender in update.members:
-            chat = _new(update)
+            chat = _new(update, sender)
             if chat is not None and self._records.has_room(self._me):
                 chat.told[self._me] = Known(True, None, update.revision + 1)  # the sender told all our devices
-                await self._enter(chat, _change(sender, None, chat.conversation))
+                await self._enter(chat, _change(sender, update.revision, None, chat.conversation))
         return True
 
     async def _take_change(self, chat: Chat, sender: ServiceId, update: ConversationUpdate) -> bool | None:
@@ -191,25 +220,41 @@ class Receiving:
         before = chat.conversation
         try:
             changed = before.with_update(sender, update)
-        except NotAdmin:
-            return None  # not as far as we know
+        except NotAdmin:  # as far as we know
+            if not (before.is_apart(sender, update.revision) and before.may_change(self._me)):
+                return None
+            await self._catch_up(chat, update.revision + 1)
+            return True
         except TooFarAhead:
-            chat.conversation, chat.announced_by_us = chat.conversation.caught_up(), True
-            await self._enter(chat)
+            if before.may_change(self._me):
+                await self._catch_up(chat)
             return True
         except ValueError:
             return True
-        if changed is not chat.conversation:
+        if changed is not before:
+            leaving = chat.announced_by_us and self._me in changed.left  # whatever others change: all are to hear of it
             chat.note_change(changed, self._me)
-            chat.announced_by_us = (
-                changed.as_update() != update
-            )  # somebody left while others changed it: nobody else has said so
-            await self._enter(chat, _change(sender, before, changed))
-        elif sender != self._me and changed.as_update() != update:
+            chat.announced_by_us = leaving
+            event = _change(sender, update.revision, before, changed) if sender != self._me else None
+            await self._enter(chat, event)
+        elif sender != self._me and self._is_behind(sender, before, update):
             chat.told[sender] = replace(chat.told.get(sender, Known()), lost=True)
             await self._records.save(chat)
             self._changed(chat)
         return True
+
+    async def _catch_up(self, chat: Chat, *revision: int) -> None:
+        chat.conversation, chat.announced_by_us = chat.conversation.caught_up(*revision, by=self._me), True
+        await self._enter(chat)
+
+    def _is_behind(self, sender: ServiceId, conversation: Conversation, update: ConversationUpdate) -> bool:
+        """Whether to tell who knows something else, of whom only one answers the other.
+
+        Where there are admins, all hear from them of changes at the same time: who is not one would not be believed.
+        """
+        if sender not in conversation.members or conversation.as_update() == update:
+            return False
+        return update.revision < conversation.revision or not conversation.standing.governed
 
     async def _take_consent(self, author: ServiceId, update: ConsentUpdate) -> bool | None:
         chat = self._records.chats.get(update.conversation)
@@ -232,7 +277,7 @@ class Receiving:
         chat = self._records.chats.get(update.conversation)
         if chat is not None:
             return await self._take_change(chat, author, update)
-        chat = _new(update)
+        chat = _new(update, author)
         if chat is not None:
             chat.note_told_by_another_device(self._me)
             await self._enter(chat)
@@ -270,24 +315,31 @@ class Receiving:
         self._has_news = True
 
 
-def _change(sender: ServiceId, before: Conversation | None, after: Conversation) -> ConversationChanged:
+def _change(
+    sender: ServiceId, revision: int, before: Conversation | None, after: Conversation
+) -> ConversationChanged | None:
+    """What is different; ``None`` if it is nothing but who is believed. ``revision`` is that of what was said, which nobody says twice."""
     known = () if before is None else before.members
+    joined = tuple(each for each in after.members if each not in known)
+    left = tuple(each for each in known if each not in after.members)
     settings = before is None or _settings(before) != _settings(after)
-    return ConversationChanged(
-        after.key,
-        sender,
-        after.revision,
-        tuple(each for each in after.members if each not in known),
-        tuple(each for each in known if each not in after.members),
-        settings,
-    )
+    if not (joined or left or settings):
+        return None
+    return ConversationChanged(after.key, sender, revision, joined, left, settings)
 
 
 def _settings(conversation: Conversation) -> tuple[object, ...]:
     return conversation.title, conversation.admins, conversation.bots, conversation.expires_in
 
 
-def _new(update: ConversationUpdate) -> Chat | None:
+def _new(update: ConversationUpdate, sender: ServiceId) -> Chat | None:
     with suppress(ValueError):
-        return Chat(Conversation.from_update(update))
+        return Chat(Conversation.from_update(update, sender))
     return None
+
+
+def _said(content: Content) -> Said | None:
+    """What is said, of whatever account."""
+    if isinstance(content, SentTranscript):
+        return content.message
+    return content if isinstance(content, DataMessage | Edit | Reaction | Deletion) else None

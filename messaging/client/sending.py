@@ -23,6 +23,7 @@ from weakref import WeakValueDictionary
 
 from messaging.client import holders
 from messaging.client.access import AccessKeys
+from messaging.client.bot_accounts import BotAccounts
 from messaging.client.certificates import Certificate, Certificates, is_fresh
 from messaging.client.errors import (
     ContentTooLarge,
@@ -143,6 +144,7 @@ class Outgoing:
             ciphertexts,
             distribution,
             None if only_to is None else decode_base64(only_to),
+            members.get("passing", False),
         )
 
     def body(self) -> bytes:
@@ -172,10 +174,12 @@ class Sender:
         own: DeviceAddress,
         *,
         access: AccessKeys,
+        bots: BotAccounts,
         certificates: Certificates,
         now: Callable[[], int],
     ) -> None:
         self._store = store
+        self._bots = bots
         self._sessions = sessions
         self._requests = requests
         self._own = own
@@ -268,7 +272,9 @@ class Sender:
             RelayUnreachable: something still has to wait, and so what follows it.
         """
         for earlier, outgoing in await self._waiting(recipient):
-            if outgoing.recipient == recipient and earlier < number:
+            if outgoing.passing:
+                await self._remove(earlier)  # of a process that ended: its moment is over
+            elif outgoing.recipient == recipient and earlier < number:
                 with suppress(IdentityChanged, UnknownRecipient, RelayRefused, ContentTooLarge):
                     await self._deliver(earlier, promised=True)
 
@@ -451,6 +457,8 @@ class Sender:
         if response.status != 200:
             raise RelayRefused(response.status)
         answer = read_as(PreKeyResponse, response)
+        if answer.bot:
+            await self._bots.note(recipient)
         for item in answer.devices:
             try:
                 await self._sessions.start_session(Address(str(recipient), item.device_id), _bundle(answer, item))

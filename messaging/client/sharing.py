@@ -25,11 +25,13 @@ from messaging.client.chat_records import Chat, ChatRecords, Introduced
 from messaging.client.conversation import Statement
 from messaging.client.device import Device
 from messaging.client.errors import ClientError
+from messaging.client.history import ChatMessage
 from messaging.client.receipt_checks import NEEDED_SCOPE
 from messaging.client.receipts import ReceiptFile, ShownConsent
 from messaging.wire.assistant import ConsentReference, RefusalCode, RequestKind, Summary, request_name
 from messaging.wire.consent import ConsentScope
 from messaging.wire.content import ConsentUpdate, ProfileKeyUpdate, Roster, Told
+from messaging.wire.data import DataMessage, Deletion, Edit
 from messaging.wire.identifiers import MessageId, ServiceId
 from signal_protocol.errors import SignalError
 
@@ -103,9 +105,10 @@ class Sharing:
         return None if assistant is None or claims is None else Recipient(assistant, claims.identity_key)
 
     async def note_sent(self, chat: Chat, message: MessageId, *, shared: bool) -> None:
-        """The members have an own message. If the assistant has it not and may, it gets it later."""
+        """The members have an own message, or what was said of it. If the assistant has it not and may, it gets it later."""
         if not shared and self._assistants is not None and self.is_shared(chat, message):
-            chat.unshared.append(message.timestamp)
+            if message.timestamp not in chat.unshared:
+                chat.unshared.append(message.timestamp)
             await self._records.save(chat)
             self._wake()
         elif shared and self._assistants is not None and self._is_due(chat, self._assistants):
@@ -272,7 +275,8 @@ class Sharing:
                 timestamp = chat.unshared[0]
                 message = chat.messages.get(MessageId(me, timestamp))
                 if message is not None and self.is_shared(chat, message.id):
-                    await assistant.tell(replace(message.as_data(key), attachments=()))
+                    for content in told_of(message, key, self._now()):
+                        await assistant.tell(content)
                 # Or else the oldest was pushed out meanwhile, or all were withdrawn.
                 if chat.unshared and chat.unshared[0] == timestamp:
                     chat.unshared.popleft()
@@ -397,6 +401,23 @@ class Sharing:
         if self._assistants is None:
             raise NoAssistant
         return await self._assistants.choose(chat.conversation.id)
+
+
+def without_others(message: DataMessage) -> DataMessage:
+    """What an assistant gets of it: no keys of files, no words of others, whom their authors' consent is for, and no names."""
+    return replace(message, attachments=(), quote=None, mentions=())
+
+
+def told_of(message: ChatMessage, key: bytes, now: int) -> list[DataMessage | Edit | Deletion]:
+    """What tells the assistant how an own message stands, whatever it knew of it; it is told ``now``.
+
+    An edit that is told late is for whom the message was for, if nobody has come or gone since.
+    """
+    if message.deleted:
+        return [Deletion(message.id.timestamp, now, key)]
+    plain = without_others(message.as_data(key))
+    edited = [Edit(plain.timestamp, replace(plain, timestamp=message.edited))] if message.edited else []
+    return [plain, *edited]
 
 
 def check_consents(chat: Chat, kind: RequestKind, answered: Answered) -> None:

@@ -75,8 +75,9 @@ def untold(chat: Chat, me: Own) -> list[ServiceId]:
 
 def _for_member(chat: Chat, me: Own, known: Known) -> News:
     contents: list[Content] = []
-    is_member = me.service_id in chat.conversation.members  # who is out has only a consent to withdraw
-    if is_member and (known.lost or _is_behind(chat, known)):
+    # Who is out has only a consent to withdraw, and to say that they have left.
+    is_member = me.service_id in chat.conversation.members
+    if (is_member and known.lost) or _is_behind(chat, known):
         contents.append(chat.conversation.as_update())
         known = replace(known, revision=chat.conversation.revision + 1, lost=False)
     gives = is_member and _gives_profile(chat, me.service_id)

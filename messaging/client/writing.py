@@ -1,20 +1,20 @@
 """What we say: written down, then handed over to members, own devices and the assistant, and not forgotten before.
 
 What a crash or an error leaves is handed over again, whole: who has it already notices by its name. The assistant gets messages, and
-edits and deletions of those that it may have; of attachments it gets nothing.
+edits and deletions of those that it may have; of attachments, of what is quoted and of who is mentioned it gets nothing.
 """
 
 import asyncio
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import replace
 
 from messaging.client.assistant_accounts import AssistantAccounts
 from messaging.client.chat_records import Chat, ChatRecords, Unsent
+from messaging.client.conversation import Conversation
 from messaging.client.device import Device
 from messaging.client.errors import ClientError, CredentialsRevoked, Displaced, IdentityChanged, RelayRefused
-from messaging.client.history import ChatMessage, message_of, target_of
-from messaging.client.sharing import Recipient, Sharing
+from messaging.client.history import target_of
+from messaging.client.sharing import Recipient, Sharing, without_others
 from messaging.wire.content import Said, SentTranscript
 from messaging.wire.data import DataMessage, Deletion, Edit, Reaction
 from messaging.wire.identifiers import MessageId, ServiceId
@@ -31,16 +31,7 @@ class Writing:
 
     async def note(self, chat: Chat, said: Said, *, once: str | None = None) -> Unsent:
         """Write down what we say: from here on it will be sent. ``once``: see ``ChatRecords.add_unsent``."""
-        return await self._records.add_unsent(chat, said, self._leads_to(chat, said), once=once)
-
-    def _leads_to(self, chat: Chat, said: Said) -> ChatMessage | None:
-        me = self._device.service_id
-        if isinstance(said, DataMessage):
-            written = message_of(me, said)
-            return replace(written, expires_at=said.timestamp + 1000 * said.expires_in) if said.expires_in else written
-        known = chat.messages.get(target_of(me, said))
-        changed = None if known is None else known.with_said(me, said)
-        return None if changed is known else changed
+        return await self._records.add_unsent(chat, self._device.service_id, said, once=once)
 
     async def send(self, unsent: Unsent) -> Mapping[ServiceId, ClientError]:
         """Hand it over; returns which members do not get it now.
@@ -69,11 +60,15 @@ class Writing:
     async def _hand_over(self, unsent: Unsent) -> Mapping[ServiceId, ClientError]:
         """To the assistant in the same breath if it is ready; else it gets it when it is."""
         chat, said = self._records.chats[unsent.conversation], unsent.said
+        if self._was_deleted(chat, said):
+            return {}
         assistant = await self._assistant_for(chat, said)
         only_to = {} if assistant is None else {assistant.service_id: assistant.identity_key}
-        people = [each for each in self._people(chat) if chat.conversation.is_for(each, said)]
+        members = self._people(chat)
+        conversation = chat.conversation.with_unlisted_bots(await self._device.bots_among(members))
+        people = [each for each in members if conversation.is_for(each, said)]
         failed, _ = await asyncio.gather(
-            self._send_to(chat, (*people, *only_to), said, only_to), self._tell_own_devices(said)
+            self._send_to(conversation, (*people, *only_to), said, only_to), self._tell_own_devices(said)
         )
         for error in failed.values():
             if isinstance(error, CredentialsRevoked | Displaced):
@@ -81,21 +76,26 @@ class Writing:
         missed = None if assistant is None else failed.pop(assistant.service_id, None)
         if assistant is not None and isinstance(missed, IdentityChanged):
             assistant.assistant.distrust()
-        if isinstance(said, DataMessage):
-            named = MessageId(self._device.service_id, said.timestamp)
-            await self._sharing.note_sent(chat, named, shared=assistant is not None and missed is None)
+        if not isinstance(said, Reaction):
+            shared = assistant is not None and missed is None
+            await self._sharing.note_sent(chat, self._message_of(said), shared=shared)
         return failed
 
-    async def _assistant_for(self, chat: Chat, said: Said) -> Recipient | None:
-        """Who gets it in the same ciphertext: not of what holds keys of files, and of what is said of messages only own ones."""
+    def _message_of(self, said: Said) -> MessageId:
         me = self._device.service_id
-        match said:
-            case DataMessage():
-                return None if said.attachments else await self._sharing.recipient(chat, MessageId(me, said.timestamp))
-            case Edit() | Deletion():
-                return await self._sharing.recipient(chat, MessageId(me, said.target))
-            case Reaction():
-                return None
+        return MessageId(me, said.timestamp) if isinstance(said, DataMessage) else target_of(me, said)
+
+    def _was_deleted(self, chat: Chat, said: Said) -> bool:
+        """Whether it is, or is said of, what we have deleted before it could be sent."""
+        known = chat.messages.get(self._message_of(said))
+        return known is not None and known.deleted and not isinstance(said, Deletion)
+
+    async def _assistant_for(self, chat: Chat, said: Said) -> Recipient | None:
+        """Who gets it in the same ciphertext: not of what holds more than it may have, which it gets without that later."""
+        text = said.message if isinstance(said, Edit) else said
+        if isinstance(text, Reaction) or (isinstance(text, DataMessage) and text != without_others(text)):
+            return None
+        return await self._sharing.recipient(chat, self._message_of(said))
 
     def _people(self, chat: Chat) -> list[ServiceId]:
         """Members but for enclaves, whoever calls them members; nobody if we are out by now."""
@@ -104,14 +104,14 @@ class Writing:
         return [each for each in others if not self._accounts.has_proved(each)]
 
     async def _send_to(
-        self, chat: Chat, to: Collection[ServiceId], said: Said, only_to: Mapping[ServiceId, bytes]
+        self, conversation: Conversation, to: Collection[ServiceId], said: Said, only_to: Mapping[ServiceId, bytes]
     ) -> dict[ServiceId, ClientError]:
         """With a sender key in a group, but for bots that do not read all; to these, and between two people, pairwise.
 
         Whom a sender key leaves out once in a while would need another key each time.
         """
-        bots = {bot.service_id for bot in chat.conversation.bots if not bot.reads_all}
-        pairwise = [each for each in to if each in bots or len(chat.conversation.members) <= 2]
+        bots = {bot.service_id for bot in conversation.bots if not bot.reads_all}
+        pairwise = [each for each in to if each in bots or len(conversation.members) <= 2]
         group = [each for each in to if each not in pairwise]
         failed: dict[ServiceId, ClientError] = {}
 
@@ -122,7 +122,7 @@ class Writing:
                 failed[member] = error
 
         async def send_to_group() -> None:
-            named = chat.conversation.distribution_id(self._device.address)
+            named = conversation.distribution_id(self._device.address)
             try:
                 failed.update(await self._device.send_to_group(named, group, said, only_to=only_to))
             except ClientError as error:

@@ -15,12 +15,13 @@ from rich.text import Text
 
 from messaging.client import ClientError
 from messaging.demo.chat_file import ChatFileError, read_chat
-from messaging.demo.services import Folders, ServiceFailed
+from messaging.demo.services import Folders, ServiceFailed, bot_invite, write_policy
 from messaging.demo.story import Narrator, Outcome, Script, StoryFailed, play, write_script
 from messaging.demo.terminal import PlainNarrator, TerminalNarrator, as_json, show
 from signal_protocol.errors import SignalError
 
 SAMPLE = Path(__file__).parent / "chats" / "weekend.jsonl"
+BOTS = 20  # that may register at the story's relay
 FAILURES = (StoryFailed, ServiceFailed, ClientError, SignalError)
 
 DESCRIPTION = """\
@@ -81,6 +82,7 @@ async def _play(script: Script, folders: Folders, arguments: argparse.Namespace)
             show(outcome, Console())
         if not arguments.once:
             _how_to_connect(outcome, folders, Console(stderr=arguments.json))
+            _how_to_run_bots(outcome, folders, await bot_invite(folders, BOTS), Console(stderr=arguments.json))
             await asyncio.Event().wait()  # until Ctrl-C
     return 0 if outcome.went_well else 1
 
@@ -97,6 +99,23 @@ def _how_to_connect(outcome: Outcome, folders: Folders, console: Console) -> Non
         f"  new Net({{ localTestServer: true, TESTING_localServer_chatPort: {port},\n"
         "            TESTING_localServer_rootCertificateDer: readFileSync('ca.der'), ... })\n"
         "With our SDK for Python: see docs/protocol.md and messaging/client.\n",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def _how_to_run_bots(outcome: Outcome, folders: Folders, invite: str, console: Console) -> None:
+    policy, key = write_policy(folders, outcome.claims)
+    console.print(
+        "To run a bot here (docs/bots.md), in another terminal:\n"
+        f"  export SUBROSA_RELAY={outcome.url} SUBROSA_CA={folders.ca} SUBROSA_INVITE={invite}\n"
+        "  .venv/bin/python examples/bots/echo.py\n"
+        "and in a third one, with the account that the bot prints:\n"
+        f"  export SUBROSA_RELAY={outcome.url} SUBROSA_CA={folders.ca} SUBROSA_CODES={folders.codes}\n"
+        "  .venv/bin/subrosa bot talk ACCOUNT\n"
+        "A bot that asks the assistant needs the policy that accepts these simulated enclaves, too:\n"
+        f"  export SUBROSA_POLICY={policy} SUBROSA_POLICY_KEY={key}\n",
         highlight=False,
         markup=False,
         soft_wrap=True,

@@ -14,7 +14,10 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from attestation import CpuType, Release
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from attestation import Claims, CpuType, Release
+from attestation.appraisal.policy_file import PolicyKey, PolicySigner
 from messaging.demo.certificates import write_certificates
 
 READY_DEADLINE = 60.0  # seconds from start to the line that says ready
@@ -172,6 +175,37 @@ async def running_relay(folders: Folders, port: int) -> AsyncIterator[tuple[Serv
         with suppress(asyncio.CancelledError, ServiceFailed):
             await watch
         await relay.stop()
+
+
+def write_policy(folders: Folders, claims: Claims) -> tuple[Path, PolicyKey]:
+    """A policy that accepts the story's enclaves and no others, signed by a key that is not kept; returns where it is, and the key."""
+    text = (
+        f'policy = 1\nname = "the story\'s"\nunsafe = ["UnsafeAcceptSimulated"]\n\n[[releases]]\nname = "{claims.release}"\n'
+        f'type = "simulated"\nmeasurement = "{claims.measurement.hex()}"\n'
+    )
+    signer = PolicySigner("story", Ed25519PrivateKey.generate())
+    path = folders.root / "policy.txt"
+    path.write_text(signer.sign(text))
+    return path, signer.key
+
+
+async def bot_invite(folders: Folders, uses: int) -> str:
+    """A code with which so many bots can register at the story's relay.
+
+    Raises:
+        ServiceFailed: it could not be made.
+    """
+    database = f"sqlite:///{folders.server / 'relay.db'}"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "messaging.relay.invite", "create", "--role", "bot", "--uses", str(uses), "--json"),
+        *("--database-url", database),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output, _ = await process.communicate()
+    if process.returncode != 0:
+        raise ServiceFailed("no invite for bots could be made")
+    code: str = json.loads(output)["code"]
+    return code
 
 
 async def _restart(service: Service, *more: str) -> None:

@@ -320,7 +320,7 @@ def _typing_to_protobuf(typing: Typing) -> pb.TypingMessage:
 
 
 def _conversation_to_protobuf(update: ConversationUpdate) -> pb.ConversationUpdate:
-    return pb.ConversationUpdate(
+    message = pb.ConversationUpdate(
         master_key=update.conversation,
         title=update.title,
         members=[member.to_bytes() for member in update.members],
@@ -330,8 +330,10 @@ def _conversation_to_protobuf(update: ConversationUpdate) -> pb.ConversationUpda
             pb.ConversationUpdate.Bot(service_id=bot.service_id.to_bytes(), reads_all=bot.reads_all)
             for bot in update.bots
         ],
-        expire_timer=update.expires_in,
     )
+    if update.expires_in:
+        message.expire_timer = update.expires_in
+    return message
 
 
 def _consent_to_protobuf(update: ConsentUpdate) -> pb.ConsentUpdate:
@@ -396,12 +398,16 @@ def _data_message(message: pb.DataMessage) -> DataMessage | Reaction | Deletion 
 
 def _receipt(receipt: pb.ReceiptMessage) -> DeliveryReceipt | ReadReceipt | Unsupported:
     timestamps = tuple(map(dated, receipt.timestamp))
+    if not receipt.HasField("type"):
+        return Unsupported()  # or of a type that a newer version knows: protobuf shows those as no type
     if receipt.type == pb.ReceiptMessage.DELIVERY:
         return DeliveryReceipt(timestamps)
     return ReadReceipt(timestamps) if receipt.type == pb.ReceiptMessage.READ else Unsupported()
 
 
-def _typing(typing: pb.TypingMessage) -> Typing:
+def _typing(typing: pb.TypingMessage) -> Typing | Unsupported:
+    if not typing.HasField("action"):
+        return Unsupported()
     conversation = sized(typing.group_id, DIGEST, "group id") if typing.HasField("group_id") else None
     return Typing(typing.action == pb.TypingMessage.STARTED, dated(typing.timestamp), conversation)
 

@@ -160,6 +160,8 @@ def said_from_protobuf(data: pb.DataMessage) -> DataMessage | Reaction | Deletio
         reaction = data.reaction
         target = MessageId(_aci(reaction.target_author_aci), dated(reaction.target_sent_timestamp))
         emoji = _short(reaction.emoji, MAX_EMOJI, "emoji")
+        if not (emoji or reaction.remove):
+            raise MalformedField("emoji")
         return Reaction(emoji, target, timestamp, conversation, reaction.remove)
     if data.HasField("delete"):
         return Deletion(dated(data.delete.target_sent_timestamp), timestamp, conversation)

@@ -1,10 +1,12 @@
 """Conversations as people have them, on real devices and a real relay: everybody learns everything, once, whatever crashes."""
 
 import asyncio
+import json
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -16,13 +18,26 @@ from messaging.client import (
     RelayUnreachable,
 )
 from messaging.client.assistants import NoAssistant
-from messaging.client.chats import UnknownConversation
+from messaging.client.chats import NotAllowed, UnknownConversation, UnknownMessage
+from messaging.client.events import Event, MessagesRead, TypingChanged
+from messaging.client.history import ChatMessage
 from messaging.client.problems import Failed
+from messaging.client.sending import OUTBOX, Outgoing, queue
 from messaging.wire.assistants import ListedAssistant
-from messaging.wire.content import DataMessage
+from messaging.wire.content import DataMessage, Typing, encode_content
+from messaging.wire.data import AttachmentPointer, Mention, Quote
 from messaging.wire.frames import Response
-from messaging.wire.identifiers import ServiceId
-from messaging.wire.limits import MAX_CONTENT, MAX_CONVERSATION_MEMBERS
+from messaging.wire.identifiers import MessageId, ServiceId
+from messaging.wire.limits import (
+    MAX_ATTACHMENTS,
+    MAX_CONTENT,
+    MAX_CONVERSATION_MEMBERS,
+    MAX_EMOJI,
+    MAX_FILE_NAME,
+    MAX_MENTIONS,
+    MAX_PROFILE_ABOUT,
+    MAX_PROFILE_NAME,
+)
 from signal_protocol.operations import SignalCrypto
 from tests.messaging.client.test_groups import can_read
 from tests.messaging.client.watched import MANY, Ask, Crash, Sent, WatchedRelay, away, crash_before
@@ -461,3 +476,365 @@ async def test_an_enclave_that_somebody_calls_a_member_gets_no_messages_for_it(w
     await ann.chats.write(ann.key, "for bob alone")
     await reads(bob, "for bob alone")
     assert enclave.texts() == []
+
+
+# --- what is said of messages ---
+
+POINTER = AttachmentPointer(3, "k", secrets.token_bytes(64), bytes(32), 5, "text/plain", "note.txt")
+
+
+def newest(person: Person) -> ChatMessage:
+    """What was said last in the only conversation, as it stands."""
+    return person.chats.messages(person.key)[-1]
+
+
+async def test_everybody_sees_what_is_edited_reacted_to_and_deleted(world: World) -> None:
+    people = ann, bob, cem = await world.people(3)
+    named = await ann.write("helo")
+    await reads(bob, "helo")
+    await reads(cem, "helo")
+    assert (await ann.chats.edit(ann.key, named, "hello")).failed == {}
+    await soon(lambda: bob.texts() == ["hello"])
+    assert (await bob.chats.react(bob.key, named, "👍")).failed == {}
+    for person in people:
+        await soon(lambda person=person: person.texts() == ["hello"])  # type: ignore[misc]
+        reactions = await soon(lambda person=person: newest(person).reactions)  # type: ignore[misc]
+        assert {who: given.emoji for who, given in reactions.items()} == {bob.service_id: "👍"}
+    await bob.chats.react(bob.key, named, "👍", remove=True)
+    await soon(lambda: newest(cem).reactions[bob.service_id].emoji == "")
+    assert (await ann.chats.delete(ann.key, named)).failed == {}
+    for person in people:
+        await soon(lambda person=person: newest(person) == ChatMessage(named, "", deleted=True))  # type: ignore[misc]
+    assert [person.named() for person in people] == [[named]] * 3
+
+
+async def test_a_message_carries_what_it_answers_whom_it_names_and_where_its_files_are(world: World) -> None:
+    ann, bob = await world.people(2)
+    asked = await bob.write("Which roses?")
+    await reads(ann, "Which roses?")
+    mention = Mention(0, 4, bob.service_id)
+    await ann.chats.write(ann.key, "@Bob these", quote=asked, attachments=[POINTER], mentions=[mention])
+    await soon(lambda: newest(bob).text == "@Bob these")
+    for person in (ann, bob):
+        found = newest(person)
+        assert (found.quote, found.attachments, found.mentions) == (
+            Quote(asked, "Which roses?"),
+            (POINTER,),
+            (mention,),
+        )
+    edited = await ann.chats.edit(ann.key, newest(ann).id, "those", mentions=[])
+    assert edited.failed == {}
+    await soon(lambda: newest(bob).text == "those")
+    assert (newest(bob).quote, newest(bob).attachments, newest(bob).mentions) == (
+        Quote(asked, "Which roses?"),
+        (POINTER,),
+        (),
+    )
+
+
+async def test_of_others_messages_and_of_what_is_not_there_nothing_is_edited_or_deleted(world: World) -> None:
+    ann, bob = await world.people(2)
+    theirs, mine = await bob.write("bob's"), await ann.write("ann's")
+    await reads(ann, "bob's", "ann's")
+    nothing = MessageId(ann.service_id, 1)
+    for attempt, error in (
+        (ann.chats.edit(ann.key, theirs, "x"), NotAllowed),
+        (ann.chats.delete(ann.key, theirs), NotAllowed),
+        (ann.chats.edit(ann.key, nothing, "x"), UnknownMessage),
+        (ann.chats.delete(ann.key, nothing), UnknownMessage),
+        (ann.chats.react(ann.key, nothing, "+"), UnknownMessage),
+        (ann.chats.write(ann.key, "x", quote=nothing), UnknownMessage),
+        (ann.chats.edit(bytes(32), mine, "x"), UnknownConversation),
+        (ann.chats.react(ann.key, theirs, ""), ValueError),
+        (ann.chats.react(ann.key, theirs, "x" * (MAX_EMOJI + 1)), ValueError),
+    ):
+        with pytest.raises(error):
+            await attempt
+    await ann.chats.delete(ann.key, mine)
+    for attempt in (
+        ann.chats.edit(ann.key, mine, "x"),
+        ann.chats.delete(ann.key, mine),
+        ann.chats.react(ann.key, mine, "+"),
+    ):
+        with pytest.raises(UnknownMessage):
+            await attempt
+    assert sorted(ann.texts()) == ["", "bob's"]
+
+
+@pytest.mark.parametrize(
+    "beyond",
+    [
+        {"attachments": [POINTER] * (MAX_ATTACHMENTS + 1)},
+        {"attachments": [replace(POINTER, file_name="x" * (MAX_FILE_NAME + 1))]},
+        {"attachments": [replace(POINTER, secret=b"short")]},
+        {"mentions": [Mention(0, 1, ServiceId(UUID(int=1)))] * (MAX_MENTIONS + 1)},
+    ],
+    ids=["files", "name of a file", "key of a file", "mentions"],
+)
+async def test_what_nobody_could_read_is_not_sent_and_leaves_no_trace(world: World, beyond: dict[str, object]) -> None:
+    ann, bob = await world.people(2)
+    with pytest.raises(ValueError, match="beyond its limit"):
+        await ann.chats.write(ann.key, "x", **beyond)  # type: ignore[arg-type]
+    await ann.close()
+    await ann.open()
+    assert ann.texts() == []
+    await ann.write("hello")
+    await reads(bob, "hello")
+
+
+async def test_under_one_name_one_message_is_written(world: World) -> None:
+    ann, bob = await world.people(2)
+    several = await asyncio.gather(*(ann.chats.write(ann.key, f"{at}", once="a name") for at in range(4)))
+    assert len({written.id for written in several}) == 1
+    await ann.close()
+    await ann.open()
+    again = await ann.chats.write(ann.key, "again", once="a name")
+    assert again.id == several[0].id
+    await ann.chats.write(ann.key, "other", once="other name")
+    await soon(lambda: len(bob.texts()) == 2)
+    assert bob.texts() == ann.texts()
+    assert ann.texts()[1] == "other"
+
+
+# --- what expires ---
+
+
+async def test_what_expires_goes_after_it_was_read_and_its_time_is_over(world: World) -> None:
+    ann, bob = await world.people(2)
+    await ann.chats.set_expiry(ann.key, 60)
+    await soon(lambda: bob.chats.conversation(bob.key).expires_in == 60)
+    await ann.write("for a minute")
+    await reads(bob, "for a minute")
+    ann.clock.ahead += 61_000
+    ann.wake()
+    await reads(ann)  # its writer has read it
+    bob.clock.ahead += 61_000
+    bob.wake()
+    await bob.chats.write(bob.key, "still unread")
+    assert bob.texts() == ["for a minute", "still unread"]
+    await bob.chats.mark_read(bob.key)
+    bob.clock.ahead += 59_000
+    bob.wake()
+    await ann.write("later")
+    await reads(bob, "for a minute", "still unread", "later")
+    await bob.close()
+    bob.clock.ahead += 2_000
+    await bob.open()
+    await reads(bob, "later")
+    assert [message.text for message in bob.chats.unread(bob.key)] == ["later"]
+    with pytest.raises(ValueError, match="such a time"):
+        await ann.chats.set_expiry(ann.key, -1)
+
+
+async def test_what_expires_is_forgotten_also_while_nothing_can_be_sent(world: World) -> None:
+    ann, _ = await world.people(2)
+    [chat] = ann.chats._records.chats.values()
+    chat.conversation = replace(chat.conversation, expires_in=60)
+    await world.registered_again(ann)
+    await soon(lambda: ann.device._failure)
+    with pytest.raises((Displaced, CredentialsRevoked)):
+        await ann.chats.write(ann.key, "for a minute")
+    assert ann.texts() == ["for a minute"]
+    ann.clock.ahead += 61_000
+    await ann.chats._look_after_people()
+    assert ann.texts() == []
+
+
+# --- who may change it ---
+
+
+async def test_with_admins_only_they_change_the_conversation(world: World) -> None:
+    ann, bob, cem = [await world.person() for _ in range(3)]
+    await ann.chats.create("trip", ids(bob, cem), admins=[ann.service_id])
+    await world.all_know([ann, bob, cem])
+    assert bob.chats.conversation(bob.key).admins == ids(ann)
+    for attempt in (
+        bob.chats.set_title(bob.key, "x"),
+        bob.chats.set_members(bob.key, ids(ann)),
+        bob.chats.set_admins(bob.key, ids(bob)),
+        bob.chats.set_bots(bob.key, []),
+        bob.chats.set_expiry(bob.key, 1),
+    ):
+        with pytest.raises(NotAllowed):
+            await attempt
+    await ann.chats.set_title(ann.key, "journey")
+    await ann.chats.set_admins(ann.key, ids(ann, bob))
+    await soon(lambda: bob.chats.conversation(bob.key).may_change(bob.service_id))
+    await bob.chats.set_title(bob.key, "voyage")
+    for person in (ann, cem):
+        await soon(lambda person=person: person.chats.conversation(person.key).title == "voyage")  # type: ignore[misc]
+    [chat] = cem.chats._records.chats.values()
+    await cem.chats._change(chat, chat.conversation.changed(admins=ids(cem), by=cem.service_id))  # as a liar's client
+    await cem.write("after")
+    for person in (ann, bob):
+        await reads(person, "after")
+        assert person.chats.conversation(person.key).admins == ids(ann, bob)
+
+
+async def test_two_admins_who_change_it_at_once_end_alike(world: World) -> None:
+    ann, bob, cem = [await world.person() for _ in range(3)]
+    await ann.chats.create("trip", ids(bob, cem), admins=ids(ann, bob))
+    await world.all_know([ann, bob, cem])
+    await asyncio.gather(ann.chats.set_title(ann.key, "by ann"), bob.chats.set_title(bob.key, "by bob"))
+    for person in (ann, bob, cem):
+        await soon(lambda person=person: person.chats.conversation(person.key).revision >= 1)  # type: ignore[misc]
+    await all_are_told(ann, bob, cem)
+    for person in (bob, cem):
+        await soon(lambda person=person: person.chats.conversation(person.key) == ann.chats.conversation(ann.key))  # type: ignore[misc]
+
+
+async def test_who_leaves_is_out_at_everybody_and_says_so_after_a_restart(
+    world: World, client_relay: WatchedRelay
+) -> None:
+    ann, bob, cem = await world.people(3)
+    client_relay.fault = away(lambda sent: sent.path.startswith("/v1/messages/"))
+    cem.device._sender._requests = replace(cem.device._sender._requests, deadline=0.1)
+    await cem.chats.leave(cem.key)
+    with pytest.raises(UnknownConversation):
+        await cem.chats.write(cem.key, "still here?")
+    with pytest.raises(UnknownConversation):
+        await cem.chats.leave(cem.key)
+    await cem.close()
+    client_relay.fault = None
+    await cem.open()
+    for person in (ann, bob):
+        await soon(lambda person=person: person.chats.conversation(person.key).members == ids(ann, bob))  # type: ignore[misc]
+    await ann.write("without cem")
+    await reads(bob, "without cem")
+    assert cem.texts() == []
+
+
+async def test_who_leaves_while_others_change_it_has_left(world: World) -> None:
+    ann, bob, cem = await world.people(3)
+    await asyncio.gather(cem.chats.leave(cem.key), ann.chats.set_title(ann.key, "journey"))
+    for person in (ann, bob, cem):
+        await soon(lambda person=person: person.chats.conversation(person.key).members == ids(ann, bob))  # type: ignore[misc]
+        await soon(lambda person=person: person.chats.conversation(person.key).title == "journey")  # type: ignore[misc]
+    await all_are_told(ann, bob, cem)
+
+
+# --- what passes, what was read, and names ---
+
+
+async def test_typing_is_seen_by_who_is_there_and_is_not_to_be_kept_for_who_is_away(
+    world: World, client_relay: WatchedRelay
+) -> None:
+    """The relay keeps it for ten seconds, for a device that is just coming back."""
+    ann, bob = await world.people(2)
+    seen: list[Event] = []
+    bob.chats.on_passing = seen.append
+    await bob.write("hello")
+    await reads(ann, "hello")
+    client_relay.sent.clear()
+    await ann.chats.typing(ann.key)
+    await ann.chats.typing(ann.key, started=False)
+    await soon(lambda: len(seen) == 2)
+    assert [(event.sender, event.started) for event in seen if isinstance(event, TypingChanged)] == [
+        (ann.service_id, True),
+        (ann.service_id, False),
+    ]
+    await ann.write("written")
+    sent = [json.loads(each.body) for each in client_relay.sends]
+    assert [(each["online"], each["urgent"]) for each in sent] == [(True, False), (True, False), (False, True)]
+    await reads(bob, "hello", "written")
+
+
+async def test_who_cannot_be_reached_does_not_keep_it_waiting(world: World, client_relay: WatchedRelay) -> None:
+    ann, bob = await world.people(2)
+    await bob.write("hello")
+    await reads(ann, "hello")
+    client_relay.fault = away(lambda sent: sent.path.startswith("/v1/messages/"))
+    ann.device._sender._requests = replace(ann.device._sender._requests, deadline=0.1)
+    await ann.chats.typing(ann.key)
+    async with ann.device._store.transaction() as transaction:
+        assert transaction.entries(OUTBOX) == []
+
+
+async def test_what_was_being_typed_before_a_crash_is_not_sent_after_it(world: World) -> None:
+    ann, bob = await world.people(2)
+    await bob.write("hello")
+    await reads(ann, "hello")
+    seen: list[Event] = []
+    bob.chats.on_passing = seen.append
+    typing = encode_content(Typing(True, 1, ann.chats.conversation(ann.key).id))
+    outgoing = Outgoing(bob.service_id, 1, typing, passing=True)
+    assert Outgoing.decode(outgoing.encode()) == outgoing
+    async with ann.device._store.transaction() as transaction:
+        queue(transaction, outgoing)
+    await ann.write("written")
+    await reads(bob, "hello", "written")
+    assert seen == []
+    async with ann.device._store.transaction() as transaction:
+        assert transaction.entries(OUTBOX) == []
+
+
+async def test_an_author_is_told_what_was_read(world: World) -> None:
+    ann, bob, cem = await world.people(3)
+    journal: list[Event] = []
+    ann.chats._records._journal = lambda _, event: journal.append(event)
+    mine = [await ann.write("one"), await ann.write("two")]
+    theirs = await cem.write("three")
+    await reads(bob, "one", "two", "three")
+    await bob.chats.send_read(bob.key, [*mine, theirs, MessageId(ann.service_id, 1)])
+    [read] = await soon(lambda: [event for event in journal if isinstance(event, MessagesRead)])
+    assert (read.sender, read.conversation, set(read.messages)) == (bob.service_id, ann.key, set(mine))
+
+
+async def test_what_is_said_to_be_read_expires_from_then_on(world: World) -> None:
+    ann, bob = await world.people(2)
+    await ann.chats.set_expiry(ann.key, 60)
+    await soon(lambda: bob.chats.conversation(bob.key).expires_in == 60)
+    first, _ = await ann.write("first"), await ann.write("second")
+    await reads(bob, "first", "second")
+    await bob.chats.send_read(bob.key, [first])
+    bob.clock.ahead += 61_000
+    bob.wake()
+    await reads(bob, "second")
+
+
+async def test_names_are_told_to_all_and_to_who_comes_later_and_to_own_devices(world: World) -> None:
+    ann, bob = await world.people(2)
+    await ann.chats.set_profile("Ann 🌹", "among roses")
+    await soon(lambda: bob.chats.name_of(ann.service_id) == "Ann 🌹")
+    cem = await world.person()
+    await bob.chats.set_members(bob.key, ids(ann, cem))
+    await soon(lambda: cem.chats.name_of(ann.service_id) == "Ann 🌹")
+    laptop = await world.laptop(ann)
+    await soon(lambda: laptop.chats.name_of(ann.service_id) == "Ann 🌹")
+    await laptop.chats.set_profile("Anna")
+    for person in (ann, bob, cem):
+        await soon(lambda person=person: person.chats.name_of(ann.service_id) == "Anna")  # type: ignore[misc]
+    assert bob.chats.name_of(cem.service_id) == ""
+    ann.wake()  # it tells all again, in case the laptop could not
+    await all_are_told(ann, laptop)
+
+
+@pytest.mark.parametrize(
+    ("name", "about"), [("x" * (MAX_PROFILE_NAME + 1), ""), ("x", "x" * (MAX_PROFILE_ABOUT + 1))], ids=["name", "about"]
+)
+async def test_a_name_that_is_too_long_is_refused(world: World, name: str, about: str) -> None:
+    ann, bob = await world.people(2)
+    with pytest.raises(ValueError, match="too long"):
+        await ann.chats.set_profile(name, about)
+    await ann.chats.set_profile("x" * MAX_PROFILE_NAME, "x" * MAX_PROFILE_ABOUT)
+    await soon(lambda: bob.chats.name_of(ann.service_id) == "x" * MAX_PROFILE_NAME)
+
+
+async def test_own_devices_see_all_that_one_of_them_does(world: World) -> None:
+    ann, bob = await world.people(2)
+    laptop = await world.laptop(ann)
+    await soon(lambda: laptop.chats.conversations)
+    theirs = await bob.write("bob's")
+    mine, gone = await ann.write("mine"), await ann.write("gone")
+    await reads(laptop, "bob's", "mine", "gone")
+    await ann.chats.edit(ann.key, mine, "edited")
+    await ann.chats.react(ann.key, theirs, "+")
+    await ann.chats.delete(ann.key, gone)
+    await reads(laptop, "bob's", "edited", "")
+    found = {message.id: message for message in laptop.chats.messages(laptop.key)}
+    assert found[theirs].reactions[ann.service_id].emoji == "+"
+    await laptop.chats.edit(laptop.key, mine, "edited there")
+    await soon(lambda: "edited there" in ann.texts() and "edited there" in bob.texts())
+    await laptop.chats.leave(laptop.key)
+    await soon(lambda: ann.service_id not in ann.chats.conversation(ann.key).members)
+    await soon(lambda: bob.chats.conversation(bob.key).members == ids(bob))

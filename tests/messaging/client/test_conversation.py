@@ -1,6 +1,8 @@
-"""A conversation knows who has opted in and from when on, and tells the assistant no more than the number of other messages."""
+"""A conversation knows who may change it, what bots get, who has opted in and from when on, and tells the assistant no more than the
+number of other messages.
+"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from random import Random
 from uuid import uuid4
@@ -10,17 +12,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from messaging.client.conversation import (
+    LEAVE_STEP,
     MAX_REVISION_STEP,
     MAX_STATEMENTS,
     MAX_TITLE,
     Conversation,
+    NotAdmin,
     Statement,
+    TooFarAhead,
 )
 from messaging.wire.assistant import ConsentReference
 from messaging.wire.consent import Consent, ConsentScope, SignedConsent, member_tag
-from messaging.wire.content import ConversationUpdate
+from messaging.wire.content import ConversationUpdate, ListedBot
+from messaging.wire.data import DataMessage, Deletion, Edit, Mention, Quote, Reaction, Said
 from messaging.wire.identifiers import DeviceAddress, MessageId, ServiceId
-from messaging.wire.limits import MAX_AUTHORS, MAX_CONVERSATION_MEMBERS, MAX_REVISION, MAX_SCOPE
+from messaging.wire.limits import (
+    MAX_AUTHORS,
+    MAX_BOTS,
+    MAX_CONVERSATION_MEMBERS,
+    MAX_EXPIRES_IN,
+    MAX_REVISION,
+    MAX_SCOPE,
+)
 from tests.messaging.client.people import Person
 
 ANN, BOB, CEM = (ServiceId(uuid4()) for _ in range(3))
@@ -166,9 +179,379 @@ def test_a_long_title_is_cut() -> None:
     for conversation in (
         Conversation.create(title, [ANN]),
         Conversation.from_update(ConversationUpdate(KEY, title, (ANN,))),
-        a_conversation().with_update(BOB, ConversationUpdate(KEY, title, (ANN,), 1)),
+        a_conversation().with_update(BOB, ConversationUpdate(KEY, title, (ANN, BOB), 1)),
     ):
         assert conversation.title == title[:MAX_TITLE]
+
+
+# --- who may change it ---
+
+DAN = ServiceId(uuid4())
+Told = tuple[ServiceId, ConversationUpdate]
+
+
+def governed(*admins: ServiceId) -> Conversation:
+    """By Ann, or by these."""
+    return replace(Conversation.create("trip", [ANN, BOB, CEM, DAN], admins=admins or (ANN,)), key=KEY, revision=0)
+
+
+def hear(conversation: Conversation, said: Iterable[Told]) -> Conversation:
+    """What comes of it; what cannot be believed yet waits."""
+    waiting: list[Told] = []
+    for each in said:
+        waiting.append(each)
+        taken = True
+        while taken:
+            taken = False
+            for author, update in list(waiting):
+                if conversation.may_speak(author, update.revision):
+                    try:
+                        conversation = conversation.with_update(author, update)
+                    except NotAdmin:
+                        continue
+                    waiting.remove((author, update))
+                    taken = True
+    return conversation
+
+
+def says(author: ServiceId, state: Conversation) -> Told:
+    return author, state.as_update()
+
+
+def test_with_admins_only_they_change_it() -> None:
+    conversation = governed(ANN, BOB)
+    assert [conversation.may_change(each) for each in (ANN, BOB, CEM, STRANGER)] == [True, True, False, False]
+    for changed in (
+        conversation.changed(title="mine"),
+        conversation.changed(members=[ANN, BOB, CEM]),
+        conversation.changed(admins=[CEM]),
+        conversation.changed(expires_in=1),
+        conversation.changed(bots=[ListedBot(CEM)]),
+    ):
+        with pytest.raises(NotAdmin):
+            conversation.with_update(CEM, changed.as_update())
+        assert conversation.with_update(BOB, changed.as_update()) == changed
+
+
+def test_without_admins_everybody_may() -> None:
+    conversation = governed().changed(admins=[])
+    assert all(conversation.may_change(member) for member in (ANN, BOB, CEM, DAN))
+    assert conversation.with_update(CEM, conversation.changed(title="mine").as_update()).title == "mine"
+
+
+@pytest.mark.parametrize("revision", [0, 1, 2, 3, MAX_REVISION_STEP, MAX_REVISION])
+def test_nobody_makes_themselves_an_admin(revision: int) -> None:
+    """At whatever revision, with whatever hash, and whether one has begun the conversation, or was told of it, or has seen it change."""
+    founded = governed()
+    joined = Conversation.from_update(founded.as_update(), ANN)
+    changed = founded.with_update(ANN, founded.changed(title="journey", by=ANN).as_update())
+    for known in (founded, joined, changed):
+        for title in map(str, range(20)):
+            mine = replace(known.as_update(), title=title, admins=(CEM,), revision=revision)
+            with_update = hear(known, [(CEM, mine)])
+            assert with_update.as_update() == known.as_update()
+            assert not with_update.may_change(CEM)
+
+
+@pytest.mark.parametrize("title", list("0123456789"))
+def test_who_stands_first_among_the_admins_cannot_be_undone_by_whom_they_remove(title: str) -> None:
+    """At the same revision a hash would let the removed one try until it fits."""
+    conversation = governed(ANN, BOB)
+    without_bob = hear(conversation, [says(ANN, conversation.changed(admins=[ANN], by=ANN))])
+    undone = replace(conversation.as_update(), title=title, revision=1)
+    for each in (undone, replace(undone, admins=(BOB,)), replace(undone, members=(BOB, CEM, DAN), admins=(BOB,))):
+        assert hear(without_bob, [(BOB, each)]) == without_bob
+        assert hear(conversation, [(BOB, each), says(ANN, without_bob)]) == without_bob
+
+
+@pytest.mark.parametrize("title", list("0123456789"))
+def test_who_closes_a_conversation_first_among_its_members_is_not_undone(title: str) -> None:
+    open_to_all = governed().changed(admins=[])
+    closed = open_to_all.changed(admins=[ANN], by=ANN)
+    theirs = replace(open_to_all.as_update(), title=title, revision=closed.revision)
+    for each in (theirs, replace(theirs, admins=(CEM,))):
+        assert hear(open_to_all, [says(ANN, closed), (CEM, each)]) == closed
+        assert hear(open_to_all, [(CEM, each), says(ANN, closed)]) == closed
+
+
+def test_two_admins_who_change_it_at_once_end_with_what_the_first_of_them_says() -> None:
+    conversation = governed(ANN, BOB)
+    by_ann, by_bob = (conversation.changed(title=str(who), by=who) for who in (ANN, BOB))
+    for order in ([says(ANN, by_ann), says(BOB, by_bob)], [says(BOB, by_bob), says(ANN, by_ann)]):
+        assert hear(conversation, order) == by_ann
+    assert by_bob.with_update(ANN, by_ann.as_update()) == by_ann  # and they themselves
+    assert by_ann.with_update(BOB, by_bob.as_update()) is by_ann
+
+
+def test_what_is_said_alike_by_two_admins_counts_as_said_by_the_first() -> None:
+    conversation = governed(ANN, BOB, CEM)
+    alike, other = conversation.changed(title="a", by=CEM), conversation.changed(title="b", by=BOB)
+    said = [says(CEM, alike), says(ANN, alike), says(BOB, other)]
+    assert hear(conversation, said) == hear(conversation, reversed(said)) == alike
+
+
+def test_a_removed_admin_changes_nothing_any_more_and_a_new_one_does() -> None:
+    conversation = governed(ANN, BOB)
+    changed = conversation.changed(admins=[ANN, CEM], by=ANN)
+    later = changed.changed(title="later", by=CEM)
+    assert hear(conversation, [says(CEM, later), says(ANN, changed)]) == later
+    refused = changed.changed(title="refused", by=BOB)
+    assert hear(conversation, [says(ANN, changed), says(BOB, refused)]) == changed
+
+
+def test_who_has_been_removed_and_went_on_unknowing_is_overruled_by_an_admin() -> None:
+    conversation = governed(ANN, BOB)
+    without_bob = conversation.changed(admins=[ANN], by=ANN)
+    first = conversation.changed(title="first", by=BOB)
+    second = first.changed(title="second", by=BOB)
+    with pytest.raises(NotAdmin):
+        without_bob.with_update(BOB, second.as_update())
+    assert without_bob.is_apart(BOB, second.revision)
+    again = without_bob.caught_up(second.revision + 1, by=ANN)
+    assert (again.title, again.admins) == (without_bob.title, (ANN,))
+    assert not again.is_apart(BOB, again.revision + 1)  # once is enough: nobody can have it said again and again
+    for known in (first, second, without_bob):
+        assert hear(known, [says(ANN, again)]).as_update() == again.as_update()
+
+
+def test_who_is_no_admin_does_not_take_others_ahead() -> None:
+    far = replace(governed().as_update(), revision=MAX_REVISION)
+    with pytest.raises(NotAdmin):
+        governed().with_update(CEM, far)
+    with pytest.raises(TooFarAhead):
+        governed().with_update(ANN, far)
+
+
+def test_admins_and_bots_are_members() -> None:
+    bots = [ListedBot(CEM), ListedBot(STRANGER)]
+    conversation = Conversation.create("trip", [ANN, BOB, CEM], admins=[BOB, STRANGER, BOB], bots=bots)
+    assert (conversation.admins, conversation.bots) == ((BOB,), (ListedBot(CEM),))
+    without = conversation.with_members([ANN])
+    assert (without.admins, without.bots) == ((), ())
+    told = replace(conversation.as_update(), members=(ANN, CEM))
+    assert Conversation.from_update(told).admins == ()
+
+
+def test_what_is_not_changed_stays() -> None:
+    conversation = governed(ANN, BOB).changed(bots=[ListedBot(CEM)], expires_in=60, by=ANN)
+    assert conversation.changed(title="x", by=ANN) == replace(conversation, title="x", revision=2)
+
+
+@pytest.mark.parametrize("wrong", [-1, MAX_EXPIRES_IN + 1])
+def test_a_time_is_one_that_the_wire_holds(wrong: int) -> None:
+    assert governed().changed(expires_in=MAX_EXPIRES_IN).expires_in == MAX_EXPIRES_IN
+    with pytest.raises(ValueError, match="such a time"):
+        governed().changed(expires_in=wrong)
+
+
+def test_bots_are_as_many_as_the_wire_allows() -> None:
+    members = [ServiceId(uuid4()) for _ in range(MAX_BOTS + 1)]
+    bots = list(map(ListedBot, members))
+    assert len(Conversation.create("all", members, bots=bots[1:]).bots) == MAX_BOTS
+    with pytest.raises(ValueError, match="too many bots"):
+        Conversation.create("all", members, bots=bots)
+
+
+# --- leaving ---
+
+
+def test_everybody_may_leave() -> None:
+    conversation = governed()
+    left = conversation.without(CEM)
+    assert left.members == (ANN, BOB, DAN)
+    assert hear(conversation, [says(CEM, left)]) == left
+    assert hear(left, [says(CEM, left)]) is left
+
+
+def test_who_leaves_takes_nothing_else_along() -> None:
+    conversation = governed()
+    told = replace(conversation.without(CEM).as_update(), title="mine", members=(BOB,), admins=(BOB,), expires_in=1)
+    assert conversation.with_update(CEM, told) == conversation.without(CEM)
+
+
+@pytest.mark.parametrize("changes", [1, 2, LEAVE_STEP])
+def test_who_leaves_has_left_whatever_others_change_at_that_moment(changes: int) -> None:
+    conversation = governed()
+    changed, said = conversation, [says(CEM, conversation.without(CEM))]
+    for number in range(changes):
+        changed = changed.changed(title=str(number), by=ANN)
+        said.append(says(ANN, changed))
+    for known in (hear(conversation, said), hear(conversation, reversed(said)), hear(conversation, said[1:] + said)):
+        assert (known.title, known.members) == (str(changes - 1), (ANN, BOB, DAN))
+    assert conversation.without(CEM).with_update(ANN, changed.as_update()).members == (ANN, BOB, DAN)
+
+
+def test_who_has_left_may_be_asked_back() -> None:
+    conversation = governed()
+    left = conversation.without(CEM)
+    back = left.with_members([*left.members, CEM])
+    said = [says(CEM, left), says(ANN, back)]
+    assert hear(conversation, said) == hear(conversation, reversed(said)) == back
+    assert left.with_update(ANN, back.as_update()) == back
+
+
+def test_when_the_last_admin_leaves_all_may_change_it() -> None:
+    conversation = governed()
+    left = conversation.without(ANN)
+    changed = left.changed(title="ours", by=BOB)
+    assert left.admins == ()
+    assert hear(conversation, [says(BOB, changed), says(ANN, left)]) == changed
+
+
+def test_who_leaves_far_ahead_uses_up_no_more_than_a_step() -> None:
+    conversation = governed()
+    far = replace(conversation.without(CEM).as_update(), revision=MAX_REVISION)
+    left = conversation.with_update(CEM, far)
+    assert (left.members, left.revision) == ((ANN, BOB, DAN), MAX_REVISION_STEP)
+    assert left.with_update(ANN, conversation.changed(title="journey", by=ANN).as_update()).title == "journey"
+    with pytest.raises(ValueError, match="for ever"):
+        replace(conversation, revision=MAX_REVISION).without(CEM)
+
+
+def test_what_the_last_change_was_is_learnt_from_who_leaves_after_it() -> None:
+    conversation = governed(ANN, BOB)
+    renamed = conversation.changed(title="journey", by=ANN)
+    assert conversation.with_update(BOB, renamed.without(BOB).as_update()).title == "journey"
+    other = conversation.changed(title="other", by=ANN)
+    assert other.with_update(BOB, renamed.without(BOB).as_update()).title == "other"
+
+
+# --- many at once ---
+
+
+class Model:
+    """Honest members who change the conversation, and hear of the others' changes late, from each of them in order."""
+
+    def __init__(self, start: Conversation) -> None:
+        self.start = start
+        self.states = dict.fromkeys(start.members, start)
+        self.waiting: dict[ServiceId, list[Told]] = {member: [] for member in start.members}
+        self.said: list[Told] = []
+
+    def hear(self, member: ServiceId, author: int) -> None:
+        """The first of what waits from one of the authors."""
+        authors = sorted({who for who, _ in self.waiting[member]})
+        if authors:
+            chosen = authors[author % len(authors)]
+            first = next(each for each in self.waiting[member] if each[0] == chosen)
+            self.waiting[member].remove(first)
+            self.states[member] = hear(self.states[member], [first])
+
+    def change(self, member: ServiceId, kind: str, whom: int) -> None:
+        """As a client does, if it may."""
+        state = self.states[member]
+        other = (ANN, BOB, CEM, DAN)[whom]
+        if member not in state.members or (kind != "leave" and not state.may_change(member)):
+            return
+        match kind:
+            case "leave":
+                changed = state.without(member)
+            case "title":
+                changed = state.changed(title=f"{member} {whom}", by=member)
+            case "add":
+                changed = state.changed(members=[*state.members, other], by=member)
+            case _:
+                changed = state.changed(members=[each for each in state.members if each != other], by=member)
+        self.states[member] = changed
+        self.said.append(says(member, changed))
+        for each in {*state.members, *changed.members} - {member}:
+            self.waiting[each].append(says(member, changed))
+
+    def outcome(self, random: Random) -> tuple[object, ...]:
+        """What somebody knows who heard of it all, from each author in order, in an order of their own."""
+        queues = {author: [each for each in self.said if each[0] == author] for author, _ in self.said}
+        order = []
+        while any(queues.values()):
+            order.append(queues[random.choice([author for author, queue in queues.items() if queue])].pop(0))
+        known = hear(self.start, order)
+        return known.title, known.members, known.admins, known.bots, known.expires_in, known.standing.revision
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 3), st.sampled_from(["title", "add", "remove", "leave", "hear", "hear"]), st.integers(0, 3)
+        ),
+        max_size=10,
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_whatever_admins_do_at_once_and_who_leaves_all_end_with_the_same(
+    steps: list[tuple[int, str, int]], random: Random
+) -> None:
+    """Of members who are no admins: admins may be removed, but two who remove each other and go on are not brought together here."""
+    model = Model(governed(ANN, BOB))
+    for who, kind, whom in steps:
+        member = (ANN, BOB, CEM, DAN)[who]
+        if kind == "hear":
+            model.hear(member, whom)
+        elif not (kind == "leave" and who < 2) and not (kind == "remove" and whom < 2):
+            model.change(member, kind, whom)
+    outcomes = [model.outcome(random) for _ in range(4)]
+    assert outcomes == outcomes[:1] * 4
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["title", "leave", "hear"]), st.integers(0, 3)), max_size=8),
+    st.randoms(use_true_random=False),
+)
+def test_without_admins_too_whoever_leaves_and_renames(steps: list[tuple[int, str, int]], random: Random) -> None:
+    model = Model(governed().changed(admins=[]))
+    for who, kind, whom in steps:
+        member = (ANN, BOB, CEM, DAN)[who]
+        model.hear(member, whom) if kind == "hear" else model.change(member, kind, whom)
+    outcomes = [model.outcome(random) for _ in range(4)]
+    assert outcomes == outcomes[:1] * 4
+
+
+# --- what bots get ---
+
+BOT = ServiceId(uuid4())
+
+
+def a_message(text: str = "hello", **fields: object) -> DataMessage:
+    return replace(DataMessage(text, 1, KEY), **fields)  # type: ignore[arg-type]
+
+
+TABLE: list[tuple[Said, bool]] = [
+    (a_message(), False),
+    (a_message(" /help"), False),
+    (a_message("/help"), True),
+    (a_message("/"), True),
+    (a_message(mentions=(Mention(0, 1, ANN), Mention(0, 1, BOT))), True),
+    (a_message(mentions=(Mention(0, 1, ANN),)), False),
+    (a_message(quote=Quote(MessageId(BOT, 1))), True),
+    (a_message(quote=Quote(MessageId(ANN, 1))), False),
+    (Edit(1, a_message("/help")), True),
+    (Edit(1, a_message(mentions=(Mention(0, 1, BOT),))), True),
+    (Edit(1, a_message(quote=Quote(MessageId(BOT, 1)))), True),
+    (Edit(1, a_message()), False),
+    (Reaction("+", MessageId(BOT, 1), 1, KEY), True),
+    (Reaction("+", MessageId(ANN, 1), 1, KEY), False),
+    (Deletion(1, 2, KEY), True),
+]
+
+
+@pytest.mark.parametrize(("said", "addressed"), TABLE)
+def test_a_bot_gets_what_is_addressed_to_it(said: Said, addressed: bool) -> None:
+    def conversation(*members: ServiceId, reads_all: bool = False) -> Conversation:
+        return Conversation.create("trip", [*members, BOT], bots=[ListedBot(BOT, reads_all)])
+
+    assert conversation(ANN, BOB).is_for(BOT, said) is addressed
+    assert conversation(ANN, BOB, reads_all=True).is_for(BOT, said)
+    assert conversation(ANN).is_for(BOT, said)  # between two everything is
+    assert conversation(ANN, BOB).is_for(BOB, said)
+
+
+def test_who_gets_all_that_is_said() -> None:
+    conversation = Conversation.create(
+        "trip", [ANN, BOB, BOT, CEM], bots=[ListedBot(BOT), ListedBot(CEM, reads_all=True)]
+    )
+    assert [conversation.gets_all(each) for each in (ANN, BOT, CEM)] == [True, False, True]
+    assert conversation.bot(BOT) == ListedBot(BOT)
+    assert conversation.bot(ANN) is None
 
 
 # --- what an author says ---

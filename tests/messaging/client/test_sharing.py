@@ -18,9 +18,11 @@ from messaging.client.assistant import (
     ReceiptRefused,
 )
 from messaging.client.assistants import rank
+from messaging.client.history import ChatMessage
 from messaging.client.receipt_checks import assess_receipt
 from messaging.client.receipts import ReceiptFile
 from messaging.client.sending import OUTBOX
+from messaging.client.sharing import told_of, without_others
 from messaging.wire.assistant import (
     ConsentReference,
     Coverage,
@@ -37,6 +39,7 @@ from messaging.wire.assistant import (
 )
 from messaging.wire.consent import ALL_SCOPES, ConsentScope, member_tag
 from messaging.wire.content import DataMessage, Roster
+from messaging.wire.data import AttachmentPointer, Deletion, Edit, Mention, Quote
 from messaging.wire.frames import Response
 from messaging.wire.identifiers import MessageId, ServiceId
 from signal_protocol.operations import SignalCrypto
@@ -782,3 +785,25 @@ async def test_without_a_receipt_there_is_no_file(world: World) -> None:
     await ann.chats.opt_in(ann.key)
     with pytest.raises(ReceiptRefused, match="there is none"):
         await ann.chats.receipt_file(ann.key, await ann.chats.status(ann.key))
+
+
+# --- what it gets of a message ---
+
+KEY = b"\x07" * 32
+
+
+def test_of_a_message_it_gets_the_text_and_nothing_of_others() -> None:
+    pointer = AttachmentPointer(3, "k", bytes(64), bytes(32), 5, "text/plain", "note.txt")
+    quote, mention = Quote(MessageId(BOB, 5), "bob's words"), Mention(0, 1, BOB)
+    whole = DataMessage("text", 10, KEY, bytes(32), quote, (pointer,), (mention,), 60)
+    plain = DataMessage("text", 10, KEY, bytes(32), expires_in=60)
+    assert without_others(whole) == plain
+    assert without_others(plain) == plain
+
+
+def test_it_is_told_how_a_message_stands() -> None:
+    message = ChatMessage(MessageId(BOB, 10), "text", bytes(32), quote=Quote(MessageId(BOB, 5), "words"), expires_in=60)
+    plain = DataMessage("text", 10, KEY, bytes(32), expires_in=60)
+    assert told_of(message, KEY, 99) == [plain]
+    assert told_of(replace(message, edited=20), KEY, 99) == [plain, Edit(10, replace(plain, timestamp=20))]
+    assert told_of(ChatMessage(message.id, "", deleted=True), KEY, 99) == [Deletion(10, 99, KEY)]

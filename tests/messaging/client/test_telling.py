@@ -12,7 +12,7 @@ from messaging.client.chat_records import Chat, ChatRecords, Known
 from messaging.client.conversation import Conversation
 from messaging.client.profiles import Profiles
 from messaging.client.telling import FIRST_PAUSE, LAST_PAUSE, News, Own, Telling, news_for, untold
-from messaging.wire.content import ConsentUpdate, Content, ConversationUpdate, ProfileKeyUpdate, Told
+from messaging.wire.content import ConsentUpdate, Content, ConversationUpdate, ProfileKeyUpdate, ProfileUpdate, Told
 from messaging.wire.identifiers import ServiceId
 from tests.messaging.client.people import Person
 
@@ -107,6 +107,35 @@ def test_who_is_out_tells_nothing_but_a_withdrawal() -> None:
     chat.note_change(chat.conversation.with_members([BOB.service_id, CEM.service_id]), ME)
     update = opt_in(chat, 200, opted_in=False)
     assert news(chat, BOB.service_id) == (update,)
+
+
+def test_who_leaves_tells_all_others_and_their_own_devices() -> None:
+    chat = a_chat()
+    opt_in(chat, 100)
+    tell_all(chat)
+    left = chat.conversation.without(ME)
+    chat.conversation, chat.announced_by_us = left, True
+    for member in (BOB, CEM):
+        assert news(chat, member.service_id) == (left.as_update(),)
+    assert news(chat, ME) == (Told(ME, left.as_update()),)
+    tell_all(chat)
+    assert untold(chat, OWN) == []
+
+
+def test_a_name_is_told_once_to_members_and_own_devices_and_again_when_it_changes() -> None:
+    chat = a_chat()
+    tell_all(chat)
+    named, renamed = (replace(OWN, profile=ProfileUpdate(name, "", at)) for at, name in ((5, "Ann"), (6, "Anna")))
+    for own in (named, renamed):
+        for member in (ME, BOB.service_id, CEM.service_id):
+            told = news_for(chat, own, member)
+            assert told.contents == (own.profile,)
+            assert told.known is not None
+            chat.told[member] = told.known
+        assert untold(chat, own) == []
+    dan = ServiceId(uuid4())
+    chat.conversation = chat.conversation.with_members([*chat.conversation.members, dan])
+    assert renamed.profile in news_for(chat, renamed, dan).contents
 
 
 def test_own_devices_are_told_first_of_what_we_decided_and_nothing_that_members_tell_them() -> None:

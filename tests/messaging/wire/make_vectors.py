@@ -45,16 +45,26 @@ from messaging.wire.consent import CONSENT_CONTEXT, Consent, ConsentScope, Signe
 from messaging.wire.content import (
     AnswerFrame,
     AssistantCall,
+    AttachmentPointer,
     ConsentUpdate,
     Content,
     ConversationUpdate,
     DataMessage,
+    Deletion,
     DeliveryReceipt,
+    Edit,
+    ListedBot,
+    Mention,
     ProfileKeyUpdate,
+    ProfileUpdate,
+    Quote,
+    Reaction,
+    ReadReceipt,
     Roster,
     SenderKeyDistribution,
     SentTranscript,
     Told,
+    Typing,
     encode_content,
 )
 from messaging.wire.identifiers import IdentityKind, MessageId, ServiceId
@@ -64,6 +74,8 @@ from messaging.wire.protobuf import assistant_pb2 as pb
 from signal_protocol.public.keys import public_key_of
 
 FOLDER = Path(__file__).parents[2] / "vectors" / "assistant"
+# Members that earlier versions of these files do not show: they are left out where nothing is said in them.
+LATER = ("quote", "attachments", "mentions", "expires_in", "admins", "bots", "remove")
 LONG = 600  # bytes from which on only length and hash are shown
 
 Json: TypeAlias = Mapping[str, "Json"] | list["Json"] | str | int | bool | None
@@ -127,6 +139,30 @@ LINE = SummaryLine(
 DOCUMENT, COLLATERAL = b'{"an":"evidence document"}', b'{"what":"its vendors say"}'
 ROSE = "A rose is a rose. "
 
+POINTER = AttachmentPointer(
+    3,
+    "x7Gd0a_-",
+    digest("key of a file") + digest("mac of a file"),
+    digest("a file"),
+    4096,
+    "image/png",
+    "rose \U0001f339.png",
+)
+ANSWER = DataMessage(
+    "@Bob look at this",
+    NOW + 9,
+    KEY,
+    ROSTER.digest(),
+    Quote(MessageId(BOB, NOW + 3), "Which roses?"),
+    (POINTER, AttachmentPointer(2, "old", bytes(64), bytes(32), 0, "")),
+    (Mention(0, 4, BOB),),
+    604_800,
+)
+EDIT = Edit(NOW, DataMessage("Under the roses \U0001f339", NOW + 10, KEY, ROSTER.digest()))
+GOVERNED = ConversationUpdate(
+    KEY, "Rose garden", (ALICE, BOB, CAROL), 8, (ALICE,), (ListedBot(BOB), ListedBot(CAROL, reads_all=True)), 604_800
+)
+
 CONTENTS: dict[str, Content] = {
     "a message in a conversation": MESSAGE,
     "a message outside of conversations": DataMessage("Hello", NOW),
@@ -143,6 +179,19 @@ CONTENTS: dict[str, Content] = {
     "a request": AssistantCall(AssistantRequest(REQUEST_ID, StatusRequest(KEY), EVIDENCE).encode()),
     "a frame of an answer": AnswerFrame(REQUEST_ID, 3, True, b"data"),
     "an empty frame": AnswerFrame(REQUEST_ID, 0, False, b""),
+    "a message with all that one may have": ANSWER,
+    "an edit": EDIT,
+    "a reaction": Reaction("\U0001f44d\U0001f3fd", MessageId(BOB, NOW + 3), NOW + 11, KEY),
+    "a reaction, taken back": Reaction("\U0001f44d\U0001f3fd", MessageId(BOB, NOW + 3), NOW + 12, KEY, remove=True),
+    "a deletion": Deletion(NOW, NOW + 13, KEY),
+    "an edit that one has made": SentTranscript(EDIT),
+    "a deletion that one has made": SentTranscript(Deletion(NOW, NOW + 13, KEY)),
+    "a read receipt": ReadReceipt((NOW, NOW + 3)),
+    "typing": Typing(True, NOW, CONVERSATION),
+    "typing no more": Typing(False, NOW + 1, CONVERSATION),
+    "typing outside of conversations": Typing(True, NOW),
+    "a profile": ProfileUpdate("Alice \U0001f339", "among roses", NOW),
+    "a conversation with an admin, bots and a time": GOVERNED,
 }
 REQUESTS = {
     "evidence": AssistantRequest(REQUEST_ID, EvidenceRequest(NONCE)),
@@ -230,7 +279,8 @@ def described(value: object) -> Json:
         case tuple():
             return [described(each) for each in value]
     assert is_dataclass(value)
-    return {"type": type(value).__name__} | {each.name: described(getattr(value, each.name)) for each in fields(value)}
+    shown_fields = [each for each in fields(value) if each.name not in LATER or getattr(value, each.name)]
+    return {"type": type(value).__name__} | {each.name: described(getattr(value, each.name)) for each in shown_fields}
 
 
 def content_vectors() -> Json:

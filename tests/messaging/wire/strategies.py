@@ -48,24 +48,37 @@ from messaging.wire.consent import Consent, ConsentScope, SignedConsent
 from messaging.wire.content import (
     AnswerFrame,
     AssistantCall,
+    AttachmentPointer,
     ConsentUpdate,
     Content,
     ConversationUpdate,
     DataMessage,
+    Deletion,
     DeliveryReceipt,
+    Edit,
+    ListedBot,
+    Mention,
     ProfileKeyUpdate,
+    ProfileUpdate,
+    Quote,
+    Reaction,
+    ReadReceipt,
     Roster,
+    Said,
     SenderKeyDistribution,
     SentTranscript,
     Told,
+    Typing,
 )
 from messaging.wire.identifiers import IdentityKind, MessageId, ServiceId
 from messaging.wire.limits import (
     ANSWER_BUCKETS,
+    ATTACHMENT_SECRET,
     DIGEST,
     MASTER_KEY,
     MAX_CONSENT,
     MAX_DEADLINE,
+    MAX_EMOJI,
     MAX_MEMBER_NAME,
     MAX_TIMESTAMP,
     MAX_TONE,
@@ -149,20 +162,62 @@ answers = builds(
     builds(AnswerPart, texts, binary(max_size=40_000), none() | data),
 )
 
-messages = builds(DataMessage, texts, times, none() | keys) | builds(DataMessage, texts, times, keys, keys)
-conversations = builds(ConversationUpdate, keys, texts, lists(service_ids, max_size=3).map(tuple), counts)
+accounts = builds(ServiceId, uuids())
+said_messages = builds(MessageId, accounts, times)
+pointers = builds(
+    AttachmentPointer,
+    counts,
+    texts,
+    _exactly(ATTACHMENT_SECRET),
+    digests,
+    counts,
+    texts,
+    texts,
+)
+quotes = builds(Quote, said_messages, texts)
+mentions = builds(Mention, counts, counts, accounts)
+messages = builds(DataMessage, texts, times, none() | keys) | builds(
+    DataMessage,
+    texts,
+    times,
+    keys,
+    keys,
+    none() | quotes,
+    lists(pointers, max_size=2).map(tuple),
+    lists(mentions, max_size=2).map(tuple),
+    counts,
+)
+reactions = builds(
+    Reaction, text(min_size=1, max_size=MAX_EMOJI), said_messages, times, none() | keys, booleans()
+) | builds(Reaction, just(""), said_messages, times, keys, just(True))
+said: SearchStrategy[Said] = (
+    messages | builds(Edit, times, messages) | reactions | builds(Deletion, times, times, none() | keys)
+)
+conversations = builds(
+    ConversationUpdate,
+    keys,
+    texts,
+    lists(service_ids, max_size=3).map(tuple),
+    counts,
+    lists(service_ids, max_size=2).map(tuple),
+    lists(builds(ListedBot, service_ids, booleans()), max_size=2).map(tuple),
+    counts,
+)
 consent_updates = builds(ConsentUpdate, keys, signed_consents, none() | service_ids)
 rosters = builds(Roster, keys, counts, frozensets(_exactly(MEMBER_TAG), max_size=3))
 frames = builds(AnswerFrame, request_ids, integers(0, ANSWER_BUCKETS[-1] - 1), booleans(), data)
 contents: SearchStrategy[Content] = (
-    messages
+    said
     | builds(ProfileKeyUpdate, _exactly(PROFILE_KEY))
     | builds(SenderKeyDistribution, data)
     | builds(DeliveryReceipt, lists(times, max_size=3).map(tuple))
+    | builds(ReadReceipt, lists(times, max_size=3).map(tuple))
+    | builds(Typing, booleans(), times, none() | digests)
+    | builds(ProfileUpdate, texts, texts, times)
     | conversations
     | consent_updates
     | rosters
-    | builds(SentTranscript, messages)
+    | builds(SentTranscript, said)
     | builds(Told, service_ids, conversations | consent_updates)
     | builds(AssistantCall, requests.map(AssistantRequest.encode))
     | frames

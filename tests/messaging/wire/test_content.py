@@ -14,22 +14,31 @@ from messaging.wire.consent import SignedConsent, member_tag
 from messaging.wire.content import (
     AnswerFrame,
     AssistantCall,
+    AttachmentPointer,
     ConsentUpdate,
     Content,
     ConversationUpdate,
     DataMessage,
+    Deletion,
     DeliveryReceipt,
+    Edit,
+    ListedBot,
+    Mention,
     ProfileKeyUpdate,
+    ProfileUpdate,
+    Quote,
+    Reaction,
     Roster,
     SenderKeyDistribution,
     SentTranscript,
     Told,
+    Typing,
     Unsupported,
     decode_content,
     encode_content,
 )
 from messaging.wire.errors import MalformedContent
-from messaging.wire.identifiers import ServiceId
+from messaging.wire.identifiers import MessageId, ServiceId
 from messaging.wire.limits import (
     ANSWER_BUCKETS,
     CONTENT_BLOCK,
@@ -37,10 +46,15 @@ from messaging.wire.limits import (
     FRAME,
     FRAME_DATA,
     MASTER_KEY,
+    MAX_BOTS,
     MAX_CONSENT,
     MAX_CONTENT,
     MAX_CONVERSATION_MEMBERS,
+    MAX_EXPIRES_IN,
+    MAX_PROFILE_ABOUT,
+    MAX_PROFILE_NAME,
     MAX_REQUEST,
+    MAX_REVISION,
     MAX_TIMESTAMP,
     MEMBER_TAG,
     PROFILE_KEY,
@@ -93,12 +107,36 @@ def test_content_of_a_newer_version_is_unsupported_and_nobody_sends_it() -> None
     "content",
     [
         pb.Content(data_message=pb.DataMessage(timestamp=1)),
-        pb.Content(receipt_message=pb.ReceiptMessage(type=pb.ReceiptMessage.READ, timestamp=[1])),
+        pb.Content(data_message=pb.DataMessage(timestamp=1, quote=pb.DataMessage.Quote(id=1), expire_timer=1)),
+        pb.Content(edit_message=pb.EditMessage(target_sent_timestamp=1)),
+        pb.Content(edit_message=pb.EditMessage(target_sent_timestamp=1, data_message=pb.DataMessage(timestamp=2))),
+        pb.Content(
+            edit_message=pb.EditMessage(
+                data_message=pb.DataMessage(body="x", delete=pb.DataMessage.Delete(target_sent_timestamp=1))
+            )
+        ),
+        pb.Content(receipt_message=pb.ReceiptMessage(type=pb.ReceiptMessage.VIEWED, timestamp=[1])),
+        pb.Content(receipt_message=pb.ReceiptMessage(timestamp=[1])),
+        pb.Content(typing_message=pb.TypingMessage(timestamp=1)),
         pb.Content(sync_message=pb.SyncMessage()),
         pb.Content(sync_message=pb.SyncMessage(sent=pb.SyncMessage.Sent())),
+        pb.Content(sync_message=pb.SyncMessage(sent=pb.SyncMessage.Sent(edit_message=pb.EditMessage()))),
         pb.Content(sync_message=pb.SyncMessage(told=pb.SyncMessage.Told(author=bytes(16)))),
     ],
-    ids=["no body", "a read receipt", "an empty sync", "nothing sent", "nothing told"],
+    ids=[
+        "no body",
+        "a quote and no body",
+        "an edit of nothing",
+        "an edit without a body",
+        "an edit that is a deletion",
+        "a receipt of viewing",
+        "a receipt of a newer type",
+        "typing of a newer kind",
+        "an empty sync",
+        "nothing sent",
+        "an edit of nothing sent",
+        "nothing told",
+    ],
 )
 def test_what_this_version_has_no_use_for_is_unsupported(content: pb.Content) -> None:
     assert read(content) == Unsupported()
@@ -156,7 +194,9 @@ def test_the_largest_frame_fits_and_a_larger_one_is_not_sent() -> None:
 
 
 def test_a_conversation_of_all_members_fits_into_one_message() -> None:
-    update = ConversationUpdate(KEY, "t" * 1000, tuple(members(MAX_CONVERSATION_MEMBERS)), 2**32 - 1)
+    everybody = tuple(members(MAX_CONVERSATION_MEMBERS))
+    bots = tuple(ListedBot(member, reads_all=True) for member in everybody[:MAX_BOTS])
+    update = ConversationUpdate(KEY, "t" * 1000, everybody, MAX_REVISION, everybody, bots, MAX_EXPIRES_IN)
     encoded = encode_content(update)
     assert len(encoded) < MAX_CONTENT
     assert decode_content(encoded) == update
@@ -204,12 +244,25 @@ def _frame(request_id: bytes = ID, index: int = 0, data: bytes = b"") -> pb.Cont
     return pb.Content(answer_frame=pb.AnswerFrame(request_id=request_id, index=index, data=data))
 
 
+def _typing(timestamp: int = 1, group_id: bytes = bytes(DIGEST)) -> pb.Content:
+    action = pb.TypingMessage.STARTED
+    return pb.Content(typing_message=pb.TypingMessage(timestamp=timestamp, action=action, group_id=group_id))
+
+
 SIZED: dict[str, tuple[Callable[[bytes], pb.Content], int]] = {
     "profile key": (_profile, PROFILE_KEY),
     "key of a message": (_group, MASTER_KEY),
     "roster of a message": (lambda roster: _message(group_v2=pb.GroupContextV2(master_key=KEY, roster=roster)), DIGEST),
     "key of a conversation": (lambda key: pb.Content(conversation_update=_conversation(key)), MASTER_KEY),
     "member": (lambda member: pb.Content(conversation_update=_conversation(member=member)), 16),
+    "admin": (lambda admin: pb.Content(conversation_update=pb.ConversationUpdate(master_key=KEY, admins=[admin])), 16),
+    "bot": (
+        lambda bot: pb.Content(
+            conversation_update=pb.ConversationUpdate(master_key=KEY, bots=[pb.ConversationUpdate.Bot(service_id=bot)])
+        ),
+        16,
+    ),
+    "conversation of typing": (lambda group: _typing(group_id=group), DIGEST),
     "key of a consent": (lambda key: pb.Content(consent_update=_consent(key)), MASTER_KEY),
     "signature": (lambda signature: pb.Content(consent_update=_consent(signature=signature)), SIGNATURE),
     "assistant": (lambda assistant: pb.Content(consent_update=_consent(assistant=assistant)), 16),
@@ -233,7 +286,7 @@ def test_a_field_of_another_size_is_malformed(field: str) -> None:
 LIMITED: dict[str, tuple[Callable[[int], pb.Content], int]] = {
     "timestamp": (lambda time: _message(timestamp=time), MAX_TIMESTAMP),
     "timestamp of a receipt": (
-        lambda time: pb.Content(receipt_message=pb.ReceiptMessage(timestamp=[1, time])),
+        lambda time: pb.Content(receipt_message=pb.ReceiptMessage(type=pb.ReceiptMessage.READ, timestamp=[1, time])),
         MAX_TIMESTAMP,
     ),
     "timestamp of what was sent": (
@@ -242,12 +295,41 @@ LIMITED: dict[str, tuple[Callable[[int], pb.Content], int]] = {
         ),
         MAX_TIMESTAMP,
     ),
+    "timestamp of typing": (lambda time: _typing(timestamp=time), MAX_TIMESTAMP),
+    "timestamp of a profile": (
+        lambda time: pb.Content(profile_update=pb.ProfileUpdate(timestamp=time)),
+        MAX_TIMESTAMP,
+    ),
+    "characters of a name": (
+        lambda size: pb.Content(profile_update=pb.ProfileUpdate(name="é" * size)),
+        MAX_PROFILE_NAME,
+    ),
+    "characters about somebody": (
+        lambda size: pb.Content(profile_update=pb.ProfileUpdate(about="é" * size)),
+        MAX_PROFILE_ABOUT,
+    ),
     "bytes of a statement": (lambda size: pb.Content(consent_update=_consent(statement=bytes(size))), MAX_CONSENT),
     "members": (
         lambda count: pb.Content(
             conversation_update=pb.ConversationUpdate(master_key=KEY, members=[bytes(16)] * count)
         ),
         MAX_CONVERSATION_MEMBERS,
+    ),
+    "admins": (
+        lambda count: pb.Content(conversation_update=pb.ConversationUpdate(master_key=KEY, admins=[bytes(16)] * count)),
+        MAX_CONVERSATION_MEMBERS,
+    ),
+    "bots": (
+        lambda count: pb.Content(
+            conversation_update=pb.ConversationUpdate(
+                master_key=KEY, bots=[pb.ConversationUpdate.Bot(service_id=bytes(16))] * count
+            )
+        ),
+        MAX_BOTS,
+    ),
+    "revision": (
+        lambda revision: pb.Content(conversation_update=pb.ConversationUpdate(master_key=KEY, revision=revision)),
+        MAX_REVISION,
     ),
     "tags": (lambda count: _roster(tags=bytes(MEMBER_TAG * count)), MAX_CONVERSATION_MEMBERS),
     "index of a frame": (lambda index: _frame(index=index), ANSWER_BUCKETS[-1] - 1),
@@ -280,11 +362,18 @@ def test_the_tags_of_a_roster_travel_sorted_so_that_their_order_tells_nothing() 
 
 def test_what_people_wrote_and_what_is_secret_has_no_repr() -> None:
     secret, author = CANARY.encode(), ServiceId(UUID(int=1))
-    message = DataMessage(CANARY, 1, secret, secret)
+    named = MessageId(author, 1)
+    pointer = AttachmentPointer(3, CANARY, secret, secret, 1, CANARY, CANARY)
+    message = DataMessage(CANARY, 1, secret, secret, Quote(named, CANARY), (pointer,), (Mention(0, 1, author),))
     consent = ConsentUpdate(secret, SignedConsent(secret, secret))
     shown: list[Content] = [
         message,
         SentTranscript(message),
+        Edit(1, message),
+        Reaction(CANARY, named, 1, secret),
+        Deletion(1, 1, secret),
+        Typing(True, 1, secret),
+        ProfileUpdate(CANARY, CANARY),
         ProfileKeyUpdate(secret),
         SenderKeyDistribution(secret),
         ConversationUpdate(secret, CANARY, ()),

@@ -6,17 +6,29 @@ from pathlib import Path
 import pytest
 
 from attestation.receipt import CONTENT_TYPE, EXTERNAL_AAD
+from messaging.client.conversation import LEAVE_STEP, MAX_REVISION_STEP
+from messaging.client.receiving import MAX_RECEIPTS
 from messaging.wire.assistant import RefusalCode
 from messaging.wire.consent import ConsentScope
 from messaging.wire.limits import (
     ANSWER_BUCKETS,
+    ATTACHMENT_SECRET,
     FRAME,
     FRAME_DATA,
+    MAX_ATTACHMENT_KEY,
+    MAX_ATTACHMENTS,
     MAX_AUTHORS,
+    MAX_BOTS,
     MAX_CONSENT,
+    MAX_CONTENT_TYPE,
     MAX_CONVERSATION_MEMBERS,
     MAX_DEADLINE,
     MAX_DRAFT,
+    MAX_EMOJI,
+    MAX_MENTIONS,
+    MAX_PROFILE_ABOUT,
+    MAX_PROFILE_NAME,
+    MAX_QUOTED,
     MAX_REQUEST,
     MAX_SCOPE,
     MAX_TIMESTAMP,
@@ -42,8 +54,34 @@ def test_it_names_every_kind_of_content(field: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "field",
+    [
+        field.name
+        for message in (content_pb2.DataMessage, content_pb2.ConversationUpdate, content_pb2.ProfileUpdate)
+        for field in message.DESCRIPTOR.fields
+        if field.name != "profile_key"
+    ],
+)
+def test_it_names_every_field_of_what_people_say(field: str) -> None:
+    assert re.search(rf"[`{{, ]{field}[.`,}}]", SECTIONS)
+
+
+@pytest.mark.parametrize(
     "number",
     [
+        ATTACHMENT_SECRET,
+        MAX_ATTACHMENT_KEY,
+        MAX_ATTACHMENTS,
+        MAX_BOTS,
+        MAX_CONTENT_TYPE,
+        MAX_EMOJI,
+        MAX_MENTIONS,
+        MAX_PROFILE_ABOUT,
+        MAX_PROFILE_NAME,
+        MAX_QUOTED,
+        MAX_RECEIPTS,
+        MAX_REVISION_STEP,
+        LEAVE_STEP,
         *REQUEST_BUCKETS,
         FRAME,
         FRAME_DATA,

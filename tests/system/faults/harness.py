@@ -35,14 +35,15 @@ DELIVERY_SECONDS = 60
 class Relay:
     """One relay process, and the proxy through which it is reached."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, limits: Path = LIMITS) -> None:
         self.proxy = FaultProxy()
         self._settings = settings
+        self._limits = limits
         self._process: RelayProcess | None = None
 
     async def start(self) -> None:
         """Start it, and let the proxy lead there."""
-        self._process = await start_relay(self._settings, "--limits", str(LIMITS), quiet=True)
+        self._process = await start_relay(self._settings, "--limits", str(self._limits), quiet=True)
         self.proxy.target = self._process.started.port
 
     async def kill(self) -> None:
@@ -112,7 +113,7 @@ class Deployment:
 async def deployment(*, relays: int, pairs: int, sqlite: bool = False) -> AsyncIterator[Deployment]:
     """Start everything; at the end everything that was started is ended."""
     with ExitStack() as stack:
-        folder = stack.enter_context(_folder())
+        folder = stack.enter_context(temporary_folder())
         postgres = None if sqlite else stack.enter_context(own_postgres(DURABLE))
         valkey = None if sqlite else stack.enter_context(own_valkey())
         database = f"sqlite:///{folder / 'relay.db'}" if postgres is None else postgres.url
@@ -139,7 +140,7 @@ async def deployment(*, relays: int, pairs: int, sqlite: bool = False) -> AsyncI
 
 
 @contextmanager
-def _folder() -> Iterator[Path]:
+def temporary_folder() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
     try:
         yield folder

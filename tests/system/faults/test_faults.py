@@ -27,14 +27,6 @@ from tests.system.faults.harness import deployment
 LONG_FAULTS, LONG_MESSAGES = 220, 200_000
 
 
-@pytest.fixture
-def dice() -> random.Random:
-    """The choice of faults."""
-    seed = int(os.environ.get("SUBROSA_FAULTS_SEED", random.SystemRandom().randrange(10**6)))
-    print(f"SUBROSA_FAULTS_SEED={seed}")  # noqa: T201 - whoever reads of a failure wants to repeat it
-    return random.Random(seed)  # noqa: S311 - no secret
-
-
 def check(table: Table) -> None:
     """Print the table, and look at what was promised."""
     print(table.markdown())  # noqa: T201

@@ -1,0 +1,249 @@
+"""HTTP: what a path means, who may ask, and answers in Telegram's shape.
+
+``/bot<token>/<method>``, ``/bot<token>/updates`` (WebSocket), ``/file/bot<token>/<path>``, ``/health`` and ``/openapi.json``. Tokens stand
+in paths, so there is no access log, and what is not HTTP is answered without repeating it.
+"""
+
+import asyncio
+import ipaddress
+import json
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.web_protocol import RequestHandler
+
+from messaging.bots.errors import ApiError, BadRequest, Forbidden, Internal, NotFound, Unauthorized, body_of, told_of
+from messaging.bots.limits import HEAD_SECONDS, LINGER_SECONDS, MAX_BODY, MAX_FIELDS, MAX_IDEMPOTENCY_KEY, MAX_PATH
+from messaging.bots.logs import get_logger
+from messaging.bots.methods import Context, call, find_method
+from messaging.bots.requests import Intake, read_request
+from messaging.bots.running import RunningBot
+from messaging.bots.sending import Sender
+from messaging.bots.sockets import serve_updates
+from messaging.bots.ssrf import TargetPolicy
+from messaging.bots.tokens import READ, Token, bot_of, digest_of
+from messaging.client.errors import ClientError
+
+_BOT, _FILE = "/bot", "/file/bot"
+_ONCE = "Idempotency-Key"
+_CHUNK = 256 * 1024
+_HEADERS = {"Server": "subrosa", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+
+
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """Takes each request to where it belongs."""
+
+    bots: Mapping[int, RunningBot]
+    policy: TargetPolicy
+    intake: Intake
+    openapi: bytes = field(repr=False)
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request, whatever happens."""
+        started, name = time.perf_counter(), _Route()
+        try:
+            response = await self._answer(request, name)
+        except ApiError as error:
+            response = _refusal(error)
+        except ClientError as error:
+            response = _refusal(told_of(error))
+        except ConnectionError:
+            raise  # nobody is there to be answered
+        except Exception as error:  # noqa: BLE001 - an answer is owed, and nothing may be told
+            get_logger().error("method_failed", method=name.known, error=type(error).__name__)
+            response = _refusal(Internal())
+        duration = round((time.perf_counter() - started) * 1000, 1)
+        get_logger().debug("answered", method=name.known, status=response.status, duration_ms=duration)
+        return response
+
+    async def _answer(self, request: web.BaseRequest, name: "_Route") -> web.StreamResponse:
+        path = request.raw_path.partition("?")[0]
+        if len(request.raw_path) > MAX_PATH:
+            raise BadRequest("Bad Request: the path is too long")
+        if path == "/health":
+            return _json(self._health())
+        if path == "/openapi.json":
+            return web.Response(body=self.openapi, content_type="application/json", headers=_HEADERS)
+        if path.startswith(_FILE):
+            return await self._file(request, path.removeprefix(_FILE))
+        if path.startswith(_BOT):
+            return await self._method(request, path.removeprefix(_BOT), name)
+        raise NotFound
+
+    def _health(self) -> dict[str, Any]:
+        """How the gateway is: numbers, and nothing of any bot."""
+        connected = sum(running.is_connected for running in self.bots.values())
+        return {"ok": connected == len(self.bots), "bots": len(self.bots), "connected": connected}
+
+    def _authenticate(self, text: str) -> tuple[RunningBot, Token]:
+        token = unquote(text)
+        running = self.bots.get(bot_of(token))
+        if running is None:
+            digest_of(token)  # an unknown bot takes as long as an unknown token
+            raise Unauthorized
+        return running, running.authenticate(token)
+
+    # --- methods ---
+
+    async def _method(self, request: web.BaseRequest, rest: str, name: "_Route") -> web.StreamResponse:
+        text, _, called = rest.partition("/")
+        running, token = self._authenticate(text)
+        if called == "updates" and request.headers.get("Upgrade", "").lower() == "websocket":
+            name.known = called
+            _require(token, READ)
+            async with running.counted():
+                return await serve_updates(running, request)
+        if request.method not in ("GET", "POST"):
+            raise BadRequest("Bad Request: a method is called by GET or POST")
+        method = find_method(called)
+        name.known = method.name
+        _require(token, method.scope)
+        once = _once(request.headers.get(_ONCE))
+        async with running.counted(), read_request(request, self.intake) as given:
+            context = Context(running, token, self.policy, given.files, once)
+            return _json({"ok": True, "result": await call(method, context, given.parameters)})
+
+    # --- files ---
+
+    async def _file(self, request: web.BaseRequest, rest: str) -> web.StreamResponse:
+        text, _, path = rest.partition("/")
+        running, token = self._authenticate(text)
+        _require(token, READ)
+        if request.method not in ("GET", "HEAD"):
+            raise BadRequest("Bad Request: a file is downloaded by GET")
+        async with running.counted():
+            session = running.session
+            try:
+                pointer = await Sender(session).pointer(unquote(path.partition("/")[0]))
+            except BadRequest:
+                raise NotFound("Not Found: no such file, or not any more") from None
+            here = self.intake.folder / secrets.token_hex(16)
+            try:
+                await session.account.download(pointer, here)
+                return await _send_file(request, here, pointer.file_name)
+            finally:
+                here.unlink(missing_ok=True)
+
+
+@dataclass(slots=True)
+class _Route:
+    """What may be logged of a path."""
+
+    known: str = "unknown"
+
+
+def _require(token: Token, scope: str) -> None:
+    if scope not in token.scopes:
+        raise Forbidden
+
+
+def _once(header: str | None) -> str | None:
+    if header is not None and not (1 <= len(header) <= MAX_IDEMPOTENCY_KEY and header.isprintable()):
+        raise BadRequest(f"Bad Request: an idempotency key has 1 to {MAX_IDEMPOTENCY_KEY} characters")
+    return header
+
+
+def _json(body: Mapping[str, Any], status: int = 200) -> web.Response:
+    return web.Response(
+        status=status, body=json.dumps(body).encode(), content_type="application/json", headers=_HEADERS
+    )
+
+
+def _refusal(error: ApiError) -> web.Response:
+    response = _json(body_of(error), error.status)
+    if error.status in (408, 413):
+        response.force_close()  # the rest of the body is not read
+    return response
+
+
+async def _send_file(request: web.BaseRequest, path: Path, name: str) -> web.StreamResponse:
+    """The plaintext of a file; what it is, a browser is not to guess."""
+    response = web.StreamResponse(headers=_HEADERS)
+    response.content_type = "application/octet-stream"
+    response.content_length = (await asyncio.to_thread(path.stat)).st_size
+    response.headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{quote(name or 'file', safe='')}"
+    await response.prepare(request)
+    if request.method == "GET":
+        with path.open("rb") as file:
+            while chunk := await asyncio.to_thread(file.read, _CHUNK):
+                await response.write(chunk)
+    await response.write_eof()
+    return response
+
+
+# --- connections ---
+
+
+class _Connection(RequestHandler):
+    """A connection that does not say what was wrong with bytes that are not HTTP: aiohttp would repeat and log them."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - aiohttp's signature; it may hold what the peer sent
+    ) -> web.StreamResponse:
+        get_logger().warning("not_http", status=status, error=type(exc).__name__)
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun")
+        response = _json(body_of(BadRequest() if status < 500 else Internal()), status)
+        response.force_close()
+        return response
+
+
+class HttpServer(web.Server):
+    """aiohttp's low-level server with our bounds. ``head_seconds`` bound the head of a request, and the wait for the next one."""
+
+    def __init__(
+        self,
+        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        *,
+        head_seconds: float = HEAD_SECONDS,
+    ) -> None:
+        super().__init__(handler, request_factory=self._bounded)
+        self._head_seconds = head_seconds
+
+    def _bounded(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: RequestHandler,
+        writer: AbstractStreamWriter,
+        task: asyncio.Task[None],
+    ) -> web.BaseRequest:
+        loop = asyncio.get_running_loop()
+        return web.BaseRequest(
+            message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY, client_max_fields=MAX_FIELDS
+        )
+
+    def __call__(self) -> RequestHandler:
+        return _Connection(
+            self,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type]  # aiohttp documents None: no access log
+            auto_decompress=False,
+            keepalive_timeout=self._head_seconds,
+            lingering_time=LINGER_SECONDS,
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` can be reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
