@@ -242,14 +242,21 @@ class Chats:
         *,
         admins: Iterable[ServiceId] = (),
         bots: Iterable[ListedBot] = (),
+        once: str | None = None,
     ) -> Conversation:
         """Begin a conversation, and tell its members; those who cannot be reached now later. Without ``admins`` all may change it.
+
+        Under a name (``once``) one conversation is begun, and a second call returns it, whatever else it says.
 
         Raises:
             ValueError: too many members.
         """
+        key = None if once is None else self._device.named_secret(once)
         named = [self.me, *members]
-        begun = Conversation.create(title, named, admins=admins, bots=[*await self._found_bots(named), *bots])
+        found = await self._found_bots(named)
+        if key is not None and (known := self._records.chats.get(key)) is not None:
+            return known.conversation
+        begun = Conversation.create(title, named, admins=admins, bots=[*found, *bots], key=key)
         chat = Chat(begun, announced_by_us=True)
         await self._announce(chat)
         return chat.conversation

@@ -64,9 +64,7 @@ class Relay:
         connector = aiohttp.TCPConnector(ssl=context if context is not None else True)
         timeout = aiohttp.ClientTimeout(total=REQUEST_DEADLINE)
         # No cookies: one would tie requests that do not say who asks to those that do.
-        self._session = aiohttp.ClientSession(
-            connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()
-        )
+        self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar())
         return self
 
     async def __aexit__(

@@ -119,8 +119,9 @@ class Conversation:
         *,
         admins: Iterable[ServiceId] = (),
         bots: Iterable[ListedBot] = (),
+        key: bytes | None = None,
     ) -> Self:
-        """A new conversation with a fresh key; ``admins`` and ``bots`` that are not members are nobody.
+        """A new conversation with a fresh key, or with one that nobody else can know; ``admins`` and ``bots`` that are not members are nobody.
 
         Raises:
             ValueError: too many members.
@@ -128,7 +129,7 @@ class Conversation:
         named = _members(members)
         listed = _of(named, admins)
         return cls(
-            secrets.token_bytes(MASTER_KEY),
+            key or secrets.token_bytes(MASTER_KEY),
             title[:MAX_TITLE],
             named,
             admins=listed,

@@ -13,6 +13,9 @@ from types import MappingProxyType, TracebackType
 from typing import Self
 from uuid import UUID
 
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
 from messaging.client.access import AccessKeys, learn
 from messaging.client.account import Account, register_as_assistant, register_with_number
 from messaging.client.attachments import Attachments
@@ -61,6 +64,7 @@ from signal_protocol.sessions import SessionService
 from signal_protocol.types import Decrypted, MessageKind, SafetyNumber
 
 INBOX = "inbox"
+_NAMED_SECRET = b"subrosa named secret v1\x00"
 DEADLINE = 30.0  # seconds until a send gives up waiting for the relay
 STORE_PAUSE = 5.0  # seconds until the store is tried again after it could not be written
 KEEP_UP_SECONDS = 60.0  # between two looks at what has to be sent, uploaded or fetched
@@ -528,6 +532,11 @@ class Device:
     async def safety_number(self, with_: ServiceId) -> SafetyNumber:
         """What two people compare to know that nobody sits between them."""
         return await self._sessions.safety_number(str(with_))
+
+    def named_secret(self, name: str) -> bytes:
+        """32 bytes that only this account can derive, the same for the same name: HKDF-SHA-256 (RFC 5869) of its identity key."""
+        info = _NAMED_SECRET + name.encode()
+        return HKDF(SHA256(), length=32, salt=None, info=info).derive(self._account.identity.private_key)
 
     def sign(self, message: bytes) -> bytes:
         """The account's signature over ``message``: XEdDSA by its identity key, 64 bytes."""

@@ -99,8 +99,8 @@ class Account(Protocol):
         """A small file, of at most ``most`` bytes, into memory."""
         ...
 
-    async def create(self, title: str, members: Iterable[ServiceId]) -> Conversation:
-        """Begin a conversation; this account is its only admin."""
+    async def create(self, title: str, members: Iterable[ServiceId], *, once: str | None = None) -> Conversation:
+        """Begin a conversation; this account is its only admin. With ``once`` a second call under that name returns the first one's."""
         ...
 
     async def set_title(self, key: bytes, title: str) -> None:

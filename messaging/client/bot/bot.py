@@ -27,7 +27,7 @@ from messaging.client.bot.context import (
     TypingContext,
     context_of,
 )
-from messaging.client.bot.conversations import RUN, BotConversation, Run, Who, id_of
+from messaging.client.bot.conversations import RUN, BotConversation, Run, Who, id_of, next_name
 from messaging.client.bot.handlers import check_async
 from messaging.client.bot.inbox import Leased, ParkedEvent
 from messaging.client.bot.logs import log, say
@@ -250,8 +250,8 @@ class Bot:
         return BotConversation(self.account, self.account.conversation(key).key)
 
     async def create(self, title: str, members: Iterable[Who]) -> BotConversation:
-        """Begin a conversation, of which the bot is the only admin. Another call begins another one."""
-        begun = await self.account.create(title, [id_of(who) for who in members])
+        """Begin a conversation, of which the bot is the only admin. Another call begins another one; a handler that is run again does not."""
+        begun = await self.account.create(title, [id_of(who) for who in members], once=next_name())
         return BotConversation(self.account, begun.key)
 
     async def set_profile(self, name: str, about: str = "") -> None:

@@ -46,11 +46,14 @@ class Run:
 RUN: ContextVar[Run | None] = ContextVar("subrosa bot run", default=None)
 
 
-def _name(once: bool) -> str | None:
+def next_name() -> str | None:
+    """What the next thing is called that a handler does; ``None`` outside of handlers."""
     run = RUN.get()
-    if run is None:
-        return None
-    name = run.next_name()  # also where it is not used: what follows is to be called the same
+    return None if run is None else run.next_name()
+
+
+def _name(once: bool) -> str | None:
+    name = next_name()  # also where it is not used: what follows is to be called the same
     return name if once else None
 
 

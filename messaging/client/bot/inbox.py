@@ -119,6 +119,7 @@ class Inbox:
         self._journalling: StoreTransaction | None = None
         self._journalled: set[bytes] = set()  # what was added in that transaction, which may still be rolled back
         self._woken = asyncio.Event()
+        self._giving_out = 0  # calls that have picked events, and wait for the disk
         self._taking = asyncio.Lock()  # one looks, and the others need not ask the store when nothing is left for them
 
     @classmethod
@@ -174,7 +175,8 @@ class Inbox:
     def idle(self) -> bool:
         """Whether nobody has anything in hand, and nothing could be taken now."""
         rung = (timer := self._timers.next_at()) is not None and timer <= self._now()
-        return not (self._stale or rung or self._turns.in_hand or self._turns.has_any(self._monotonic()))
+        given = self._giving_out or self._turns.in_hand
+        return not (self._stale or rung or given or self._turns.has_any(self._monotonic()))
 
     def next_change(self) -> float | None:
         """Seconds until a timer comes, or a pause or a lease ends; ``None`` if there is none."""
@@ -410,6 +412,7 @@ class Inbox:
         if not (self._stale or self._turns.has_any(self._monotonic())):
             return []
         picked: list[Waiting] = []
+        self._giving_out += 1
         try:
             async with self._store.transaction() as transaction:
                 self._see(transaction)
@@ -425,6 +428,8 @@ class Inbox:
             for waiting in picked:
                 self._turns.put_back(waiting)
             raise
+        finally:
+            self._giving_out -= 1
         for waiting in (waiting for waiting, event in loaded if event is None):
             self._remove([waiting])
         until = self._monotonic() + lease

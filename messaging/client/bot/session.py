@@ -154,9 +154,9 @@ class Session:
 
     # --- conversations ---
 
-    async def create(self, title: str, members: Iterable[ServiceId]) -> Conversation:
+    async def create(self, title: str, members: Iterable[ServiceId], *, once: str | None = None) -> Conversation:
         """Begin a conversation; this account is its only admin."""
-        return await self._chats.create(title, members, admins=[self.me])
+        return await self._chats.create(title, members, admins=[self.me], once=once)
 
     async def set_title(self, key: bytes, title: str) -> None:
         """Change the title."""

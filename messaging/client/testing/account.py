@@ -178,10 +178,16 @@ class MemoryAccount:
 
     # --- conversations ---
 
-    async def create(self, title: str, members: Iterable[ServiceId]) -> Conversation:
-        """Begin a conversation; this account is its only admin."""
+    async def create(self, title: str, members: Iterable[ServiceId], *, once: str | None = None) -> Conversation:
+        """Begin a conversation, under a name once; this account is its only admin."""
         with self._doing("create"):
-            return self._relay.begin(self._me, title, members, [self._me]).conversation
+            begun = self._relay.begun_once
+            if once is not None and (key := begun.get((self._me, once))) is not None:
+                return self.conversation(key)
+            conversation = self._relay.begin(self._me, title, members, [self._me]).conversation
+            if once is not None:
+                begun[self._me, once] = conversation.key
+            return conversation
 
     async def set_title(self, key: bytes, title: str) -> None:
         """Change the title."""

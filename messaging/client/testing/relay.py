@@ -63,6 +63,7 @@ class MemoryRelay:
         self.bots: dict[ServiceId, bool] = {}  # whether each reads all
         self.files: dict[str, bytes] = {}
         self.said_once: dict[tuple[ServiceId, str], MessageId] = {}
+        self.begun_once: dict[tuple[ServiceId, str], bytes] = {}
         self.mailboxes: dict[ServiceId, deque[Event]] = {}
         self.mail = asyncio.Event()
         self.summarize: Callable[[Room, Sequence[ChatMessage]], Summary] = first_words

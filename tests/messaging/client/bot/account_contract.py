@@ -89,6 +89,13 @@ class AccountContract:
         assert (known.title, set(known.members), known.admins) == ("Tea", {ann.me, bob.me}, (ann.me,))
         assert [each.key for each in bob.conversations] == [begun.key]
 
+    async def test_what_is_begun_once_is_not_begun_again(self, accounts: Accounts) -> None:
+        ann, bob = await accounts(2)
+        first = await ann.create("Tea", [bob.me], once="tea")
+        assert (await ann.create("Tea", [bob.me], once="tea")).key == first.key
+        others = [await ann.create("Tea", [bob.me], once="more"), await bob.create("Tea", [ann.me], once="tea")]
+        assert len({first.key, *(each.key for each in others), (await ann.create("Tea", [bob.me])).key}) == 4
+
     async def test_who_does_something_does_not_hear_of_it(self, pair: tuple[Account, Account, bytes]) -> None:
         ann, bob, key = pair
         await ann.write(key, "hello")
