@@ -18,7 +18,6 @@ TITLE = "Support desk"
 ANSWERS = {"hours": "We are here from 9 to 17, Monday to Friday.", "price": "It is free, and stays so."}
 
 SCHEMA = """
-create table if not exists desk (only integer primary key check (only = 1), conversation text not null);
 create table if not exists cases (
     number integer primary key, conversation text not null, open integer not null default 1
 );
@@ -36,16 +35,6 @@ class Cases:
         path.touch(mode=0o600)
         self._db = sqlite3.connect(path, isolation_level=None)
         self._db.executescript(SCHEMA)
-
-    @property
-    def desk(self) -> str | None:
-        """The id of the conversation of the staff."""
-        found = self._db.execute("select conversation from desk").fetchone()
-        return None if found is None else found[0]
-
-    @desk.setter
-    def desk(self, conversation: str) -> None:
-        self._db.execute("insert into desk values (1, ?)", [conversation])
 
     def open(self, conversation: str) -> int:
         """The number of the case that is open with somebody, or of a new one."""
@@ -78,7 +67,7 @@ class Desk:
 desk = Desk()
 
 
-def find(conversation_id: str | None) -> BotConversation | None:
+def find(conversation_id: str) -> BotConversation | None:
     """A conversation by the id that is kept of it, from which nobody learns its key."""
     return next((each for each in bot.conversations if each.state.id.hex() == conversation_id), None)
 
@@ -89,12 +78,9 @@ async def open_desk() -> None:
     settings.prepare_home()
     staff = [ServiceId.parse(each.strip()) for each in os.environ[STAFF].split(",")]
     desk.cases = Cases(settings.home / "cases.db")
-    known = find(desk.cases.desk)
-    if known is None:
-        known = await bot.create(TITLE, staff)
-        desk.cases.desk = known.state.id.hex()
-    await known.set_members(staff)
-    desk.conversation = known
+    begun = await bot.account.create(TITLE, staff, once=TITLE)  # at the first start; later it is the same one
+    desk.conversation = bot.find(begun.key)
+    await desk.conversation.set_members(staff)
 
 
 @bot.command("start", help="says hello")

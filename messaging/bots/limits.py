@@ -40,6 +40,8 @@ FILES_KEPT = 100_000  # of one bot
 
 # --- webhooks ---
 MAX_URL = 2048  # characters
+MAX_SIGNING_SECRET = 128  # characters of a secret that a bot's owner chooses
+MIN_SIGNING_BYTES, MAX_SIGNING_BYTES = 24, 64  # of what it says in base64 (Standard Webhooks)
 MAX_SECRET_TOKEN = 256  # characters (Telegram)
 DEFAULT_CONNECTIONS, MAX_CONNECTIONS = 40, 100  # requests to one target at the same time (Telegram)
 CONNECT_SECONDS = 5

@@ -159,7 +159,7 @@ async def _webhook(context: Context, given: takes.SetWebhook) -> Webhook:
     except TargetRefused as refused:
         raise BadRequest(f"Bad Request: bad webhook: {refused.reason}") from None
     before = context.running.bot.webhook
-    secret = new_signing_secret() if before is None else before.signing_secret
+    secret = given.signing_secret or (new_signing_secret() if before is None else before.signing_secret)
     return Webhook(given.url, secret, given.secret_token, given.max_connections)
 
 

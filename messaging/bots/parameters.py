@@ -3,11 +3,12 @@
 A parameter that is not named here is ignored, as newer clients may say more; what would be misunderstood is refused by the method.
 """
 
+import base64
 import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from messaging.bots.errors import BadRequest
 from messaging.bots.limits import (
@@ -24,10 +25,13 @@ from messaging.bots.limits import (
     MAX_OVERLAP,
     MAX_POLL,
     MAX_SECRET_TOKEN,
+    MAX_SIGNING_BYTES,
+    MAX_SIGNING_SECRET,
     MAX_SUMMARIZED,
     MAX_TEXT,
     MAX_URL,
     MIN_LEASE,
+    MIN_SIGNING_BYTES,
     ROTATION_OVERLAP,
 )
 
@@ -42,6 +46,17 @@ def _from_text(value: object) -> object:
         except (ValueError, RecursionError):
             return value
     return value
+
+
+def _signing_secret(text: str) -> str:
+    """A secret as Standard Webhooks writes it."""
+    try:
+        size = len(base64.b64decode(text.removeprefix("whsec_"), validate=True))
+    except ValueError:
+        size = 0
+    if text and not (text.startswith("whsec_") and MIN_SIGNING_BYTES <= size <= MAX_SIGNING_BYTES):
+        raise ValueError("whsec_ and base64 of 24 to 64 bytes")
+    return text
 
 
 Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
@@ -118,13 +133,16 @@ class OfConsumer(Parameters):
 
 
 class SetWebhook(Parameters):
-    """Telegram's, without a certificate of one's own and a fixed address."""
+    """Telegram's, without a certificate of one's own and a fixed address. ``signing_secret``, ours, is what deliveries are signed with
+    (Standard Webhooks: ``whsec_`` and base64 of 24 to 64 bytes); without it one is made, which getWebhookSecret shows.
+    """
 
     url: Annotated[str, Field(max_length=MAX_URL)] = ""
     max_connections: Annotated[int, Field(ge=1, le=MAX_CONNECTIONS)] = DEFAULT_CONNECTIONS
     allowed_updates: Kinds | None = None
     drop_pending_updates: bool = False
     secret_token: Annotated[str, Field(max_length=MAX_SECRET_TOKEN, pattern=r"^[A-Za-z0-9_-]*$")] = ""
+    signing_secret: Annotated[str, Field(max_length=MAX_SIGNING_SECRET), AfterValidator(_signing_secret)] = ""
     ip_address: str = ""
     certificate: str = ""
 

@@ -121,9 +121,16 @@ class Polling:
             TooMany: of consumers.
         """
         window = self._window(consumer)
+        await self._release_plain()
         given = await self._outcome(self._take(consumer, limit, wait, lease))
         window.add(given)
         return [update for each in given for update in each.updates]
+
+    async def _release_plain(self) -> None:
+        """Whoever polled without a lease before has gone over to leases: what they had is for whoever asks."""
+        released, self._plain.given = self._plain.given, []
+        if released:
+            await self._feed.release(released)
 
     async def confirm(self, consumer: str, numbers: Iterable[int]) -> int:
         """These are over; returns how many events that were. Of an event with several updates, the last one is confirmed."""

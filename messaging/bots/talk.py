@@ -79,11 +79,12 @@ async def _talk(arguments: argparse.Namespace) -> int:
     async with open_account(settings) as session:
         key = await _conversation_with(session, bot)
         if arguments.say is not None:
+            await _pass_over(session)
             await session.write(key, arguments.say)
             async with asyncio.timeout(arguments.wait):
                 await _show(session, key, until=lambda event: isinstance(event, MessageReceived))
             return 0
-        sys.stderr.write("You are connected. Type, and end with Ctrl-D.\n")
+        sys.stderr.write(f"You are connected, as {session.me}. Type, and end with Ctrl-D.\n")
         heard = asyncio.Event()
 
         def hear(_: Event) -> bool:
@@ -98,6 +99,12 @@ async def _talk(arguments: argparse.Namespace) -> int:
         finally:
             showing.cancel()
     return 0
+
+
+async def _pass_over(session: Session) -> None:
+    """What was said before is no answer to what is said now."""
+    while leased := await session.inbox.take(100, lease=LEASE):
+        await session.inbox.handled(*leased)
 
 
 async def _register(settings: Settings, codes: Path) -> None:

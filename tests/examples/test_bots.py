@@ -497,9 +497,9 @@ class Programs:
         self.running.append(Running(process, errors))
         return self.running[-1]
 
-    async def bot(self, name: str) -> tuple[Running, ServiceId]:
+    async def bot(self, name: str, **environment: str) -> tuple[Running, ServiceId]:
         """An example in Python, as its README starts it, and the account that it prints."""
-        settings = {"SUBROSA_RELAY": self.relay.url, "SUBROSA_INVITE": self.invite}
+        settings = {"SUBROSA_RELAY": self.relay.url, "SUBROSA_INVITE": self.invite, **environment}
         running = await self.start(
             sys.executable, EXAMPLES / f"{name}.py", **settings, PYTHONPATH=str(EXAMPLES.parents[1])
         )
@@ -583,6 +583,28 @@ async def test_a_poll_as_a_process_is_edited_for_everybody(programs: Programs, a
     await programs.bot("poll")
     await soon(lambda: "soup: 1" in answers_in(ann, bot)[0])
     assert len(answers_in(ann, bot)) == 1
+
+
+async def test_the_support_desk_as_a_process_is_killed_between_a_question_and_its_answer(
+    programs: Programs, ann: RealPerson
+) -> None:
+    sue = await ann.world.person()
+    running, bot = await programs.bot("support", SUPPORT_STAFF=str(sue.service_id))
+    await soon(lambda: sue.chats.conversations)
+    await ann.chats.create("", [bot])
+    asked = await ann.write("My rose has a thorn.")
+    await soon(lambda: answers_in(sue, bot))
+    await running.end(signal.SIGKILL)
+
+    [passed_on] = [message.id for message in sue.chats.messages(sue.key) if message.id.author == bot]
+    await sue.chats.write(sue.key, "All have.", quote=passed_on)
+    await programs.bot("support", SUPPORT_STAFF=str(sue.service_id))
+    await soon(lambda: answers_in(ann, bot))
+    [answer] = [message for message in ann.chats.messages(ann.key) if message.id.author == bot]
+    assert answer.text == "All have."
+    assert answer.quote is not None
+    assert answer.quote.message == asked
+    assert answers_in(sue, bot) == ["Case 1, Somebody: My rose has a thorn."]
 
 
 # --- Node, behind the gateway ---

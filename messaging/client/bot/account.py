@@ -131,6 +131,10 @@ class Account(Protocol):
         """Let the assistant have what this account writes in a conversation, which asking it needs."""
         ...
 
+    async def opt_out(self, key: bytes) -> None:
+        """Let the assistant have nothing more, and have it drop what it holds."""
+        ...
+
     async def summarize(self, key: bytes, messages: Iterable[MessageId]) -> Result:
         """A summary of those messages whose authors have opted in, from an assistant whose evidence was appraised."""
         ...

@@ -9,6 +9,7 @@ import logging
 import math
 import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -109,6 +110,7 @@ class Bot:
         self._worker: Worker | None = None
         self._passing: set[asyncio.Task[None]] = set()
         self._stopped = False
+        self._stop_asked = asyncio.Event()
         self._ready = False
         self._failed: Callable[[Exception], None] = lambda _: None
 
@@ -324,12 +326,21 @@ class Bot:
         finally:
             self._account = self._worker = None
             self._stopped = self._ready = False
+            self._stop_asked.clear()
 
     def stop(self) -> None:
         """Take no more events; :meth:`serve` returns when those in hand are over."""
         self._stopped = True
+        self._stop_asked.set()
         if self._worker is not None:
             self._worker.stop()
+
+    async def stopping(self, seconds: float) -> bool:
+        """Wait until it is told to stop, at most so long; says whether it was."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stop_asked.wait()
+        return self._stopped
 
     @property
     def stopped(self) -> bool:

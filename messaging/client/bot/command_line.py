@@ -12,14 +12,27 @@ from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from importlib import import_module
 
+from attestation import AttestationError
 from messaging.client.bot.account import Account
 from messaging.client.bot.bot import Bot
 from messaging.client.bot.inbox import Inbox, ParkedEvent
 from messaging.client.bot.logs import LOGGER, say
-from messaging.client.bot.settings import CA, HOME, INVITE, PASSPHRASE, RELAY, NoInvite, Settings
+from messaging.client.bot.settings import (
+    CA,
+    HOME,
+    INVITE,
+    PASSPHRASE,
+    POLICY,
+    POLICY_KEY,
+    REFUSE_NEW_KEYS,
+    RELAY,
+    NoInvite,
+    Settings,
+)
 from messaging.client.connection import Relay
-from messaging.client.errors import ClientError, RelayUnreachable
+from messaging.client.errors import ClientError, RegistrationRefused, RelayUnreachable
 from messaging.client.stores import Store
+from signal_protocol.errors import SignalError
 
 FIRST_PAUSE = 1.0  # seconds until a relay is tried again that cannot be reached at the start; doubled each time
 LONGEST_PAUSE = 30.0
@@ -31,6 +44,8 @@ _EPILOG = f"""environment, where Bot(...) does not say it:
   {INVITE}          an invite for a bot; used once, at the first start
   {HOME}        folder of the bot (default: ~/.local/share/subrosa/bots/NAME)
   {PASSPHRASE}  opens its store; without one the key is in a file of that folder
+  {POLICY}          file that says which enclaves it may ask, signed by {POLICY_KEY}
+  {REFUSE_NEW_KEYS}  set to 1, whoever has new keys is not answered until you trust them
 """
 
 
@@ -40,11 +55,13 @@ def run(bot: Bot, argv: Sequence[str] | None, *, workers: int, grace: float) -> 
     _log(logging.DEBUG if options.verbose else logging.INFO)
     try:
         return asyncio.run(_do(bot, options, workers, grace))
-    except ClientError as error:
+    except RegistrationRefused as error:
+        _tell_error(bot, f"{error}: is the invite for a bot, unused, and of this relay?")
+    except (ClientError, SignalError, AttestationError) as error:
         _tell_error(bot, str(error))
-        return 1
     except KeyboardInterrupt:
         return 130
+    return 1
 
 
 async def _do(bot: Bot, options: argparse.Namespace, workers: int, grace: float) -> int:
@@ -82,7 +99,7 @@ async def _until_reached(bot: Bot, settings: Settings, use: Callable[[Account], 
                 return await use(account)
         except RelayUnreachable as error:
             _tell_error(bot, f"{error}. It is tried again.")
-        await asyncio.sleep(pause)
+        await bot.stopping(pause)
         pause = min(2 * pause, LONGEST_PAUSE)
     return None
 

@@ -282,7 +282,8 @@ class BotConversation:
 
         Args:
             when: a time with its zone, or how long from now; a number is seconds.
-            key: names this timer. Another one with the same key takes its place; without one it has a key of its own.
+            key: names this timer. Another one with the same key takes its place; without one it has a key of its own, and comes once
+                however often the handler is run that sets it.
 
         Returns:
             The key, for ``bot.cancel``.
@@ -292,8 +293,9 @@ class BotConversation:
         """
         inbox = self.account.inbox
         at = _milliseconds(when, inbox.now)
-        named = key or _name(True) or secrets.token_hex(16)
-        await inbox.schedule(TimerDue(self.key, self.account.me, at, named, name, data))
+        by_itself = next_name() if key is None else None
+        named = key or by_itself or secrets.token_hex(16)
+        await inbox.schedule(TimerDue(self.key, self.account.me, at, named, name, data, once=by_itself is not None))
         return named
 
     # --- the assistant ---
@@ -301,6 +303,10 @@ class BotConversation:
     async def opt_in(self) -> None:
         """Let the assistant have what the bot writes here, which asking it needs; all members are told."""
         await self.account.opt_in(self.key)
+
+    async def opt_out(self) -> None:
+        """Let the assistant have nothing more of the bot, and have it drop what it holds; all members are told."""
+        await self.account.opt_out(self.key)
 
     async def summarize(self, *, last: int = LAST) -> Result:
         """What was said, of the ``last`` messages those whose authors have opted in. Evidence of the assistant is checked.

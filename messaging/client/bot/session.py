@@ -4,6 +4,7 @@ Everything that the bot must not lose is in one sealed store: its keys, its conv
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from messaging.client.account import Account as RegisteredAccount
 from messaging.client.assistants import Assistants
 from messaging.client.background import Background
 from messaging.client.bot.inbox import Inbox
+from messaging.client.bot.logs import say
 from messaging.client.bot.settings import NoInvite, Settings
 from messaging.client.chats import Chats
 from messaging.client.connection import Relay
@@ -61,8 +63,7 @@ class Session:
         self._device = device
         self._chats = chats
         self._inbox = inbox
-        self._problems: list[Problem] = []
-        self.on_problem: Callable[[Problem], None] = lambda _: None
+        self.on_problem: Callable[[Problem], None] = _log_problem
 
     # --- who and what there is ---
 
@@ -188,6 +189,10 @@ class Session:
         """Let the assistant have what this account writes in a conversation, which asking it needs."""
         await self._chats.opt_in(key)
 
+    async def opt_out(self, key: bytes) -> None:
+        """Let the assistant have nothing more, and have it drop what it holds."""
+        await self._chats.opt_out(key)
+
     async def summarize(self, key: bytes, messages: Iterable[MessageId]) -> Result:
         """A summary of those messages whose authors have opted in, from an assistant whose evidence was appraised."""
         members = self.conversation(key).members
@@ -203,6 +208,11 @@ class Session:
             if isinstance(problem, IdentityChanged) and not self._home.refuse_new_keys:
                 await self._chats.trust(problem.service_id, problem.identity_key)
             self.on_problem(problem)
+
+
+def _log_problem(problem: Problem) -> None:
+    """What went wrong, and of whom nothing: a new identity key of a member, or the type of a failure."""
+    say(logging.WARNING, "problem", kind=type(problem).__name__, error=getattr(problem, "reason", ""))
 
 
 @asynccontextmanager

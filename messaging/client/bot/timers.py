@@ -21,17 +21,21 @@ _TIMER = b"subrosa timer v1\x00"
 
 @dataclass(frozen=True, slots=True)
 class TimerDue(Event):
-    """A time has come that this account set for itself; ``timestamp`` is when. ``key`` names the timer, ``name`` what is to be done."""
+    """A time has come that this account set for itself; ``timestamp`` is when. ``key`` names the timer, ``name`` what is to be done.
+
+    One that comes ``once`` does so whatever time is given when it is set again: its handler was interrupted, and is run once more.
+    """
 
     kind: ClassVar[str] = "timer"
     key: str = field(repr=False)
     name: str = field(repr=False)
     data: str = field(default="", repr=False)
+    once: bool = False
 
     @property
     def id(self) -> str:
         """As of any event, and two timers of the same millisecond are two."""
-        named = f"{self.timestamp}\n{self.key}"
+        named = f"once\n{self.key}" if self.once else f"{self.timestamp}\n{self.key}"
         return hashlib.sha256(_TIMER + conversation_id(self.conversation) + named.encode()).hexdigest()[:32]
 
 
@@ -50,13 +54,14 @@ def check_timer(timer: TimerDue) -> None:
 def encode_timer(timer: TimerDue) -> bytes:
     """For the store."""
     parts = [encode_base64(timer.conversation), str(timer.sender), timer.timestamp, timer.key, timer.name, timer.data]
+    parts += [True] if timer.once else []
     return json.dumps(parts).encode()
 
 
 def decode_timer(data: bytes) -> TimerDue:
     """Undo :func:`encode_timer`."""
-    conversation, sender, timestamp, key, name, text = json.loads(data)
-    return TimerDue(decode_base64(conversation), ServiceId.parse(sender), timestamp, key, name, text)
+    conversation, sender, timestamp, key, name, text, *once = json.loads(data)
+    return TimerDue(decode_base64(conversation), ServiceId.parse(sender), timestamp, key, name, text, bool(once))
 
 
 class Timers:

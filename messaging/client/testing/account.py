@@ -228,6 +228,11 @@ class MemoryAccount:
         with self._doing("opt_in"):
             self._room(key).opted_in.add(self._me)
 
+    async def opt_out(self, key: bytes) -> None:
+        """Have the assistant forget what it has."""
+        with self._doing("opt_out"):
+            self._room(key).opted_in.discard(self._me)
+
     async def summarize(self, key: bytes, messages: Iterable[MessageId]) -> Result:
         """Ask for a summary."""
         with self._doing("summarize"):

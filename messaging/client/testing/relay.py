@@ -26,7 +26,7 @@ from messaging.wire.limits import ATTACHMENT_SECRET, DIGEST, MAX_QUOTED, SALT
 OPERATIONS = frozenset(
     {
         "write", "edit", "delete", "react", "typing", "mark_read", "upload", "download", "read", "create", "set_title",
-        "set_members", "set_admins", "set_expiry", "leave", "set_profile", "opt_in", "summarize",
+        "set_members", "set_admins", "set_expiry", "leave", "set_profile", "opt_in", "opt_out", "summarize",
     }
 )  # fmt: skip
 

@@ -195,6 +195,12 @@ async def test_consumers_share_a_bot_and_none_gets_what_another_has(api: Api) ->
     assert api.running.session.account.inbox.waiting == 6
 
 
+async def test_who_goes_over_to_leases_gets_what_was_polled_and_not_confirmed(api: Api) -> None:
+    api.says(await api.private(), "tea?")
+    assert texts(await api.updates()) == ["tea?"]
+    assert texts(await api.updates(consumer="one", lease=60)) == ["tea?"]
+
+
 async def test_nobody_confirms_what_another_has(api: Api) -> None:
     api.says(await api.private(), "hello")
     given = await api.updates(consumer="one", lease=60)

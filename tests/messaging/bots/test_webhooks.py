@@ -1,6 +1,7 @@
 """Deliveries to a real target: signed, in order, tried again, set aside in the end."""
 
 import asyncio
+import base64
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -60,6 +61,26 @@ async def test_without_a_secret_token_there_is_no_such_header(api: Api) -> None:
         api.says(conversation, "hello")
         await until(lambda: bool(found.updates))
     assert "x-telegram-bot-api-secret-token" not in found.headers[0]
+
+
+async def test_the_owner_may_choose_the_signing_secret_before_anything_is_delivered(api: Api) -> None:
+    conversation, secret = await api.private(), "whsec_" + base64.b64encode(bytes(range(24))).decode()
+    async with target() as found:
+        found.secret = secret
+        await deliver_to(api, found, signing_secret=secret)
+        assert found.secret == secret
+        api.says(conversation, "hello")
+        await until(lambda: found.texts == ["hello"])
+    assert found.refused == 0
+
+
+@pytest.mark.parametrize("size", [23, 65])
+async def test_a_signing_secret_has_24_to_64_bytes(api: Api, size: int) -> None:
+    async with target() as found:
+        secret = "whsec_" + base64.b64encode(bytes(size)).decode()
+        status, told = await api.refused("setWebhook", url=found.url, signing_secret=secret)
+    assert status == 400
+    assert secret not in told
 
 
 async def test_another_secret_does_not_verify(api: Api) -> None:

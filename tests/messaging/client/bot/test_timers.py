@@ -1,5 +1,7 @@
 """Timers come in order, and one that was replaced does not come."""
 
+from dataclasses import replace
+
 from messaging.client.bot import timers as module
 from messaging.client.bot.timers import TimerDue, Timers, decode_timer, encode_timer
 from tests.messaging.client.bot.events import ANN, a_conversation
@@ -43,6 +45,12 @@ def test_one_that_is_moved_again_and_again_takes_no_more_room() -> None:
 def test_what_is_stored_is_the_same_timer() -> None:
     timer = a_timer(1, "a")
     assert decode_timer(encode_timer(timer)) == timer
+
+
+def test_one_that_comes_once_is_the_same_whatever_time_it_is_set_to() -> None:
+    first, again = replace(a_timer(1, "a"), once=True), replace(a_timer(9, "a"), once=True)
+    assert first.id == again.id != a_timer(1, "a").id
+    assert decode_timer(encode_timer(first)) == first
 
 
 def test_timers_are_told_apart_by_key_time_and_conversation() -> None:
