@@ -210,6 +210,7 @@ class ChatRecords:
     def __init__(self, store: Store, journal: Journal | None = None) -> None:
         self._store = store
         self._journal = journal
+        self.most_unanswered: int | None = None  # or ``MAX_UNANSWERED``
         self.chats: dict[bytes, Chat] = {}
         self._unsaved: dict[bytes, Chat] = {}  # what is only in memory, because the store could not be written
         self._untold: list[Event] = []  # what happened to these
@@ -246,7 +247,8 @@ class ChatRecords:
 
     def has_room(self, me: ServiceId) -> bool:
         """Whether one more conversation may begin that we have not asked for: of those that we never took part in there is an end."""
-        return sum(not chat.takes_part(me) for chat in self.chats.values()) < MAX_UNANSWERED
+        most = MAX_UNANSWERED if self.most_unanswered is None else self.most_unanswered
+        return len(self.chats) < most or sum(not chat.takes_part(me) for chat in self.chats.values()) < most
 
     def chats_with(self, member: ServiceId) -> list[Chat]:
         """The conversations that somebody is a member of."""

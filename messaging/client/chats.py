@@ -145,13 +145,16 @@ class Chats:
         assistants: Assistants | None = None,
         *,
         journal: Journal | None = None,
+        most_unanswered: int | None = None,
         now: Callable[[], int] = milliseconds_now,
     ) -> Self:
         """The conversations that ``store`` holds, which is the device's.
 
-        ``journal`` gets every event in the transaction that stores what it tells of; who writes gets none of what this account does.
+        Of those that others begin and this account never takes part in, there are at most ``most_unanswered``, for people
+        ``chat_records.MAX_UNANSWERED``. ``journal`` gets every event in the transaction that stores what it tells of; who writes gets none of what this account does.
         """
         records = await ChatRecords.load(store, device.service_id, journal)
+        records.most_unanswered = most_unanswered
         accounts = await AssistantAccounts.load(store, device, records.is_member)
         profiles = await Profiles.load(store, device.service_id)
         return cls(device, records, accounts, profiles, assistants, now=now)

@@ -35,6 +35,7 @@ from messaging.wire.data import AttachmentPointer, Mention
 from messaging.wire.identifiers import MessageId, ServiceId
 from signal_protocol.operations import SignalCrypto
 
+MAX_UNANSWERED = 20_000  # conversations with people whom a bot never answered: anybody may write to it
 LOOK_SECONDS = 1.0  # between two looks at what went wrong
 
 
@@ -257,7 +258,8 @@ async def open_session(
         inbox = await Inbox.open(store)
         accepted = policy or await _accepted_policy(home, store)
         assistants = None if accepted is None else Assistants(device, relay.assistants, accepted)
-        async with device, await Chats.open(device, store, assistants, journal=inbox.journal) as chats:
+        opening = Chats.open(device, store, assistants, journal=inbox.journal, most_unanswered=MAX_UNANSWERED)
+        async with device, await opening as chats:
             session = Session(home, device, chats, inbox)
             looking = Background(session.look_after, LOOK_SECONDS, device.note_failure)
             async with _running(chats.receive, looking.run):

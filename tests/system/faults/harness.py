@@ -141,6 +141,7 @@ async def deployment(*, relays: int, pairs: int, sqlite: bool = False) -> AsyncI
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
+    """A folder, while the block lasts."""
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
     try:
         yield folder
