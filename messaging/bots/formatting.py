@@ -2,19 +2,33 @@
 
 There are no bold or italic letters here, so markup is taken out and what it said stays: of a link its address, in brackets. A link to
 ``tg://user?id=NUMBER`` mentions somebody.
+
+Strangers write these texts, so reading one takes time in proportion to its length: a pattern that finds no end takes all that is left, and
+is not tried again from every place in it.
 """
 
+import html
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html.parser import HTMLParser
 from typing import Any
 
 from messaging.bots.errors import BadRequest
 
+_MALFORMED = "Bad Request: can't parse entities"
 _USER = re.compile(r"tg://user\?id=([0-9]{1,19})")
 _MARKS = {"MarkdownV2": "*_~`|", "Markdown": "*_`"}
-_LINK = re.compile(r"!?\[((?:[^\]\\]|\\.)*)\]\(((?:[^)\\]|\\.)*)\)", re.DOTALL)
+_LINK = re.compile(  # or an escaped character, or a bracket that begins no link: those have no "end"
+    r"\\.|!?\[(?P<name>[^\]\\]*(?:\\.[^\]\\]*)*)(?:\](?:\((?P<address>[^)\\]*(?:\\.[^)\\]*)*)(?P<end>\))?)?)?",
+    re.DOTALL,
+)
+_TAG = re.compile(  # or a comment or declaration; without "end" it is none, and neither is what follows
+    r"""<(?:!--.*?(?:--(?=>)|\Z)|[!?][^>]*|(?P<tag>/?[A-Za-z][^\s/>]*)(?P<attributes>(?:[^>"']|"[^"]*"?|'[^']*'?)*))(?P<end>>)?""",
+    re.DOTALL,
+)
+_ATTRIBUTE = re.compile(
+    r"""(?P<name>[^\s"'>/=]+)\s*=\s*(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<bare>[^\s"'>]+))"""
+)
 _COMMAND = re.compile(r"(?<![\w/])/[A-Za-z0-9_]{1,32}(?:@[A-Za-z0-9_]{3,64})?(?![\w/])")
 _NAME = re.compile(r"(?<![\w@])@[A-Za-z][A-Za-z0-9_]{2,63}(?![\w@])")
 
@@ -64,16 +78,20 @@ def entities_of(text: str) -> list[dict[str, Any]]:
     """The commands and names in a text, as Telegram marks them."""
     found = [("bot_command", match) for match in _COMMAND.finditer(text)]
     found += [("mention", match) for match in _NAME.finditer(text)]
-    taken = [(kind, match.start(), match.group()) for kind, match in sorted(found, key=lambda each: each[1].start())]
-    return [{"type": kind, "offset": units(text[:start]), "length": units(part)} for kind, start, part in taken]
+    entities, place, offset = [], 0, 0
+    for kind, match in sorted(found, key=lambda each: each[1].start()):
+        offset += units(text[place : match.start()])
+        place = match.start()
+        entities.append({"type": kind, "offset": offset, "length": units(match.group())})
+    return entities
 
 
 def _mentions(entities: Sequence[Mapping[str, Any]], length: int) -> tuple[UserMention, ...]:
     try:
         named = [each for each in entities if each["type"] == "text_mention"]
         mentions = tuple(UserMention(int(e["offset"]), int(e["length"]), int(e["user"]["id"])) for e in named)
-    except (KeyError, TypeError, ValueError):
-        raise BadRequest("Bad Request: can't parse entities") from None
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise BadRequest(_MALFORMED) from None
     if any(each.start < 0 or each.length < 1 or each.start + each.length > length for each in mentions):
         raise BadRequest("Bad Request: an entity is outside of the text")
     return mentions
@@ -83,62 +101,79 @@ class _Writer:
     """Collects plain text, and who is mentioned in it."""
 
     def __init__(self) -> None:
-        self.text = ""
-        self.mentions: list[UserMention] = []
+        self._pieces: list[str] = []
+        self._units = 0
+        self._mentions: list[UserMention] = []
+        self._link: tuple[int, int, str] | None = None  # pieces and units before it, and where it leads
 
-    def link(self, start: int, address: str) -> None:
-        """What was written since ``start``, a number of characters, leads to ``address``."""
-        named, user = self.text[start:], _USER.fullmatch(address)
+    def write(self, text: str) -> None:
+        """Add text."""
+        self._pieces.append(text)
+        self._units += units(text)
+
+    def begin_link(self, address: str) -> None:
+        """What is written until :meth:`end_link` leads to ``address``. A link in a link ends the one that it is in."""
+        self.end_link()
+        self._link = len(self._pieces), self._units, address
+
+    def end_link(self) -> None:
+        """The link ends here, if there is one."""
+        if self._link is None:
+            return
+        (pieces, start, address), self._link = self._link, None
+        named, user = "".join(self._pieces[pieces:]), _USER.fullmatch(address)
         if user is not None and named:
-            self.mentions.append(UserMention(units(self.text[:start]), units(named), int(user[1])))
+            self._mentions.append(UserMention(start, self._units - start, int(user[1])))
         elif address and address != named:
-            self.text += f" ({address})"
+            self.write(f" ({address})")
 
     def done(self) -> Plain:
         """The text."""
-        return Plain(self.text, tuple(self.mentions))
-
-
-class _Tags(HTMLParser):
-    """Takes tags out, whether or not Telegram knows them; what is left is text."""
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.out = _Writer()
-        self._links: list[tuple[int, str]] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "a":
-            self._links.append((len(self.out.text), dict(attrs).get("href") or ""))
-        elif tag == "br":
-            self.out.text += "\n"
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "a" and self._links:
-            self.out.link(*self._links.pop())
-
-    def handle_data(self, data: str) -> None:
-        self.out.text += data
+        return Plain("".join(self._pieces), tuple(self._mentions))
 
 
 def _without_tags(text: str) -> Plain:
-    parser = _Tags()
-    parser.feed(text)
-    parser.close()
-    return parser.out.done()
+    """Without tags, whether or not Telegram knows them; what is left is text."""
+    out, place = _Writer(), 0
+    for match in _TAG.finditer(text):
+        if match["end"] is None:
+            break
+        out.write(_unescaped(text[place : match.start()]))
+        place = match.end()
+        match (match["tag"] or "").lower():
+            case "a":
+                out.begin_link(_attributes(match["attributes"]).get("href", ""))
+            case "/a":
+                out.end_link()
+            case "br":
+                out.write("\n")
+    out.write(_unescaped(text[place:]))
+    return out.done()
+
+
+def _attributes(text: str) -> dict[str, str]:
+    found = _ATTRIBUTE.finditer(text)
+    return {each["name"].lower(): _unescaped(each["double"] or each["single"] or each["bare"] or "") for each in found}
+
+
+def _unescaped(text: str) -> str:
+    try:
+        return html.unescape(text)
+    except ValueError:  # a character's number with thousands of digits
+        raise BadRequest(_MALFORMED) from None
 
 
 def _without_marks(text: str, mode: str) -> Plain:
     out, place = _Writer(), 0
     for match in _LINK.finditer(text):
-        if match.start() > 0 and text[match.start() - 1] == "\\":
-            continue  # the bracket is meant as one
-        out.text += _unmarked(text[place : match.start()], mode)
-        start = len(out.text)
-        out.text += _unmarked(match[1], mode)
-        out.link(start, re.sub(r"\\(.)", r"\1", match[2]))
+        if match["end"] is None:
+            continue
+        out.write(_unmarked(text[place : match.start()], mode))
+        out.begin_link(re.sub(r"\\(.)", r"\1", match["address"]))
+        out.write(_unmarked(match["name"], mode))
+        out.end_link()
         place = match.end()
-    out.text += _unmarked(text[place:], mode)
+    out.write(_unmarked(text[place:], mode))
     return out.done()
 
 

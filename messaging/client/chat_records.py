@@ -30,6 +30,7 @@ from messaging.wire.limits import MASTER_KEY
 MAX_IN_MEMORY = 10_000  # messages of one conversation, the latest ones; the store keeps all but those that expire
 MAX_UNSHARED = 500  # own messages of one conversation that wait for the assistant: it keeps no more
 MAX_UNANSWERED = 500  # conversations that others have begun and that this account never took part in
+SHARES = 5  # of that, one person may have one
 ONCE_LIFETIME = (
     31 * 24 * 3600 * 1000
 )  # milliseconds for which such a name is known: longer than a relay keeps a message
@@ -245,10 +246,17 @@ class ChatRecords:
         own = (message.timestamp for message in named if message.author == author)
         return max((timestamp for timestamp in own if timestamp <= until), default=0)
 
-    def has_room(self, me: ServiceId) -> bool:
-        """Whether one more conversation may begin that we have not asked for: of those that we never took part in there is an end."""
+    def has_room(self, me: ServiceId, sender: ServiceId) -> bool:
+        """Whether ``sender`` may begin one more conversation that we have not asked for.
+
+        Of those that we never took part in there is an end, and of those with one person before that: nobody takes all the room.
+        """
         most = MAX_UNANSWERED if self.most_unanswered is None else self.most_unanswered
-        return len(self.chats) < most or sum(not chat.takes_part(me) for chat in self.chats.values()) < most
+
+        def is_full(chats: Collection[Chat], most: int) -> bool:
+            return len(chats) >= most and sum(not chat.takes_part(me) for chat in chats) >= most
+
+        return not (is_full(self.chats_with(sender), max(1, most // SHARES)) or is_full(self.chats.values(), most))
 
     def chats_with(self, member: ServiceId) -> list[Chat]:
         """The conversations that somebody is a member of."""

@@ -61,7 +61,8 @@ class Relay:
 
     async def __aenter__(self) -> Self:
         context = ssl.create_default_context(cafile=self._ca_file) if self.url.startswith("https:") else None
-        connector = aiohttp.TCPConnector(ssl=context if context is not None else True)
+        # As many connections as devices use it: each has a socket that it keeps, and a limit would leave none for requests.
+        connector = aiohttp.TCPConnector(ssl=context if context is not None else True, limit=0)
         timeout = aiohttp.ClientTimeout(total=REQUEST_DEADLINE)
         # No cookies: one would tie requests that do not say who asks to those that do.
         self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, cookie_jar=aiohttp.DummyCookieJar())
@@ -304,6 +305,8 @@ class ChatConnection:
         try:
             await self._socket.send_bytes(data)
         except (ConnectionError, aiohttp.ClientError):
+            if self._ended is None:
+                self._connected.clear()  # nobody else tries it: it is about to close
             raise ConnectionLost from None
 
     def _end(self, why: Exception) -> None:

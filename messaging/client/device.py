@@ -389,6 +389,7 @@ class Device:
             RelayRefused, RelayUnreachable: the relay did not take part.
             CredentialsRevoked: this device is not registered any more.
         """
+        self._sender.expect_device()
         return await add_device(self._relay, self._account, url)
 
     async def devices(self) -> tuple[LinkedDevice, ...]:

@@ -202,3 +202,10 @@ class AttachmentCorrupt(ClientError):
 
 class UploadRefused(RelayRefused):
     """The relay does not take an upload, or answered what no relay answers. If it ``passes``, the same call goes on later."""
+
+
+class TooManyConversations(ClientError):
+    """Others have begun as many conversations as this device keeps of those that it takes no part in; one more was not taken."""
+
+    def __init__(self) -> None:
+        super().__init__("somebody began a conversation, and there are too many that nobody here has answered")

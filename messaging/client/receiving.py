@@ -16,7 +16,7 @@ from messaging.client.consent import ConsentRefused, verify_consent
 from messaging.client.conversation import Conversation, NotAdmin, Statement, TooFarAhead
 from messaging.client.device import Device, Received
 from messaging.client.early import Early
-from messaging.client.errors import ClientError
+from messaging.client.errors import ClientError, TooManyConversations
 from messaging.client.events import ConversationChanged, Event, MessagesRead, TypingChanged
 from messaging.client.history import event_of, message_of, target_of
 from messaging.client.profiles import Profiles
@@ -210,7 +210,9 @@ class Receiving:
             return await self._take_change(chat, sender, update) if speaks else None
         if self._me in update.members and sender in update.members:
             chat = _new(update, sender)
-            if chat is not None and self._records.has_room(self._me):
+            if chat is not None and not self._records.has_room(self._me, sender):
+                self._device.note_failure(TooManyConversations())
+            elif chat is not None:
                 chat.told[self._me] = Known(True, None, update.revision + 1)  # the sender told all our devices
                 await self._enter(chat, _change(sender, update.revision, None, chat.conversation))
         return True

@@ -59,6 +59,7 @@ class Requests:
             try:
                 response = await ask(left)
             except ConnectionLost:
+                await asyncio.sleep(0)  # let the connection notice
                 continue
             except RelayUnreachable:
                 await asyncio.sleep(min(PAUSE, max(0.0, ends - time.monotonic())))

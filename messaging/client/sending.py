@@ -13,7 +13,9 @@ import asyncio
 import hashlib
 import hmac
 import json
+import math
 import sys
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -39,7 +41,7 @@ from messaging.wire.accounts import DeviceInfoList
 from messaging.wire.content import Content, encode_content
 from messaging.wire.envelope import EnvelopeType
 from messaging.wire.frames import Response
-from messaging.wire.identifiers import DeviceAddress, ServiceId
+from messaging.wire.identifiers import PRIMARY_DEVICE, DeviceAddress, ServiceId
 from messaging.wire.json import decode_base64, encode_base64
 from messaging.wire.keys import PreKeyResponse, PreKeyResponseItem, prekeys_path
 from messaging.wire.limits import MAX_CONTENT, MAX_DEVICE_ID
@@ -74,6 +76,8 @@ from signal_protocol.types import (
 OUTBOX = "outbox"
 MAX_ATTEMPTS = 5  # at the right set of devices, for one send
 MAX_WAITING = 1000  # entries of the outbox looked at in one go
+ALONE_SECONDS = 600.0  # for which the relay's word is taken that the account has no other device
+LINKING_SECONDS = 900.0  # for which a device that is being linked may yet appear
 OVERHEAD = 4096  # bytes that encryption adds at most, with room
 
 _ENVELOPES = {MessageKind.WHISPER: EnvelopeType.CIPHERTEXT, MessageKind.PREKEY: EnvelopeType.PREKEY_MESSAGE}
@@ -187,6 +191,11 @@ class Sender:
         self._certificates = certificates
         self._now = now
         self._locks: WeakValueDictionary[ServiceId, asyncio.Lock] = WeakValueDictionary()
+        self._alone_until = self._expecting_until = -math.inf  # monotonic seconds
+
+    def expect_device(self) -> None:
+        """Another own device is being linked: it is looked for again at each send."""
+        self._alone_until, self._expecting_until = -math.inf, time.monotonic() + LINKING_SECONDS
 
     async def send(self, to: ServiceId, content: Content, *, only_to: bytes | None = None) -> None:
         """Deliver ``content`` to every device of ``to``; returns after the relay's 200. See ``Device.send``."""
@@ -206,6 +215,8 @@ class Sender:
 
     async def take(self, outgoing: Outgoing) -> None:
         """As :meth:`send`."""
+        if outgoing.recipient == self._own.service_id and time.monotonic() < self._alone_until:
+            return
         async with self._lock(outgoing.recipient):
             async with self._store.transaction() as transaction:
                 number = queue(transaction, outgoing)
@@ -299,6 +310,7 @@ class Sender:
             for _ in range(MAX_ATTEMPTS):
                 if not devices and outgoing.recipient == self._own.service_id:
                     await self._remove(number)  # there is no other device, or none any more
+                    self._note_alone()
                     return
                 for device in sorted(devices - set(outgoing.ciphertexts)):
                     outgoing = await self._encrypt(number, outgoing, device)
@@ -320,6 +332,12 @@ class Sender:
             await self._remove(number)
             raise
         await self._accepted(number, outgoing)
+
+    def _note_alone(self) -> None:
+        """Only the first device adds others, so it need not ask before each send."""
+        now = time.monotonic()
+        if self._own.device_id == PRIMARY_DEVICE and now >= self._expecting_until:
+            self._alone_until = now + ALONE_SECONDS
 
     async def _encrypt(self, number: int, outgoing: Outgoing, device: int) -> Outgoing:
         """One ratchet step; the ciphertext is in the outbox when the step is in the store."""

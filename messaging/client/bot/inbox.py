@@ -303,7 +303,8 @@ class Inbox:
         """Let parked events be handled again, behind all that waits in their conversations; returns how many there were."""
 
         def change(transaction: StoreTransaction) -> Callable[[], int]:
-            found = [(number, entry) for number in numbers if (entry := _entry(transaction, _PARKED, number))]
+            named = dict.fromkeys(numbers)
+            found = [(number, entry) for number in named if (entry := _entry(transaction, _PARKED, number))]
             for number, entry in found:
                 self._append(transaction, entries.decode(entries.read_parked(entry)[3]))
                 transaction.remove(_PARKED, number)

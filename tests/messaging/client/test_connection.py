@@ -4,11 +4,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any, cast
 
+import aiohttp
 import pytest
 
 from messaging.client import Device, Relay, RelayRefused, RelayUnreachable, Store
+from messaging.client.connection import ChatConnection
+from messaging.client.requests import Requests
 from messaging.wire.assistants import ListedAssistant
+from messaging.wire.frames import Request
 from messaging.wire.limits import MAX_BODY
 from signal_protocol.operations import SignalCrypto
 from tests.messaging.client.conftest import KEY, Register
@@ -77,3 +82,29 @@ async def test_an_answer_in_several_pieces_is_read_to_its_end() -> None:
 async def test_no_more_is_read_than_a_relay_ever_answers(extra: int) -> None:
     async with a_server_that_sends(bytes(1), bytes(MAX_BODY - 1 + extra)) as url, Relay(url) as relay:
         assert await relay.call("GET", "/") == (200, bytes(MAX_BODY))
+
+
+async def test_a_socket_that_is_closing_is_tried_once_and_not_again_and_again() -> None:
+    tries = 0
+
+    class Closing:
+        async def send_bytes(self, _: bytes) -> None:
+            nonlocal tries
+            tries += 1
+            raise ConnectionResetError
+
+    async def nothing(_: Request) -> int:
+        return 200
+
+    async with Relay("http://localhost:1") as relay:
+        connection = ChatConnection(relay, "", nothing)
+        connection._socket = cast("Any", Closing())
+        connection._connected.set()  # as it is until the closing has been noticed
+        with pytest.raises(RelayUnreachable):
+            await Requests(relay, connection, 0.2).authenticated("GET", "/v1/devices")
+    assert tries == 1
+
+
+async def test_many_devices_of_one_process_leave_connections_for_requests() -> None:
+    async with Relay("http://localhost:1") as relay:
+        assert cast("aiohttp.TCPConnector", relay.session.connector).limit == 0

@@ -1,7 +1,6 @@
 """What arrives finds its place whatever the order, and nobody is believed beyond what they may say."""
 
 import itertools
-import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -28,6 +27,7 @@ from messaging.client.events import (
     TypingChanged,
 )
 from messaging.client.history import ChatMessage, GivenReaction
+from messaging.client.problems import Failed
 from messaging.client.receiving import MAX_AHEAD, MAX_RECEIPTS, MAX_WAIT
 from messaging.client.stores import StoreTransaction
 from messaging.client.telling import MAX_STRANGERS, Own, news_for
@@ -258,10 +258,20 @@ async def test_a_statement_from_the_far_future_is_dropped(chats: Chats) -> None:
 
 
 async def test_conversations_that_others_begin_have_an_end(chats: Chats, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_records, "MAX_UNANSWERED", 3)
+    monkeypatch.setattr(chat_records, "MAX_UNANSWERED", 10)
     for _ in range(5):
-        await take(chats, ANN, replace(a_conversation(chats.me).as_update(), conversation=secrets.token_bytes(32)))
-    assert len(chats.conversations) == 3
+        await begin(chats, ANN)
+    assert len(chats.conversations) == 10 // chat_records.SHARES  # nobody takes all the room
+    assert Failed("TooManyConversations") in chats.problems()
+    for person in (CEM, *(Person.new() for _ in range(6))):
+        await begin(chats, person)
+        await begin(chats, person)
+    assert len(chats.conversations) == 10
+
+
+async def begin(chats: Chats, person: Person) -> None:
+    begun = Conversation.create("hello", [person.service_id, chats.me])
+    await take(chats, person, begun.as_update())
 
 
 def test_in_a_conversation_of_many_the_profile_key_is_given_by_who_takes_part() -> None:
