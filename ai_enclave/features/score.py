@@ -22,7 +22,7 @@ MIN_CONTENT_WORDS = 2  # a unit with fewer is small talk
 FEWEST_BY_HAND = 3  # content words from which on the hand-set features say anything
 REPETITION = 0.3  # how much being like a chosen line costs
 WORTH_A_LINE = 0.12  # the least score of a unit whose sender has something to say
-BY_HAND, MOST_BY_HAND = 0.1, 4.0  # how much ``salience`` counts beside the engine, and where it counts in full
+BY_HAND, MOST_BY_HAND = 0.2, 4.0  # how much ``salience`` counts beside the engine, and where it counts in full
 
 STOP_WORDS = word_set(
     "a an the and or but if so then i me my you your he she it we they them his her its our us is are was were be "

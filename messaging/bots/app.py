@@ -93,6 +93,7 @@ class Gateway:
         self.settings = settings
         self.records = records
         self.bots: dict[int, RunningBot] = {}
+        self.unfinished: dict[int, Bot] = {}  # written down, and perhaps not registered
         self.policy = TargetPolicy(settings.allowed_networks)
         tls = tls_context(settings.webhook_ca)
         around = Surroundings(self.policy, milliseconds_now, tls, seconds=settings.webhook_seconds)
@@ -102,18 +103,34 @@ class Gateway:
     async def load(self) -> None:
         """Read all bots, without opening their accounts."""
         for bot in await self.records.bots():
+            if bot.unfinished:
+                self.unfinished[bot.number] = bot
+                continue
             self.bots[bot.number] = RunningBot(bot, await self.records.tokens(bot.number), self._services)
 
     def start(self, number: int) -> None:
         """Open the account of a bot, and keep it open."""
         self._tasks[number] = asyncio.create_task(self.bots[number].run())
 
+    async def begin(self, bot: Bot) -> None:
+        """Write down a bot that is to be registered: should this process end, what it has got by then is not lost."""
+        bot = bot.with_(unfinished=True)
+        await self.records.save_bot(bot)
+        self.unfinished[bot.number] = bot
+
+    async def abandon(self, number: int) -> None:
+        """Forget a bot that was not registered."""
+        await self.records.delete_bot(number)
+        del self.unfinished[number]
+
     async def add(self, bot: Bot) -> str:
         """Write down a new bot; returns its first token, which is not kept."""
+        bot = bot.with_(unfinished=False)
         text, token = Token.make(bot.number, ["all"], now=self._services.now())
         await self.records.save_bot(bot)
         await self.records.save_tokens(token)
         self.bots[bot.number] = RunningBot(bot, [token], self._services)
+        self.unfinished.pop(bot.number, None)
         return text
 
     async def close(self) -> None:
@@ -127,7 +144,7 @@ class Gateway:
             """What a target answered: only what says something is done, once however often it is delivered."""
             with suppress(Exception):
                 method = find_method(said["method"])
-                if method.scope == SEND:
+                if method.scopes == {SEND}:
                     await call(method, Context(running, None, self.policy, once=name), said)
 
         return execute
@@ -164,7 +181,8 @@ async def serving(gateway: Gateway) -> AsyncIterator[tuple[str, int]]:
     settings.check()
     folder = await asyncio.to_thread(_empty_folder, settings.home / INCOMING)
     intake = Intake(folder, settings.max_file, settings.body_seconds, settings.file_seconds)
-    entrance = Entrance(gateway.bots, gateway.policy, intake, json.dumps(api_reference()).encode())
+    reference = json.dumps(api_reference()).encode()
+    entrance = Entrance(gateway.bots, gateway.policy, intake, reference, is_local=is_loopback(settings.host))
     server = HttpServer(entrance.handle, head_seconds=settings.head_seconds)
     runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()

@@ -84,13 +84,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error.strerror or type(error).__name__)
     except KeyboardInterrupt:
         return 130
-    sys.stdout.write((json.dumps(done) if arguments.json else arguments.tell(done)) + "\n")
+    sys.stdout.write((json.dumps(done) if arguments.json else printable(arguments.tell(done))) + "\n")
     return 0
 
 
 def _fail(sentence: str) -> int:
-    sys.stderr.write(f"subrosa bot: {sentence.rstrip('.')}.\n")
+    sys.stderr.write(f"subrosa bot: {printable(sentence).rstrip('.')}.\n")
     return 1
+
+
+def printable(text: str) -> str:
+    """Without what would tell a terminal to do something: a bot's program chose some of it."""
+    return "".join(each if each.isprintable() or each == "\n" else "\N{REPLACEMENT CHARACTER}" for each in text)
 
 
 # --- the gateway ---

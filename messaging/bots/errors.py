@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from messaging.client.assistant_errors import AssistantError
 from messaging.client.chats import NotAllowed, UnknownConversation, UnknownMessage
 from messaging.client.errors import (
     AttachmentCorrupt,
@@ -10,7 +11,13 @@ from messaging.client.errors import (
     AttachmentTooLarge,
     ClientError,
     ContentTooLarge,
+    CredentialsRevoked,
+    Displaced,
+    IdentityChanged,
+    RelayRefused,
     RelayUnreachable,
+    StoreFailed,
+    UnknownRecipient,
 )
 
 
@@ -113,6 +120,7 @@ class Unavailable(ApiError):
     description = "Service Unavailable: the bot's account is not connected; it is tried again"
 
 
+_REFUSED = BadRequest("Bad Request: the account could not do this")
 _TOLD: Mapping[type[ClientError], ApiError] = {
     UnknownConversation: BadRequest("Bad Request: chat not found"),
     UnknownMessage: BadRequest("Bad Request: message not found"),
@@ -122,15 +130,22 @@ _TOLD: Mapping[type[ClientError], ApiError] = {
     AttachmentMissing: BadRequest("Bad Request: the file is not at the relay any more"),
     AttachmentCorrupt: BadRequest("Bad Request: the file is not what its sender described"),
     RelayUnreachable: Unavailable(),
+    CredentialsRevoked: Unavailable(),
+    Displaced: Unavailable(),
+    StoreFailed: Unavailable("Service Unavailable: the gateway's disk cannot be written"),
+    AssistantError: _REFUSED,
+    IdentityChanged: _REFUSED,
+    RelayRefused: _REFUSED,
+    UnknownRecipient: _REFUSED,
 }
 
 
 def told_of(error: ClientError) -> ApiError:
-    """How a caller is told why the account did not do it."""
+    """How a caller is told why the account did not do it; what is not known to be theirs to mend is a fault of the gateway."""
     for kind in type(error).__mro__:
         if kind in _TOLD:
             return _TOLD[kind]
-    return BadRequest("Bad Request: the account could not do this")
+    return Internal()
 
 
 def body_of(error: ApiError) -> dict[str, Any]:

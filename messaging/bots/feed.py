@@ -7,16 +7,19 @@ comes again, under the same number.
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from messaging.bots.errors import BadRequest
+from messaging.bots.formatting import units
+from messaging.bots.limits import MAX_AHEAD
 from messaging.bots.records import Bot, Numbering, Records
-from messaging.bots.updates import Json, Update, is_wanted, updates_of
+from messaging.bots.updates import Json, Update, wanted_updates
 from messaging.client.bot.account import Account
 from messaging.client.bot.inbox import Leased, LeaseLost
 from messaging.client.chats import UnknownConversation
 from messaging.client.conversation import Conversation
-from messaging.client.events import read_pointer, write_pointer
+from messaging.client.events import Event, MessageReceived, read_pointer, write_pointer
 from messaging.client.stores import StoreTransaction
 from messaging.wire.data import AttachmentPointer
 from messaging.wire.identifiers import MessageId, ServiceId
@@ -137,6 +140,9 @@ class Feed:
             wait: seconds to wait for the first.
             of_one_chat: how many of one conversation; nobody else gets any of it meanwhile.
             above: the least number that an update may have. One that had a smaller one gets another.
+
+        Raises:
+            BadRequest: ``above`` is beyond all numbers that an update could have soon.
         """
         deadline = self._monotonic() + wait
         while True:
@@ -183,6 +189,8 @@ class Feed:
 
         def number(transaction: StoreTransaction) -> list[Given]:
             names = self.names(transaction)
+            if above > names.numbers.last_update + MAX_AHEAD:
+                raise BadRequest("Bad Request: the offset is beyond every update")
             return [_given(each, names, seconds, until, above) for each in leased]
 
         try:
@@ -192,12 +200,22 @@ class Feed:
             raise
 
 
-def _given(leased: Leased, names: Names, seconds: int, until: float, above: int) -> Given:
-    made = [
-        update
-        for update in updates_of(leased.event, names, now=seconds)
-        if is_wanted(update.kind, names.bot.allowed_updates)
+def sound(event: Event, names: Names) -> Event:
+    """The event without mentions outside of its text, and of who is nobody here: each stranger would get a number for good."""
+    if not isinstance(event, MessageReceived) or not event.mentions:
+        return event
+    conversation, size = names.conversation(event.conversation), units(event.text)
+    members = () if conversation is None else conversation.members
+    kept = [
+        each
+        for each in event.mentions
+        if 0 <= each.start < each.start + each.length <= size and (each.who in members or names.numbers.knows(each.who))
     ]
+    return replace(event, mentions=tuple(kept))
+
+
+def _given(leased: Leased, names: Names, seconds: int, until: float, above: int) -> Given:
+    made = wanted_updates(sound(leased.event, names), names, names.bot.allowed_updates, now=seconds)
     return Given(leased, tuple(_numbered(made, names, above)), tuple(update.name for update in made), until)
 
 

@@ -27,7 +27,7 @@ _TAG = re.compile(  # or a comment or declaration; without "end" it is none, and
     re.DOTALL,
 )
 _ATTRIBUTE = re.compile(
-    r"""(?P<name>[^\s"'>/=]+)\s*=\s*(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<bare>[^\s"'>]+))"""
+    r"""(?P<name>[^\s"'>/=]+)(?:\s*=\s*(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<bare>[^\s"'>]+)))?"""
 )
 _COMMAND = re.compile(r"(?<![\w/])/[A-Za-z0-9_]{1,32}(?:@[A-Za-z0-9_]{3,64})?(?![\w/])")
 _NAME = re.compile(r"(?<![\w@])@[A-Za-z][A-Za-z0-9_]{2,63}(?![\w@])")

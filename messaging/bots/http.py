@@ -8,12 +8,14 @@ import asyncio
 import ipaddress
 import json
 import secrets
+import shutil
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote, unquote
+from typing import Any, TypeVar
+from urllib.parse import quote, unquote, urlsplit
 
 from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
@@ -30,7 +32,11 @@ from messaging.bots.sending import Sender
 from messaging.bots.sockets import serve_updates
 from messaging.bots.ssrf import TargetPolicy
 from messaging.bots.tokens import READ, Token, bot_of, digest_of
-from messaging.client.errors import ClientError
+from messaging.client.bot.account import Account
+from messaging.client.errors import ClientError, RelayUnreachable
+from messaging.wire.data import AttachmentPointer
+
+T = TypeVar("T")
 
 _BOT, _FILE = "/bot", "/file/bot"
 _ONCE = "Idempotency-Key"
@@ -40,12 +46,13 @@ _HEADERS = {"Server": "subrosa", "X-Content-Type-Options": "nosniff", "Cache-Con
 
 @dataclass(frozen=True, slots=True)
 class Entrance:
-    """Takes each request to where it belongs."""
+    """Takes each request to where it belongs. One that ``is_local`` listens where only this machine can connect."""
 
     bots: Mapping[int, RunningBot]
     policy: TargetPolicy
     intake: Intake
     openapi: bytes = field(repr=False)
+    is_local: bool = True
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever happens."""
@@ -70,14 +77,21 @@ class Entrance:
         if len(request.raw_path) > MAX_PATH:
             raise BadRequest("Bad Request: the path is too long")
         if path == "/health":
+            self._check_host(request)
             return _json(self._health())
         if path == "/openapi.json":
+            self._check_host(request)
             return web.Response(body=self.openapi, content_type="application/json", headers=_HEADERS)
         if path.startswith(_FILE):
             return await self._file(request, path.removeprefix(_FILE))
         if path.startswith(_BOT):
             return await self._method(request, path.removeprefix(_BOT), name)
         raise NotFound
+
+    def _check_host(self, request: web.BaseRequest) -> None:
+        """See that it was not a web page of somebody's whose name was made to lead here: it would ask for that name."""
+        if self.is_local and not is_loopback(host_of(request.headers.get("Host", ""))):
+            raise Forbidden("Forbidden: ask for this as localhost, or by its address")
 
     def _health(self) -> dict[str, Any]:
         """How the gateway is: numbers, and nothing of any bot."""
@@ -101,16 +115,18 @@ class Entrance:
             name.known = called
             _require(token, READ)
             async with running.counted():
-                return await serve_updates(running, request)
+                return await serve_updates(running, token, request)
         if request.method not in ("GET", "POST"):
             raise BadRequest("Bad Request: a method is called by GET or POST")
         method = find_method(called)
         name.known = method.name
-        _require(token, method.scope)
+        _require(token, *method.scopes)
         once = _once(request.headers.get(_ONCE))
         async with running.counted(), read_request(request, self.intake) as given:
             context = Context(running, token, self.policy, given.files, once)
-            return _json({"ok": True, "result": await call(method, context, given.parameters)})
+            called_it = call(method, context, given.parameters)
+            result = await (_wait(request, running, token, called_it) if method.waits else called_it)
+            return _json({"ok": True, "result": result})
 
     # --- files ---
 
@@ -126,12 +142,34 @@ class Entrance:
                 pointer = await Sender(session).pointer(unquote(path.partition("/")[0]))
             except BadRequest:
                 raise NotFound("Not Found: no such file, or not any more") from None
-            here = self.intake.folder / secrets.token_hex(16)
+            if pointer.size > self.intake.max_file:
+                raise BadRequest("Bad Request: file is too big")
+            folder = self.intake.folder / secrets.token_hex(16)  # of its own: a broken download leaves ciphertext
+            folder.mkdir(mode=0o700)
             try:
-                await session.account.download(pointer, here)
-                return await _send_file(request, here, pointer.file_name)
+                here = await self._downloaded(session.account, pointer, folder / "file")
+                async with _cut_after(self.intake.file_seconds):
+                    return await _send_file(request, here, pointer.file_name)
             finally:
-                here.unlink(missing_ok=True)
+                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    async def _downloaded(self, account: Account, pointer: AttachmentPointer, to: Path) -> Path:
+        try:
+            async with asyncio.timeout(self.intake.file_seconds):
+                await account.download(pointer, to)
+        except TimeoutError:
+            raise told_of(RelayUnreachable()) from None
+        return to
+
+
+@asynccontextmanager
+async def _cut_after(seconds: float) -> AsyncIterator[None]:
+    """Hang up on who does not take an answer in this time: it has begun, so nothing else can be said."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise ConnectionError("the answer was not taken in time") from None
 
 
 @dataclass(slots=True)
@@ -141,9 +179,32 @@ class _Route:
     known: str = "unknown"
 
 
-def _require(token: Token, scope: str) -> None:
-    if scope not in token.scopes:
+def _require(token: Token, *scopes: str) -> None:
+    if not token.scopes.issuperset(scopes):
         raise Forbidden
+
+
+async def _wait(request: web.BaseRequest, running: RunningBot, token: Token, called: Coroutine[Any, Any, T]) -> T:
+    """What a method returns that may take long, if its caller is there and may have it until then.
+
+    Raises:
+        Unauthorized: the token is worth nothing any more.
+        ConnectionResetError: nobody is there any more.
+    """
+    task = asyncio.create_task(called)
+    if isinstance(request.protocol, _Connection):
+        request.protocol.on_hang_up = task.cancel
+    try:
+        async with running.while_valid(token):
+            return await task
+    except asyncio.CancelledError:
+        if request.transport is None or request.transport.is_closing():
+            raise ConnectionResetError from None
+        raise
+    finally:
+        task.cancel()
+        if isinstance(request.protocol, _Connection):
+            request.protocol.on_hang_up = None
 
 
 def _once(header: str | None) -> str | None:
@@ -184,9 +245,18 @@ async def _send_file(request: web.BaseRequest, path: Path, name: str) -> web.Str
 
 
 class _Connection(RequestHandler):
-    """A connection that does not say what was wrong with bytes that are not HTTP: aiohttp would repeat and log them."""
+    """A connection that does not say what was wrong with bytes that are not HTTP: aiohttp would repeat and log them.
 
-    __slots__ = ()
+    ``on_hang_up`` is called when the peer has gone.
+    """
+
+    __slots__ = ("on_hang_up",)
+    on_hang_up: Callable[[], object] | None
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        if (act := getattr(self, "on_hang_up", None)) is not None:
+            act()
 
     def handle_error(
         self,
@@ -195,6 +265,8 @@ class _Connection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002 - aiohttp's signature; it may hold what the peer sent
     ) -> web.StreamResponse:
+        if isinstance(exc, ConnectionError):
+            raise exc  # the peer has gone
         get_logger().warning("not_http", status=status, error=type(exc).__name__)
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun")
@@ -237,6 +309,14 @@ class HttpServer(web.Server):
             keepalive_timeout=self._head_seconds,
             lingering_time=LINGER_SECONDS,
         )
+
+
+def host_of(header: str) -> str:
+    """The name or address in a ``Host`` header; empty if there is none."""
+    try:
+        return urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def is_loopback(host: str) -> bool:

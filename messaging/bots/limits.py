@@ -19,6 +19,7 @@ MAX_CAPTION = MAX_TEXT
 MAX_IDEMPOTENCY_KEY = 64  # characters
 MAX_COMMANDS = 100  # of one list (Telegram)
 MAX_COMMAND_LISTS = 50  # for other scopes and languages
+MAX_SCOPE = 4  # members of a scope of commands (Telegram: 3)
 MAX_NAME = 64  # characters of a bot's name (Telegram)
 MAX_DESCRIPTION = 512  # characters (Telegram)
 MAX_LISTED = 100  # parked events, tokens or updates in one answer (Telegram, of updates)
@@ -32,11 +33,14 @@ MIN_LEASE, DEFAULT_LEASE, MAX_LEASE = 1, 60, 3600
 MAX_CONSUMER = 64  # characters
 MAX_CONSUMERS = 100  # of one bot at the same time
 SOCKET_WINDOW = 100  # updates on one socket that are not confirmed
+MAX_AHEAD = 2**31  # by which an offset may be beyond all numbers so far (Telegram's are within)
+PLAIN_QUIET = 60  # for which nobody may have polled without a lease before what was given so is for those with one
 
 # --- numbers that are kept; older ones are forgotten ---
 MESSAGES_KEPT = 10_000  # of one chat
 UPDATES_KEPT = 20_000  # of one bot
 FILES_KEPT = 100_000  # of one bot
+ONCE_KEPT = 100_000  # of one bot: what was said under idempotency keys
 
 # --- webhooks ---
 MAX_URL = 2048  # characters
@@ -45,6 +49,8 @@ MIN_SIGNING_BYTES, MAX_SIGNING_BYTES = 24, 64  # of what it says in base64 (Stan
 MAX_SECRET_TOKEN = 256  # characters (Telegram)
 DEFAULT_CONNECTIONS, MAX_CONNECTIONS = 40, 100  # requests to one target at the same time (Telegram)
 CONNECT_SECONDS = 5
+LOOKUP_SECONDS = 5  # for the addresses of a target's host
+MAX_LOOKUPS = 4  # of them at the same time, for one target
 WEBHOOK_SECONDS = 30  # for one delivery, connecting and the whole answer included
 WEBHOOK_LEASE = 4 * WEBHOOK_SECONDS
 MAX_ANSWER = 64 * 1024  # of a target's answer that is read

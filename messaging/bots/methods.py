@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from messaging.bots import parameters as takes
-from messaging.bots.errors import ApiError, BadRequest, Internal, NotFound, NotSupported, told_of
+from messaging.bots.errors import ApiError, BadRequest, Forbidden, Internal, NotFound, NotSupported, told_of
+from messaging.bots.feed import sound
 from messaging.bots.limits import MAX_COMMAND_LISTS, MAX_LISTED
 from messaging.bots.logs import get_logger
 from messaging.bots.records import Webhook
@@ -21,6 +22,7 @@ from messaging.bots.webhooks import new_signing_secret
 from messaging.client.bot.inbox import ParkedEvent
 from messaging.client.conversation import Conversation
 from messaging.client.errors import ClientError
+from messaging.client.stores import StoreTransaction
 from messaging.wire.assistant import Refusal, RefusalCode, Summary, SummaryLine
 from messaging.wire.identifiers import ServiceId
 
@@ -48,7 +50,10 @@ Run = Callable[[Context, Any], Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One method. ``files`` are the parameters that may be files; ``ours`` says that Telegram does not have it."""
+    """One method. ``files`` are the parameters that may be files; ``ours`` says that Telegram does not have it.
+
+    A token needs ``scope``, and those that it needs ``also``. One that ``waits`` may take as long as its caller likes.
+    """
 
     name: str
     scope: str
@@ -57,6 +62,13 @@ class Method:
     summary: str
     files: tuple[str, ...] = ()
     ours: bool = False
+    also: tuple[str, ...] = ()
+    waits: bool = False
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        """All that a token needs."""
+        return frozenset({self.scope, *self.also})
 
 
 _METHODS: list[Method] = []
@@ -70,9 +82,11 @@ def _method(
     *,
     files: tuple[str, ...] = (),
     ours: bool = False,
+    also: tuple[str, ...] = (),
+    waits: bool = False,
 ) -> Callable[[Callable[[Context, P], Awaitable[Any]]], Callable[[Context, P], Awaitable[Any]]]:
     def register(run: Callable[[Context, P], Awaitable[Any]]) -> Callable[[Context, P], Awaitable[Any]]:
-        _METHODS.append(Method(name, scope, kind, run, summary, files, ours))
+        _METHODS.append(Method(name, scope, kind, run, summary, files, ours, also, waits))
         return run
 
     return register
@@ -81,7 +95,13 @@ def _method(
 # --- updates ---
 
 
-@_method("getUpdates", READ, takes.GetUpdates, "Get updates by long polling; with `lease` or `consumer`, share them.")
+@_method(
+    "getUpdates",
+    READ,
+    takes.GetUpdates,
+    "Get updates by long polling; with `lease` or `consumer`, share them.",
+    waits=True,
+)
 async def _get_updates(context: Context, given: takes.GetUpdates) -> list[Json]:
     running = context.running
     running.check_not_delivering()
@@ -110,9 +130,12 @@ async def _fail_updates(context: Context, given: takes.OfConsumer) -> int:
 async def _get_parked(context: Context, given: takes.GetParked) -> list[Json]:
     session = context.running.session
     parked = await session.account.inbox.parked(after=given.after, most=given.limit)
-    return await session.feed.records.run(
-        lambda db: [_parked(each, updates_of(each.event, session.feed.names(db), now=0)) for each in parked]
-    )
+
+    def tell(db: StoreTransaction) -> list[Json]:
+        names = session.feed.names(db)
+        return [_parked(each, updates_of(sound(each.event, names), names, now=0)) for each in parked]
+
+    return await session.feed.records.run(tell)
 
 
 def _parked(parked: ParkedEvent, updates: list[Any]) -> Json:
@@ -368,8 +391,17 @@ async def _leave_chat(context: Context, given: takes.InChat) -> bool:
     return True
 
 
-@_method("summarize", SEND, takes.Summarize, "A summary by the assistant, whose evidence was checked.", ours=True)
+@_method(
+    "summarize",
+    READ,
+    takes.Summarize,
+    "A summary by the assistant, whose evidence was checked; also needs `send`, and `manage` for `opt_in`.",
+    ours=True,
+    also=(SEND,),
+)
 async def _summarize(context: Context, given: takes.Summarize) -> Json:
+    if given.opt_in and (context.token is None or MANAGE not in context.token.scopes):
+        raise Forbidden
     key, _ = await context.sender.chat(given.chat_id)
     session = context.running.session
     messages = await context.sender.messages(given.chat_id, given.message_ids)
@@ -417,8 +449,8 @@ async def _get_me(context: Context, _given: takes.Nothing) -> Json:
 
 @_method("setMyName", MANAGE, takes.SetMyName, "Change the name that everybody sees.")
 async def _set_my_name(context: Context, given: takes.SetMyName) -> bool:
-    if not given.name.strip():
-        raise BadRequest("Bad Request: a bot has a name")
+    if not given.name.strip() or not given.name.isprintable():
+        raise BadRequest("Bad Request: a bot has a name of printable characters")
     await context.running.session.account.set_profile(given.name, context.running.bot.about)
     await context.running.change(name=given.name)
     return True

@@ -24,10 +24,15 @@ class Series:
         found = self.find(transaction, name)
         return self._next(transaction, name) if found is None else found
 
-    def renew(self, transaction: StoreTransaction, name: str) -> int:
-        """Another number for ``name``, greater than all before."""
+    def renew(self, transaction: StoreTransaction, name: str, *, above: int = 0) -> int:
+        """Another number for ``name``, greater than all before and at least ``above``."""
         self.forget(transaction, name)
-        return self._next(transaction, name)
+        return self._next(transaction, name, above)
+
+    def last(self, transaction: StoreTransaction) -> int:
+        """The greatest number that was given; one less than ``first`` if none was."""
+        last = transaction.get(_KIND, *self.path, _LAST)
+        return self.first - 1 if last is None else int(last)
 
     def find(self, transaction: StoreTransaction, name: str) -> int | None:
         """The number of ``name``, if it has one."""
@@ -46,14 +51,15 @@ class Series:
             transaction.delete(_KIND, *self.path, _BY_NAME, name)
             transaction.delete(_KIND, *self.path, _BY_NUMBER, str(number))
 
-    def _next(self, transaction: StoreTransaction, name: str) -> int:
-        last = transaction.get(_KIND, *self.path, _LAST)
-        number = self.first if last is None else int(last) + 1
+    def _next(self, transaction: StoreTransaction, name: str, above: int = 0) -> int:
+        last = self.last(transaction)
+        number = max(last + 1, above)
         transaction.put(_KIND, *self.path, _LAST, record=str(number).encode())
         transaction.put(_KIND, *self.path, _BY_NAME, name, record=str(number).encode())
         transaction.put(_KIND, *self.path, _BY_NUMBER, str(number), record=name.encode())
-        if self.kept is not None and number - self.kept >= self.first:
-            self._forget_number(transaction, number - self.kept)
+        if self.kept is not None:
+            for old in range(max(self.first, last - self.kept + 1), min(last, number - self.kept) + 1):
+                self._forget_number(transaction, old)
         return number
 
     def _forget_number(self, transaction: StoreTransaction, number: int) -> None:

@@ -8,7 +8,7 @@ import asyncio
 import re
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ from messaging.client.bot.settings import SettingsError
 from messaging.client.errors import ClientError, RegistrationRefused
 
 Json = dict[str, Any]
+_ALONE = frozenset({"create", "parked", "replay", "drop"})  # open accounts, perhaps at a relay that does not answer
 
 
 class NoSuchBot(ClientError):
@@ -74,7 +75,7 @@ class Operator:
         if action not in actions:
             raise NotPossible("there is no such action")
         try:
-            async with self._lock:
+            async with self._lock if action in _ALONE else nullcontext():
                 return await actions[action](**given)
         except ApiError as error:
             raise NotPossible(error.description.removeprefix("Bad Request: ")) from None
@@ -84,19 +85,29 @@ class Operator:
     # --- bots ---
 
     async def create(self, name: str, relay: str, invite: str, ca: str = "") -> Json:
-        """Register an account for a new bot, and make its first token, which is shown once."""
+        """Register an account for a new bot, and make its first token, which is shown once.
+
+        One that was begun and is not finished goes on: what it has got of the relay is used, its account or nothing.
+        """
         name = name.strip()
         if not 1 <= len(name) <= MAX_NAME or not name.isprintable():
             raise NotPossible(f"a bot's name has 1 to {MAX_NAME} characters")
+        begun = self._unfinished(name, relay)
         taken = {running.bot.username for running in self.gateway.bots.values()}
-        bot = Bot(number=self._free_number(), name=name, username=username_of(name, taken), relay=relay, ca=ca)
+        number = self._free_number() if begun is None else begun.number
+        bot = Bot(number=number, name=name, username=username_of(name, taken), relay=relay, ca=ca)
+        await self.gateway.begin(bot)  # before the invite is used up
         try:
             async with self.open_account(bot, invite) as account:
-                token = await self.gateway.add(bot)  # before anything else can fail: the invite is used up
+                token = await self.gateway.add(bot)  # before anything else can fail
                 await account.set_profile(name)
                 me = account.me
-        except (RegistrationRefused, SettingsError):
-            await asyncio.to_thread(shutil.rmtree, self.folder_of(bot), ignore_errors=True)
+        except RegistrationRefused:
+            await self._abandon(bot)
+            raise
+        except SettingsError:
+            if begun is None:  # otherwise it may have an account
+                await self._abandon(bot)
             raise
         if self.is_serving:
             self.gateway.start(bot.number)
@@ -162,9 +173,18 @@ class Operator:
     # --- inside ---
 
     def _free_number(self) -> int:
-        while (number := new_number()) in self.gateway.bots:
+        while (number := new_number()) in self.gateway.bots or number in self.gateway.unfinished:
             pass
         return number
+
+    def _unfinished(self, name: str, relay: str) -> Bot | None:
+        """A bot of that name whose making was not finished."""
+        found = self.gateway.unfinished.values()
+        return next((bot for bot in found if (bot.name, bot.relay) == (name, relay)), None)
+
+    async def _abandon(self, bot: Bot) -> None:
+        await asyncio.to_thread(shutil.rmtree, self.folder_of(bot), ignore_errors=True)
+        await self.gateway.abandon(bot.number)
 
     def _find(self, named: str) -> RunningBot:
         for running in self.gateway.bots.values():

@@ -24,6 +24,7 @@ from messaging.bots.limits import (
     MAX_NAME,
     MAX_OVERLAP,
     MAX_POLL,
+    MAX_SCOPE,
     MAX_SECRET_TOKEN,
     MAX_SIGNING_BYTES,
     MAX_SIGNING_SECRET,
@@ -65,6 +66,7 @@ ChatId = Annotated[Int64 | Annotated[str, Field(max_length=64)], Field(union_mod
 Entities = Json[list[dict[str, Any]]]
 Numbers = Json[Annotated[list[Int64], Field(max_length=MAX_LISTED)]]
 Kinds = Json[Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=64)]]
+ScopeText = Annotated[str, Field(max_length=64)]
 FileText = Annotated[str, Field(max_length=512)]
 
 
@@ -392,7 +394,7 @@ class BotCommand(_Silent):
 class OfCommands(Localized):
     """A list of commands, by scope and language."""
 
-    scope: Json[dict[str, str | int]] | None = None
+    scope: Json[Annotated[dict[ScopeText, ScopeText | Int64], Field(max_length=MAX_SCOPE)]] | None = None
 
     @property
     def key(self) -> str:

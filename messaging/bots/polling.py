@@ -5,13 +5,15 @@ first. With a lease several consumers share a bot: each is given other conversat
 """
 
 import asyncio
+import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from messaging.bots.errors import ApiError, Conflict, TooMany, Unavailable
 from messaging.bots.feed import Feed, Given
-from messaging.bots.limits import MAX_CONSUMERS, MAX_OF_ONE_CHAT, PLAIN_LEASE
+from messaging.bots.limits import MAX_CONSUMERS, MAX_OF_ONE_CHAT, PLAIN_LEASE, PLAIN_QUIET
 from messaging.bots.updates import Json
 
 PLAIN = "getUpdates"  # the consumer that has no name
@@ -19,9 +21,10 @@ PLAIN = "getUpdates"  # the consumer that has no name
 
 @dataclass(slots=True)
 class Window:
-    """What one consumer has been given and has not confirmed, in the order of its numbers. No I/O."""
+    """What one consumer has been given and has not confirmed, in the order of its numbers; ``waiting`` calls are to add more. No I/O."""
 
     given: list[Given] = field(default_factory=list)
+    waiting: int = 0
 
     def confirm(self, offset: int) -> list[Given]:
         """Take out what is below ``offset``, all of its updates."""
@@ -55,8 +58,14 @@ def of_one_chat(limit: int) -> int:
     return max(1, min(MAX_OF_ONE_CHAT, limit // 4))
 
 
+def within(given: Sequence[Given], limit: int) -> int:
+    """How many of the first events have at most ``limit`` updates together; one of them at least, as what one makes comes together."""
+    updates = accumulate(len(each.updates) for each in given)
+    return max(1, sum(total <= limit for total in updates))
+
+
 class Polling:
-    """The pollers of one bot."""
+    """The pollers of one bot, until it is closed."""
 
     def __init__(self, feed: Feed, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._feed = feed
@@ -67,6 +76,8 @@ class Polling:
             asyncio.Task[list[Given]], ApiError | None
         ] = {}  # who waits, and what they are told if they are ended
         self._poller: asyncio.Task[list[Given]] | None = None
+        self._polled_at = -math.inf  # when somebody polled without a lease last
+        self._closed: ApiError | None = None  # what all are told from then on
 
     # --- as at Telegram ---
 
@@ -75,10 +86,12 @@ class Polling:
 
         Raises:
             Conflict: another poller came.
+            BadRequest: ``offset`` is beyond all numbers that an update could have soon.
         """
         self._end_poller()
-        self._plain.drop_ended(self._monotonic())
-        await self._feed.handled(self._plain.confirm(offset))
+        self._polled_at = self._monotonic()
+        self._plain.drop_ended(self._polled_at)
+        await self._over(self._plain, self._plain.confirm(offset))
         again = self._plain.updates(offset, limit)
         if len(again) < limit:
             await self._poll_more(offset, limit - len(again), 0 if again else wait)
@@ -90,6 +103,7 @@ class Polling:
         try:
             self._plain.add(await self._outcome(taking))
         finally:
+            self._polled_at = self._monotonic()
             if self._poller is taking:
                 self._poller = None
 
@@ -101,46 +115,75 @@ class Polling:
     async def forget_all(self, *, but: int = 0) -> None:
         """Let everything be over that waits, but the latest ``but`` events."""
         self._plain.drop_ended(self._monotonic())
-        kept, self._plain.given = self._plain.given, []
         while True:
-            kept.sort(key=lambda given: given.leased.number)
-            over, kept = kept[: len(kept) - but], kept[len(kept) - but :]
-            await self._feed.handled(over)
+            kept, self._plain.given = sorted(self._plain.given, key=lambda given: given.leased.number), []
+            cut = max(0, len(kept) - but)
+            self._plain.add(kept[cut:])
+            await self._over(self._plain, kept[:cut])
             more = await self._feed.take(1000, lease=PLAIN_LEASE, consumer=PLAIN, wait=0, of_one_chat=1000)
             if not more:
-                break
-            kept += more
-        self._plain.add(kept)
+                return
+            self._plain.add(more)
 
     # --- with leases ---
 
     async def lease(self, consumer: str, *, limit: int, wait: float, lease: float) -> list[Json]:
         """The next updates, which are ``consumer``'s for ``lease`` seconds. Each call gives others.
 
+        They are at most ``limit``, unless one event alone makes more.
+
         Raises:
             TooMany: of consumers.
+            Conflict: somebody polls without a lease, and has not confirmed what they were given.
         """
         window = self._window(consumer)
-        await self._release_plain()
-        given = await self._outcome(self._take(consumer, limit, wait, lease))
-        window.add(given)
-        return [update for each in given for update in each.updates]
+        window.waiting += 1
+        try:
+            await self._release_plain()
+            given = await self._outcome(self._take(consumer, limit, wait, lease))
+            most = within(given, limit)
+            window.add(given[:most])
+            await self._feed.release(given[most:])
+        finally:
+            window.waiting -= 1
+        return [update for each in given[:most] for update in each.updates]
 
     async def _release_plain(self) -> None:
-        """Whoever polled without a lease before has gone over to leases: what they had is for whoever asks."""
+        """Whoever polled without a lease a while ago has gone over to leases: what they had is for whoever asks."""
+        now = self._monotonic()
+        self._plain.drop_ended(now)
+        if self._plain.given and now - self._polled_at < PLAIN_QUIET:
+            raise Conflict("Conflict: updates that were given without a lease are not confirmed")
         released, self._plain.given = self._plain.given, []
-        if released:
-            await self._feed.release(released)
+        await self._feed.release(released)
 
     async def confirm(self, consumer: str, numbers: Iterable[int]) -> int:
         """These are over; returns how many events that were. Of an event with several updates, the last one is confirmed."""
-        over = self._window(consumer).take(numbers)
-        await self._feed.handled(over)
+        window = self._window(consumer)
+        over = window.take(numbers)
+        await self._over(window, over)
         return len(over)
+
+    async def _over(self, window: Window, over: list[Given]) -> None:
+        """These, which ``window`` had, are over; if that cannot be written, it has them still."""
+        try:
+            await self._feed.handled(over)
+        except BaseException:
+            window.add(over)
+            raise
 
     async def fail(self, consumer: str, numbers: Iterable[int]) -> int:
         """These are to be tried again after a pause; returns how many were tried so often that they are parked."""
-        return sum([await self._feed.failed(each, "Refused") for each in self._window(consumer).take(numbers)])
+        window, parked = self._window(consumer), 0
+        failed = window.take(numbers)
+        while failed:
+            try:
+                parked += await self._feed.failed(failed[0], "Refused")
+            except BaseException:
+                window.add(failed)
+                raise
+            del failed[0]
+        return parked
 
     async def release(self, consumer: str) -> None:
         """Give back what ``consumer`` has, at once."""
@@ -153,6 +196,8 @@ class Polling:
     def _take(
         self, consumer: str, most: int, wait: float, lease: float, *, above: int = 0
     ) -> asyncio.Task[list[Given]]:
+        if self._closed is not None:
+            raise self._closed
         taking = asyncio.create_task(
             self._feed.take(most, lease=lease, consumer=consumer, wait=wait, of_one_chat=of_one_chat(most), above=above)
         )
@@ -161,14 +206,20 @@ class Polling:
 
     async def _outcome(self, taking: asyncio.Task[list[Given]]) -> list[Given]:
         try:
-            return await taking
+            given = await taking
         except asyncio.CancelledError:
+            if taking.done() and not taking.cancelled() and taking.exception() is None:
+                await self._feed.release(taking.result())  # it came at the same moment
             told = self._waiting.get(taking)
             if told is None:
                 raise  # the request itself is over
             raise told from None
         finally:
             self._waiting.pop(taking, None)
+        if self._closed is not None:
+            await self._feed.release(given)
+            raise self._closed
+        return given
 
     def _end(self, taking: asyncio.Task[list[Given]], told: ApiError) -> None:
         if taking in self._waiting:
@@ -181,7 +232,8 @@ class Polling:
             self._end(taking, told or Unavailable())
 
     async def close(self, told: ApiError | None = None) -> None:
-        """End all who wait, and give everything back."""
+        """End all who wait, give everything back, and give nothing out any more: who asks is told the same."""
+        self._closed = told or Unavailable()
         self.end_waiting(told)
         await self._feed.release(self._plain.given)
         self._plain.given = []
@@ -193,7 +245,7 @@ class Polling:
         for window in self._leased.values():
             window.drop_ended(now)
         if consumer not in self._leased and len(self._leased) >= MAX_CONSUMERS:
-            self._leased = {name: window for name, window in self._leased.items() if window.given}
+            self._leased = {name: window for name, window in self._leased.items() if window.given or window.waiting}
             if len(self._leased) >= MAX_CONSUMERS:
                 raise TooMany
         return self._leased.setdefault(consumer, Window())

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self, TypeVar, cast
 
-from messaging.bots.limits import FILES_KEPT, MESSAGES_KEPT, UPDATES_KEPT
+from messaging.bots.limits import FILES_KEPT, MESSAGES_KEPT, ONCE_KEPT, UPDATES_KEPT
 from messaging.bots.numbers import Series
 from messaging.bots.together import Together
 from messaging.bots.tokens import Token
@@ -21,7 +21,7 @@ from messaging.wire.identifiers import MessageId, ServiceId
 
 FIRST_PERSON = 10_000_000_001  # beyond every bot's number, and beyond 32 bits as Telegram's are
 FIRST_BOT, LAST_BOT = 1_000_000_000, 9_999_999_999
-_BOT, _TOKEN, _CHAT, _CHAT_KEY = "bot", "token", "chat", "chat key"
+_BOT, _TOKEN, _CHAT, _CHAT_KEY, _SAID = "bot", "token", "chat", "chat key", "said"
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ class Bot:
     """One bot. ``number`` begins its tokens; ``ca`` is the file with the relay's certificate, if it is not a public one.
 
     ``allowed_updates`` are the kinds that it wants, ``None`` for those that Telegram sends unasked. ``commands`` are lists by scope and
-    language.
+    language. One that is ``unfinished`` may have no account yet.
     """
 
     number: int
@@ -54,6 +54,7 @@ class Bot:
     allowed_updates: tuple[str, ...] | None = None
     commands: Mapping[str, list[dict[str, str]]] = field(default_factory=dict, repr=False)
     webhook: Webhook | None = None
+    unfinished: bool = False
 
     def with_(self, **changes: Any) -> Self:
         """The same bot, changed."""
@@ -96,6 +97,10 @@ class Numbering:
     def user(self, who: ServiceId) -> int:
         """The number of an account."""
         return self.bot if who == self.me else self._people.number(self.transaction, f"user {who}")
+
+    def knows(self, who: ServiceId) -> bool:
+        """Whether an account has a number."""
+        return who == self.me or self._people.find(self.transaction, f"user {who}") is not None
 
     def service_id(self, user: int) -> ServiceId | None:
         """The account with a number."""
@@ -150,7 +155,12 @@ class Numbering:
     def update(self, name: str, *, above: int = 0) -> int:
         """The number of an update, which stays the same however often it is told, unless it is not ``above``: then a new one."""
         number = self._updates.number(self.transaction, name)
-        return number if number >= above else self._updates.renew(self.transaction, name)
+        return number if number >= above else self._updates.renew(self.transaction, name, above=above)
+
+    @property
+    def last_update(self) -> int:
+        """The greatest number of an update."""
+        return self._updates.last(self.transaction)
 
     def file(self, pointer: str) -> int:
         """The number of a file."""
@@ -159,6 +169,21 @@ class Numbering:
     def pointer(self, file: int) -> str | None:
         """The file with a number."""
         return self._files.name(self.transaction, file)
+
+    # --- what is done once ---
+
+    def says_once(self, name: str, digest: bytes) -> bool:
+        """Note that what has this digest is said under a name; false if something else was before."""
+        known = self._once.find(self.transaction, name)
+        number = self._once.number(self.transaction, name) if known is None else known
+        place = (str(self.bot), str(number % ONCE_KEPT))  # of one that is forgotten, another takes the place
+        if known is None:
+            self.transaction.put(_SAID, *place, record=digest)
+        return self.transaction.get(_SAID, *place) == digest
+
+    @property
+    def _once(self) -> Series:
+        return Series((str(self.bot), "once"), kept=ONCE_KEPT)
 
     @property
     def _people(self) -> Series:
@@ -214,6 +239,10 @@ class Records:
     async def save_bot(self, bot: Bot) -> None:
         """Write a bot."""
         await self.run(lambda db: db.put(_BOT, str(bot.number), record=bot.encode(), family=("all",)))
+
+    async def delete_bot(self, bot: int) -> None:
+        """Forget a bot of which there is nothing else."""
+        await self.run(lambda db: db.delete(_BOT, str(bot)))
 
     async def tokens(self, bot: int) -> list[Token]:
         """The tokens of a bot, the newest last."""

@@ -55,18 +55,23 @@ async def read_request(request: web.BaseRequest, intake: Intake) -> AsyncIterato
     given = Given(_fields(request.query_string))
     kind = request.content_type if request.can_read_body else ""
     try:
+        await _read(request, kind, intake, given)
+        yield given
+    finally:
+        for upload in given.files.values():
+            upload.path.unlink(missing_ok=True)
+
+
+async def _read(request: web.BaseRequest, kind: str, intake: Intake, given: Given) -> None:
+    try:
         if kind == "multipart/form-data":
             async with asyncio.timeout(intake.file_seconds):
                 await _read_parts(request, intake, given)
         else:
             async with asyncio.timeout(intake.body_seconds):
                 given.parameters.update(_read_body(kind, await _body(request)))
-        yield given
     except TimeoutError:
         raise TooSlow from None
-    finally:
-        for upload in given.files.values():
-            upload.path.unlink(missing_ok=True)
 
 
 async def _body(request: web.BaseRequest) -> bytes:
@@ -150,7 +155,7 @@ async def _read_parts(request: web.BaseRequest, intake: Intake, given: Given) ->
                 given.parameters[part.name] = _text(value)
             else:
                 await _read_file(part, intake, given)
-    except (ValueError, HttpProcessingError, AssertionError):
+    except (ValueError, HttpProcessingError, AssertionError, RuntimeError):  # the last: a _charset_ that is too long
         raise BadRequest(_MALFORMED) from None
 
 

@@ -6,10 +6,10 @@ An account that cannot be opened is tried again; meanwhile its methods answer th
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from messaging.bots.errors import BadRequest, Conflict, TooMany, Unavailable
+from messaging.bots.errors import BadRequest, Conflict, TooMany, Unauthorized, Unavailable
 from messaging.bots.feed import Feed
 from messaging.bots.limits import MAX_REQUESTS, MAX_TOKENS
 from messaging.bots.logs import get_logger
@@ -62,6 +62,9 @@ class RunningBot:
         self._delivering: asyncio.Task[None] | None = None
         self._requests = 0
         self._changing = asyncio.Lock()
+        self._switching = asyncio.Lock()  # while it is decided who gets the updates
+        self._replacing = asyncio.Lock()  # while tokens change
+        self._bound: set[tuple[str, asyncio.Timeout]] = set()  # what goes on for as long as a token is valid
         self._log = get_logger()
 
     # --- who may call ---
@@ -80,15 +83,23 @@ class RunningBot:
         return tuple(token for token in self._tokens if token.is_valid(self._services.now()))
 
     async def rotate(self, old: Token, *, overlap: int) -> tuple[str, Token]:
-        """A new token with the scopes of ``old``, which is valid for ``overlap`` seconds more; returns it, and what is left of it.
+        """A new token in place of ``old``, which is valid for ``overlap`` seconds more; returns it, and what is left of the old one.
+
+        It has the scopes of ``old``, and its end, if that has one.
 
         Raises:
-            BadRequest: the bot has too many tokens.
+            BadRequest: the bot has too many tokens, or ``old`` has been rotated before.
+            Unauthorized: ``old`` is not valid any more.
         """
-        now = self._services.now()
-        text, new = Token.make(self.bot.number, old.scopes, now=now)
-        ending = old.until(now + overlap * 1000)
-        await self._replace_tokens(old.id, [ending, new])
+        async with self._replacing:
+            old = self._still(old)
+            if old.replaced:
+                raise BadRequest("Bad Request: the token has been rotated: use the one in its place")
+            now = self._services.now()
+            text, new = Token.make(self.bot.number, old.scopes, now=now, expires_at=old.expires_at)
+            ending = old.until(now + overlap * 1000)
+            await self._replace_tokens(old.id, [ending, new])
+        self._bind_again()
         return text, ending
 
     async def add_token(self, scopes: Sequence[str], *, seconds: int | None = None) -> tuple[str, Token]:
@@ -101,13 +112,22 @@ class RunningBot:
         now = self._services.now()
         expires_at = None if seconds is None else now + seconds * 1000
         text, new = Token.make(self.bot.number, scopes, now=now, expires_at=expires_at)
-        await self._replace_tokens("", [new])
+        async with self._replacing:
+            await self._replace_tokens("", [new])
         return text, new
 
     async def revoke(self, token_id: str) -> bool:
-        """Make a token worthless at once; says whether there was one."""
-        found = await self._services.records.delete_token(self.bot.number, token_id)
-        self._tokens = [token for token in self._tokens if token.id != token_id]
+        """Make a token worthless at once, and end what goes on under it; says whether there was one."""
+        async with self._replacing:
+            self._tokens = [token for token in self._tokens if token.id != token_id]
+            self._bind_again()
+            return await self._services.records.delete_token(self.bot.number, token_id)
+
+    def _still(self, token: Token) -> Token:
+        """A token as it is now."""
+        found = next((each for each in self.tokens if each.id == token.id), None)
+        if found is None:
+            raise Unauthorized
         return found
 
     async def _replace_tokens(self, old: str, new: list[Token]) -> None:
@@ -115,10 +135,41 @@ class RunningBot:
         if len(kept) + len(new) > MAX_TOKENS:
             raise BadRequest("Bad Request: the bot has too many tokens: revoke some")
         await self._services.records.save_tokens(*new)
-        for token in self._tokens:
-            if not token.is_valid(self._services.now()):
-                await self._services.records.delete_token(self.bot.number, token.id)
+        ended = [token for token in self._tokens if token not in kept and token.id != old]
         self._tokens = [*kept, *new]
+        for token in ended:
+            await self._services.records.delete_token(self.bot.number, token.id)
+
+    @asynccontextmanager
+    async def while_valid(self, token: Token) -> AsyncIterator[None]:
+        """End the block when ``token`` is worth nothing any more.
+
+        Raises:
+            Unauthorized: it was revoked, or rotated, or its time is over.
+        """
+        timeout = asyncio.timeout(None)
+        bound = (token.id, timeout)
+        try:
+            async with timeout:
+                self._bound.add(bound)
+                self._bind_again()
+                try:
+                    yield
+                finally:
+                    self._bound.discard(bound)
+        except TimeoutError:
+            if timeout.expired():
+                raise Unauthorized from None
+            raise
+
+    def _bind_again(self) -> None:
+        """Let each block end with its token, as those are now."""
+        now, clock = self._services.now(), asyncio.get_running_loop().time()
+        ends = {token.id: token.expires_at for token in self.tokens}
+        for name, timeout in self._bound:
+            if not timeout.expired():
+                end = ends.get(name, now)
+                timeout.reschedule(None if end is None else clock + (end - now) / 1000)
 
     @asynccontextmanager
     async def counted(self) -> AsyncIterator[None]:
@@ -173,14 +224,17 @@ class RunningBot:
 
     async def _serve(self, account: Account) -> None:
         feed = Feed(lambda: self.bot, account, self._services.records, now=self._services.now)
-        self._session = Session(account, feed, Polling(feed))
         try:
-            self._start_delivery()
+            async with self._switching:
+                self._session = Session(account, feed, Polling(feed))
+                self._start_delivery()
             await asyncio.Event().wait()
         finally:
-            session, self._session = self._session, None
-            await self._stop_delivery()
-            await session.polling.close()
+            async with self._switching:
+                session, self._session = self._session, None
+                await self._stop_delivery()
+            if session is not None:
+                await session.polling.close()
 
     # --- what is stored of it ---
 
@@ -210,11 +264,14 @@ class RunningBot:
 
     async def set_webhook(self, webhook: Webhook | None) -> None:
         """Deliver to another target, or to none, from now on."""
-        await self.change(webhook=webhook)
-        await self._stop_delivery()
-        if self._session is not None:
-            await self._session.polling.close(Conflict(_DELIVERING))  # what pollers have is delivered, too
-            self._start_delivery()
+        async with self._switching:
+            await self.change(webhook=webhook)
+            await self._stop_delivery()
+            if self._session is not None:
+                ended = self._session.polling
+                self._session = replace(self._session, polling=Polling(self._session.feed))
+                await ended.close(Conflict(_DELIVERING))  # what pollers have is delivered, too
+                self._start_delivery()
 
     def _start_delivery(self) -> None:
         if self.bot.webhook is not None and self._session is not None:

@@ -1,5 +1,7 @@
 """What a bot says: the API's parameters as calls of its account, and what was said as Telegram's messages."""
 
+import hashlib
+import json
 import mimetypes
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from messaging.bots import parameters as takes
-from messaging.bots.errors import BadRequest, Forbidden
+from messaging.bots.errors import BadRequest, Conflict, Forbidden
 from messaging.bots.formatting import Plain, UserMention, plain
 from messaging.bots.running import Session
 from messaging.bots.updates import Json, messages_of
@@ -180,10 +182,23 @@ class Sender:
         key, _ = await self.chat(chat_id)
         quote = await self._quote(chat_id, reply)
         mentions = await self._mentions(said.mentions)
+        await self._note_once(digest_of(key, said.text, quote, attachments, mentions))
         message = await self.session.account.write(
             key, said.text, quote=quote, attachments=attachments, mentions=mentions, once=self.once
         )
         return await self._told(key, message, said.text, quote, attachments, mentions)
+
+    async def _note_once(self, digest: bytes) -> None:
+        """See that nothing else was said under the same name.
+
+        Raises:
+            Conflict: it was.
+        """
+        if (once := self.once) is None:
+            return
+        feed = self.session.feed
+        if not await feed.records.run(lambda db: feed.names(db).numbers.says_once(once, digest)):
+            raise Conflict("Conflict: the idempotency key was used for another message")
 
     async def _told(
         self,
@@ -233,6 +248,20 @@ class Sender:
         return await self.session.account.upload(
             upload.path, content_type=content_type_of(upload, kind), file_name=upload.file_name[:MAX_FILE_NAME]
         )
+
+
+def digest_of(
+    key: bytes,
+    text: str,
+    quote: MessageId | None,
+    attachments: Iterable[AttachmentPointer],
+    mentions: Iterable[Mention],
+) -> bytes:
+    """What is said in a conversation, in 32 bytes. A file counts by its size, type and name: each upload has other keys."""
+    quoted = None if quote is None else [str(quote.author), quote.timestamp]
+    files = [[each.size, each.content_type, each.file_name] for each in attachments]
+    named = [[each.start, each.length, str(each.who)] for each in mentions]
+    return hashlib.sha256(json.dumps([key.hex(), text, quoted, files, named]).encode()).digest()
 
 
 def content_type_of(upload: Upload, kind: str) -> str:

@@ -7,15 +7,17 @@ The consumer says ``{"confirm": [numbers]}`` when it has handled updates, or ``{
 import asyncio
 import json
 import secrets
+from collections.abc import Iterable
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from messaging.bots.errors import ApiError, BadRequest
+from messaging.bots.errors import ApiError, BadRequest, Unauthorized
 from messaging.bots.limits import DEFAULT_LEASE, MAX_LEASE, SOCKET_WINDOW
 from messaging.bots.parameters import OfConsumer
 from messaging.bots.polling import Polling
 from messaging.bots.requests import read_json
 from messaging.bots.running import RunningBot
+from messaging.bots.tokens import Token
 from messaging.client.errors import ClientError
 
 MAX_FRAME = 16 * 1024
@@ -24,8 +26,8 @@ LEASE = min(10 * DEFAULT_LEASE, MAX_LEASE)
 _WAIT = 30.0  # seconds for which one look at the inbox takes
 
 
-async def serve_updates(running: RunningBot, request: web.BaseRequest) -> web.StreamResponse:
-    """Push updates until one side ends it.
+async def serve_updates(running: RunningBot, token: Token, request: web.BaseRequest) -> web.StreamResponse:
+    """Push updates until one side ends it, or ``token`` is worth nothing any more.
 
     Raises:
         Conflict: they are posted to a webhook.
@@ -38,14 +40,23 @@ async def serve_updates(running: RunningBot, request: web.BaseRequest) -> web.St
     stream = _Stream(polling, consumer, socket)
     both = [asyncio.create_task(each) for each in (stream.push(), stream.listen())]
     try:
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        await socket.close(code=WSCloseCode.GOING_AWAY)
+        await socket.close(code=await _ended(both, running, token))
     finally:
         for task in both:
             task.cancel()
         await asyncio.gather(*both, return_exceptions=True)
         await polling.release(consumer)
     return socket
+
+
+async def _ended(tasks: Iterable[asyncio.Task[None]], running: RunningBot, token: Token) -> WSCloseCode:
+    """Wait until one has ended; returns why."""
+    try:
+        async with running.while_valid(token):
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    except Unauthorized:
+        return WSCloseCode.POLICY_VIOLATION
+    return WSCloseCode.GOING_AWAY
 
 
 class _Stream:

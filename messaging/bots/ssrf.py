@@ -12,13 +12,15 @@ import ipaddress
 import re
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from messaging.bots.limits import MAX_URL
+from messaging.bots.limits import LOOKUP_SECONDS, MAX_LOOKUPS, MAX_URL
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -190,14 +192,30 @@ def _ascii_host(url: URL) -> str:
     return (url.raw_host or "").rstrip(".")  # yarl applies IDNA
 
 
-async def resolve(host: str, port: int) -> list[Address]:
-    """All addresses of a host, as this machine finds them.
+class Lookups:
+    """Finds the addresses of hosts as this machine does, of ``MAX_LOOKUPS`` at the same time, in threads that nothing else needs.
 
-    Raises:
-        OSError: it has none.
+    Whoever names a host may have its name server answer as slowly as they like, and such a thread cannot be ended: so nobody waits for
+    one longer than ``seconds``, and it keeps its place until it is over.
     """
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [ipaddress.ip_address(entry[4][0]) for entry in found]
+
+    def __init__(self, seconds: float = LOOKUP_SECONDS) -> None:
+        self._threads = ThreadPoolExecutor(MAX_LOOKUPS, "lookup")
+        self._seconds = seconds
+
+    async def __call__(self, host: str, port: int) -> list[Address]:
+        """All addresses of a host.
+
+        Raises:
+            OSError: it has none, or they were not found in time.
+        """
+        ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        async with asyncio.timeout(self._seconds):
+            found = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        return [ipaddress.ip_address(entry[4][0]) for entry in found]
+
+
+resolve = Lookups()  # for URLs that are looked at once; deliveries to a target have their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +224,7 @@ class CheckedResolver(AbstractResolver):
 
     policy: TargetPolicy
     tls: bool
-    lookup: Resolve = resolve
+    lookup: Resolve = field(default_factory=Lookups)
 
     async def resolve(
         self,

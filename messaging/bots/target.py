@@ -75,7 +75,8 @@ class TargetHealth:
         """It did not take an event; says whether that counts as an attempt of the event."""
         if not failure.is_of_the_target:
             return True
-        self._failures += 1
+        if now >= self.paused_until:  # deliveries that were on their way together fail by one and the same outage
+            self._failures += 1
         self._down_since = min(self._down_since, now)
         self.paused_until = max(self.paused_until, now + self._pause(failure, random))
         before = self._tried.pop(event, None)

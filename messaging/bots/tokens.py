@@ -25,7 +25,10 @@ _DOMAIN = b"subrosa bot token v1\x00"
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What is kept of a token. ``id`` names it and opens nothing; times are milliseconds since 1970."""
+    """What is kept of a token. ``id`` names it and opens nothing; times are milliseconds since 1970.
+
+    One that is ``replaced`` has given way to another: that it is valid for a while more gives it no further one.
+    """
 
     id: str
     bot: int
@@ -33,6 +36,7 @@ class Token:
     scopes: frozenset[str]
     created_at: int
     expires_at: int | None = None
+    replaced: bool = False
 
     @classmethod
     def make(cls, bot: int, scopes: Collection[str], *, now: int, expires_at: int | None = None) -> "tuple[str, Token]":
@@ -52,19 +56,28 @@ class Token:
         return self.expires_at is None or now < self.expires_at
 
     def until(self, moment: int) -> Self:
-        """The same token, valid until ``moment`` at most."""
-        return replace(self, expires_at=moment if self.expires_at is None else min(moment, self.expires_at))
+        """The same token, now that another one replaces it: valid until ``moment`` at most."""
+        end = moment if self.expires_at is None else min(moment, self.expires_at)
+        return replace(self, expires_at=end, replaced=True)
 
     def encode(self) -> bytes:
         """For the store."""
-        members = [self.id, self.bot, self.digest.hex(), sorted(self.scopes), self.created_at, self.expires_at]
+        members = [
+            self.id,
+            self.bot,
+            self.digest.hex(),
+            sorted(self.scopes),
+            self.created_at,
+            self.expires_at,
+            self.replaced,
+        ]
         return json.dumps(members).encode()
 
     @classmethod
     def decode(cls, data: bytes) -> "Token":
         """Undo :meth:`encode`."""
-        name, bot, digest, scopes, created_at, expires_at = json.loads(data)
-        return cls(name, bot, bytes.fromhex(digest), frozenset(scopes), created_at, expires_at)
+        name, bot, digest, scopes, created_at, expires_at, *replaced = json.loads(data)
+        return cls(name, bot, bytes.fromhex(digest), frozenset(scopes), created_at, expires_at, replaced == [True])
 
 
 def digest_of(text: str) -> bytes:

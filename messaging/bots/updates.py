@@ -29,6 +29,7 @@ Json = dict[str, Any]
 UNASKED = frozenset({"message", "edited_message", "my_chat_member"})  # what Telegram sends of these by default
 ASKED = frozenset({"message_reaction", "chat_member", "deleted_message", "messages_read"})
 NAMELESS = "Unnamed"  # Telegram's users all have a name
+_LATEST = 253_402_300_799  # seconds since 1970: the last that a date of four digits has, which is as far as many a library reads
 _ADMIN_RIGHTS = [
     "can_be_edited",
     "is_anonymous",
@@ -103,9 +104,26 @@ class Update:
         return {"update_id": number, self.kind: self.body}
 
 
+_KINDS: dict[type[Event], tuple[str, ...]] = {
+    MessageReceived: ("message",),
+    MessageEdited: ("edited_message",),
+    MessageDeleted: ("deleted_message",),
+    Reacted: ("message_reaction",),
+    ConversationChanged: ("my_chat_member", "chat_member", "message"),
+    MessagesRead: ("messages_read",),
+}
+
+
 def is_wanted(kind: str, allowed: Collection[str] | None) -> bool:
     """Whether a bot that allowed these kinds gets this one; ``None`` and none stand for the default, as at Telegram."""
     return kind in (allowed or UNASKED)
+
+
+def wanted_updates(event: Event, naming: Naming, allowed: Collection[str] | None, *, now: int) -> list[Update]:
+    """The updates that ``event`` makes for a bot that allowed these kinds. Of other events nothing is looked at."""
+    if not any(is_wanted(kind, allowed) for kind in _KINDS.get(type(event), ())):
+        return []
+    return [update for update in updates_of(event, naming, now=now) if is_wanted(update.kind, allowed)]
 
 
 def updates_of(event: Event, naming: Naming, *, now: int) -> list[Update]:
@@ -202,8 +220,12 @@ def _envelope(key: bytes, message: MessageId, naming: Naming, part: int = 0) -> 
         "message_id": naming.message(chat["id"], message, part),
         "from": user_of(message.author, naming, naming.conversation(key)),
         "chat": chat,
-        "date": message.timestamp // 1000,
+        "date": _date(message.timestamp),
     }
+
+
+def _date(milliseconds: int) -> int:
+    return min(milliseconds // 1000, _LATEST)
 
 
 def _text(text: str, mentions: Iterable[Mention], naming: Naming, *, is_caption: bool) -> Json:
@@ -246,7 +268,7 @@ def _edited(event: MessageEdited, naming: Naming) -> Json:
     body = _envelope(event.conversation, event.message, naming)
     return {
         **body,
-        "edit_date": event.timestamp // 1000,
+        "edit_date": _date(event.timestamp),
         "text": "",
         **_text(event.text, (), naming, is_caption=False),
     }
@@ -258,7 +280,7 @@ def _about(event: Event, message: MessageId, naming: Naming) -> Json:
         "chat": chat,
         "message_id": naming.message(chat["id"], message),
         "user": user_of(event.sender, naming, naming.conversation(event.conversation)),
-        "date": event.timestamp // 1000,
+        "date": _date(event.timestamp),
     }
 
 
@@ -272,7 +294,7 @@ def _read(event: MessagesRead, naming: Naming) -> Json:
     chat = chat_of(event.conversation, naming, event.sender)
     numbers = [naming.message(chat["id"], message) for message in event.messages]
     user = user_of(event.sender, naming, naming.conversation(event.conversation))
-    return {"chat": chat, "message_ids": numbers, "user": user, "date": event.timestamp // 1000}
+    return {"chat": chat, "message_ids": numbers, "user": user, "date": _date(event.timestamp)}
 
 
 # --- who comes and goes ---

@@ -86,6 +86,7 @@ class Delivery:
         self._execute = execute
         self._around = around
         self._health = TargetHealth()
+        self._taken: set[str] = set()  # names of updates that the target took, of events of which it did not take all
         self._tasks: set[asyncio.Task[None]] = set()
         self._log = get_logger()
 
@@ -155,6 +156,7 @@ class Delivery:
             failure = await self._post_all(http, given)
             if failure is None:
                 self._health.succeeded(name, self._around.monotonic())
+                self._taken.difference_update(given.names)
                 await self._feed.handled([given])
             else:
                 await self._note(failure, name, given)
@@ -170,13 +172,23 @@ class Delivery:
         if not counts:
             await self._feed.release([given])
         elif await self._feed.failed(given, failure.reason):
+            self._taken.difference_update(given.names)
             self._log.warning("event_parked", error=failure.error or None, status=failure.status)
 
     async def _post_all(self, http: aiohttp.ClientSession, given: Given) -> Failure | None:
+        """Post what the target has not taken before.
+
+        Raises:
+            LeaseLost: the event is somebody else's meanwhile.
+        """
         for name, update in zip(given.names, given.updates, strict=True):
+            if name in self._taken:
+                continue
+            self._feed.account.inbox.renew(given.leased, WEBHOOK_LEASE)  # updates before this one took their time
             failure = await self._post(http, name, update)
             if failure is not None:
                 return failure
+            self._taken.add(name)
         return None
 
     async def _post(self, http: aiohttp.ClientSession, name: str, update: Json) -> Failure | None:

@@ -26,6 +26,7 @@ from messaging.wire.data import AttachmentPointer, Mention
 from messaging.wire.identifiers import MessageId
 
 E = TypeVar("E", bound=Event)
+_LATEST = 253_402_300_799_000  # milliseconds since 1970: the last second that a datetime has
 
 
 class EventContext(Generic[E]):
@@ -49,8 +50,8 @@ class EventContext(Generic[E]):
 
     @property
     def time(self) -> datetime:
-        """When, by the sender's clock."""
-        return datetime.fromtimestamp(self.event.timestamp / 1000, UTC)
+        """When, by the sender's clock; of a time that is later than a ``datetime`` can be, the latest."""
+        return datetime.fromtimestamp(min(self.event.timestamp, _LATEST) / 1000, UTC)
 
     @property
     def is_last_attempt(self) -> bool:

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 
 from messaging.client.bot.account import Account
@@ -25,6 +26,7 @@ from messaging.wire.assistant import Result
 from messaging.wire.data import AttachmentPointer, Mention
 from messaging.wire.identifiers import MessageId, ServiceId
 
+MOST_NAME = 200  # bytes of a file's name: file systems have 255, and what tells two of one name apart is added
 TYPING_SECONDS = 5.0  # until it is shown again that something is being written
 MOST_READ = 16 * 1024 * 1024  # bytes of an attachment that are read into memory, unless more are asked for
 LAST = 100  # messages that are summarized, unless another number is asked for
@@ -106,15 +108,26 @@ class Attachment:
     def safe_name(self) -> str:
         """The same without folders and unusual characters, and never hidden."""
         name = re.sub(r"[^\w. -]", "_", re.split(r"[/\\]", self.file_name)[-1]).lstrip(". ")
-        return name[:100] or "file"
+        return name.encode()[:MOST_NAME].decode(errors="ignore") or "file"
 
     async def download(self, to: Path | str) -> Path:
-        """To this path, or under its :attr:`safe_name` into this folder; it appears there when it is whole and proved."""
+        """To this path, or into this folder; it appears there when it is whole and proved.
+
+        A file at the path is replaced. In a folder nothing is, because its name is for the sender to say: what comes is called by its
+        :attr:`safe_name`, or nearly so if something is there under that name.
+
+        Returns:
+            Where it is.
+        """
         path = Path(to)
-        if await asyncio.to_thread(path.is_dir):
-            path /= self.safe_name
-        await self.account.download(self.pointer, path)
-        return path
+        if not await asyncio.to_thread(path.is_dir):
+            await self.account.download(self.pointer, path)
+            return path
+        whole = (
+            path / f".{sha256(self.pointer.digest).hexdigest()[:32]}.whole"
+        )  # the same in the next try, which goes on with it
+        await self.account.download(self.pointer, whole)
+        return _moved(whole, path / self.safe_name)
 
     async def read(self, *, most: int = MOST_READ) -> bytes:
         """Into memory, if it has at most ``most`` bytes."""
@@ -319,6 +332,18 @@ class BotConversation:
             raise ValueError("at least one message is summarized")
         said = [message.id for message in self.messages if not message.deleted]
         return await self.account.summarize(self.key, said[-last:])
+
+
+def _moved(file: Path, to: Path) -> Path:
+    """Give a file its name, or one like it that nothing has."""
+    wanted = to
+    while True:
+        try:
+            to.touch(mode=0o600, exist_ok=False)  # unlike a link, every file system has this
+        except FileExistsError:
+            to = wanted.with_stem(f"{wanted.stem}-{secrets.token_hex(4)}")
+        else:
+            return file.replace(to)
 
 
 async def upload(

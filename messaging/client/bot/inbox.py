@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from messaging.client.bot import entries
@@ -266,6 +266,17 @@ class Inbox:
         over = await self._commits.make(lambda transaction: self._end(transaction, leased), linger=linger)
         if over < len(leased):
             raise LeaseLost
+
+    def renew(self, leased: Leased, lease: float) -> Leased:
+        """It stays the caller's for ``lease`` seconds from now.
+
+        Raises:
+            LeaseLost: it is not the caller's any more.
+        """
+        until = self._monotonic() + lease
+        if not self._turns.renew(leased.number, leased.token, until):
+            raise LeaseLost
+        return replace(leased, until=until)
 
     async def failed(self, leased: Leased, reason: str) -> bool:
         """It is to be tried again after a pause, or is parked if it was tried often enough; says whether it was.

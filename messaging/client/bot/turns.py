@@ -138,6 +138,15 @@ class Turns:
         heapq.heappush(self._ends, (until, lease.token, waiting.number))
         return lease
 
+    def renew(self, number: int, token: int, until: float) -> bool:
+        """A lease that stands ends at another time; says whether it did stand."""
+        waiting = self.held(number, token)
+        if waiting is None:
+            return False
+        self._leases[number] = Lease(token, until, waiting)
+        heapq.heappush(self._ends, (until, token, number))
+        return True
+
     def held(self, number: int, token: int) -> Waiting | None:
         """What is in hand under this lease; ``None`` if it does not stand any more."""
         lease = self._leases.get(number)
@@ -153,10 +162,14 @@ class Turns:
 
     def next_change(self) -> float | None:
         """When a pause or a lease ends, at the earliest."""
-        while self._ends and self.held(self._ends[0][2], self._ends[0][1]) is None:
+        while self._ends and not self._is_end(*self._ends[0]):
             heapq.heappop(self._ends)
         times = [heap[0][0] for heap in (self._pausing, self._ends) if heap]
         return min(times, default=None)
+
+    def _is_end(self, until: float, token: int, number: int) -> bool:
+        """Whether a lease ends then: it stands, and was not renewed."""
+        return self.held(number, token) is not None and self._leases[number].until == until
 
     # --- and what becomes of it ---
 

@@ -43,6 +43,12 @@ class Target:
         """Of the messages that came, in the order in which they came."""
         return [update["message"]["text"] for update in self.updates if "message" in update]
 
+    @property
+    def texts_or_files(self) -> list[str]:
+        """Of the messages that came, the texts, or the names of their files."""
+        messages = [update["message"] for update in self.updates if "message" in update]
+        return [each["document"]["file_name"] if "document" in each else each["text"] for each in messages]
+
 
 @asynccontextmanager
 async def target(*answers: Answer, port: int = 0) -> AsyncIterator[Target]:

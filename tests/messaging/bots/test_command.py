@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from messaging.bots.command import main, parser
+from messaging.bots.command import main, parser, printable
 from messaging.bots.tokens import bot_of
 from messaging.client.bot.session import Session, open_account
 from messaging.client.bot.settings import Settings
@@ -153,6 +153,13 @@ async def test_an_invite_that_is_none_makes_nothing(relay: StartedRelay, tmp_pat
 
 
 # --- the command line ---
+
+
+def test_what_a_program_chose_tells_a_terminal_nothing() -> None:
+    assert (
+        printable("Ech\x1b[2Jo\r\u202e\nTee 🍵")
+        == "Ech\N{REPLACEMENT CHARACTER}[2Jo\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}\nTee 🍵"
+    )
 
 
 def test_without_an_invite_it_says_what_to_do(

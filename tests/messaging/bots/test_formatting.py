@@ -1,5 +1,8 @@
 """Markup out, text and mentions in."""
 
+import time
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +30,13 @@ def test_without_a_parse_mode_a_text_is_what_it_is(text: str) -> None:
         ("5 < 6", "5 < 6"),
         ("</a></b>", ""),
         ("<script>alert(1)</script>x", "alert(1)x"),
+        ("<!-- a > b -->x<!doctype html>", "x"),
+        ("x <![<![ and <![y[", "x <![<![ and <![y["),
+        ("I </3 <b title='>'>you</b>", "I </3 you"),
+        ("1 <b <i>x</i>", "1 x"),
+        ("a <b unclosed", "a <b unclosed"),
+        ("<a title=' href=x' HREF = 'https://example.org/?a&amp;b'>here</a>", "here (https://example.org/?a&b)"),
+        ("<a href=one>x<a href=two>y</a></a>", "x (one)y (two)"),
     ],
 )
 def test_tags_are_taken_out(html: str, text: str) -> None:
@@ -42,6 +52,10 @@ def test_tags_are_taken_out(html: str, text: str) -> None:
         ("MarkdownV2", "`a_b*c` and ```\nx*y\n```", "a_b*c and \nx*y\n"),
         ("MarkdownV2", "[here](https://example.org/a_b)", "here (https://example.org/a_b)"),
         ("MarkdownV2", r"\[no\](link)", "[no](link)"),
+        ("MarkdownV2", r"\\[here](https://example.org/)", "\\here (https://example.org/)"),
+        ("MarkdownV2", "[no] [here](there)", "[no] here (there)"),
+        ("MarkdownV2", "[a [b](c)", "a [b (c)"),
+        ("MarkdownV2", "[a](b and [c]", "[a](b and [c]"),
         ("Markdown", "*bold* _italic_ ~stays~", "bold italic ~stays~"),
         ("markdownv2", "*x*", "x"),
         ("MarkdownV2", "ends with \\", "ends with \\"),
@@ -71,6 +85,7 @@ def test_an_entity_mentions_a_user() -> None:
         {"type": "text_mention", "offset": 0, "length": 0, "user": {"id": 7}},
         {"type": "text_mention", "offset": 0, "length": 1},
         {"type": "text_mention", "offset": "x", "length": 1, "user": {"id": 7}},
+        {"type": "text_mention", "offset": float("inf"), "length": 1, "user": {"id": 7}},
         {},
     ],
 )
@@ -111,3 +126,51 @@ def test_marked_parts_are_in_the_text(text: str) -> None:
     for each in entities_of(text):
         encoded = text.encode("utf-16-le", "surrogatepass")[2 * each["offset"] : 2 * (each["offset"] + each["length"])]
         assert encoded.decode("utf-16-le")[0] in "/@"
+
+
+def test_a_character_whose_number_has_thousands_of_digits_is_refused() -> None:
+    with pytest.raises(BadRequest):
+        plain("&#" + "9" * 5000 + ";", "HTML")
+
+
+# --- what strangers may write ---
+
+
+def growth(read: Callable[[str], object], repeated: str) -> float:
+    """How many times the time of a text it takes to read one that is eight times as long."""
+
+    def seconds(length: int) -> float:
+        text, times = repeated * (length // len(repeated)), []
+        for _ in range(3):
+            before = time.thread_time()
+            read(text)
+            times.append(time.thread_time() - before)
+        return min(times)
+
+    return seconds(32_000) / seconds(4_000)
+
+
+LINEAR = 24  # eight times the text takes eight times as long, and not 64 times
+
+
+@pytest.mark.parametrize("repeated", ["/a ", "😃 /a ", "@abc ", "/a@", "/"])
+def test_commands_and_names_are_found_in_time_in_proportion(repeated: str) -> None:
+    assert growth(entities_of, repeated) < LINEAR
+
+
+@pytest.mark.parametrize("repeated", ["[", "![", "[a](", "[a](b)", "[a]", "[\\", "\\", "`", "[😃](tg://user?id=7)"])
+def test_marks_are_taken_out_in_time_in_proportion(repeated: str) -> None:
+    assert growth(lambda text: plain(text, "MarkdownV2"), repeated) < LINEAR
+
+
+@pytest.mark.parametrize(
+    "repeated",
+    ["<", "<a", "<a href='", "<a href=x>", "<a href=x>y</a>", "<br>", "<!", "<!--", "<!-->", "<![", "</a", "&", "&#"],
+)
+def test_tags_are_taken_out_in_time_in_proportion(repeated: str) -> None:
+    assert growth(lambda text: plain(text, "HTML"), repeated) < LINEAR
+
+
+@pytest.mark.parametrize("repeated", ["a", "a ", "a   ", "a=", "'", '"', "href='x'", " "])
+def test_attributes_are_read_in_time_in_proportion(repeated: str) -> None:
+    assert growth(lambda text: plain(f"<a {text}>x</a>", "HTML"), repeated) < LINEAR

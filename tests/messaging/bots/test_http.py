@@ -175,6 +175,10 @@ DEEP = "[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1)
         (b"--b\r\n\r\nno name\r\n--b--", "multipart/form-data; boundary=b"),
         (b"--b\r\nContent-Disposition: form-data\r\n\r\nx\r\n--b--", "multipart/form-data; boundary=b"),
         (b"--b\r\n", "multipart/form-data; boundary=b"),
+        (
+            b'--b\r\nContent-Disposition: form-data; name="_charset_"\r\n\r\n' + b"x" * 32 + b"\r\n--b--",
+            "multipart/form-data; boundary=b",
+        ),
     ],
 )
 async def test_what_cannot_be_read_is_refused_and_not_repeated(api: Api, body: bytes, kind: str) -> None:
@@ -339,6 +343,33 @@ async def test_what_is_not_http_is_not_repeated(tmp_path: Path, data: bytes) -> 
 async def test_health_tells_numbers_and_nothing_of_any_bot(api: Api) -> None:
     async with api.http.get(f"{api.url}/health") as response:
         assert await response.json() == {"ok": True, "bots": 1, "connected": 1}
+
+
+@pytest.mark.parametrize("path", ["/health", "/openapi.json"])
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:8081", 200),
+        ("localhost", 200),
+        ("[::1]:8081", 200),
+        ("page.example:8081", 403),
+        ("127.0.0.1.page.example", 403),
+        ("localhost@page.example", 403),
+        ("[", 403),
+        ("", 403),
+    ],
+)
+async def test_a_page_whose_name_leads_here_is_told_nothing(api: Api, path: str, host: str, status: int) -> None:
+    async with api.http.get(f"{api.url}{path}", headers={"Host": host}) as response:
+        assert response.status == status
+
+
+async def test_where_others_can_connect_it_has_any_name(tmp_path: Path) -> None:
+    async with (
+        running_api(tmp_path, host="0.0.0.0", unsafe_listen_beyond_loopback=True) as api,  # noqa: S104
+        api.http.get(f"{api.url}/health", headers={"Host": "gateway:8081"}) as response,
+    ):
+        assert response.status == 200
 
 
 async def test_answers_say_nothing_of_what_serves_them_and_are_not_kept(api: Api) -> None:

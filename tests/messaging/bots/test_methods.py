@@ -5,7 +5,9 @@ import json
 import aiohttp
 import pytest
 
+from messaging.bots.limits import MAX_SCOPE
 from messaging.bots.methods import METHODS, NOT_SUPPORTED
+from messaging.bots.tokens import MANAGE, READ, SEND
 from tests.messaging.bots.gateways import Api
 
 # --- who the bot is ---
@@ -29,6 +31,21 @@ async def test_the_name_and_the_texts_of_the_bot_can_be_changed(api: Api) -> Non
     assert await api.ok("getMyShortDescription") == {"short_description": "repeats"}
     assert api.world.relay.names[api.me] == "Parrot"
     assert (await api.ok("getMe"))["first_name"] == "Parrot"
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\nb", "\x1b[2J", "\u202eohcE"])
+async def test_a_name_that_a_terminal_would_obey_is_refused(api: Api, name: str) -> None:
+    assert (await api.refused("setMyName", name=name))[0] == 400
+    assert await api.ok("getMyName") == {"name": "Echo"}
+
+
+async def test_a_scope_of_commands_has_a_size(api: Api) -> None:
+    commands = [{"command": "start", "description": "begin"}]
+    largest = {"x" * 64: "x" * 64, "type": "chat_member", "chat_id": -5, "user_id": 2**63 - 1}
+    assert len(largest) == MAX_SCOPE
+    assert await api.ok("setMyCommands", commands=commands, scope=largest)
+    for scope in ({**largest, "y": 1}, {"x" * 65: 1}, {"type": "x" * 65}, {"chat_id": 2**63}):
+        assert (await api.refused("setMyCommands", commands=commands, scope=scope))[0] == 400
 
 
 async def test_commands_are_kept_by_scope_and_language(api: Api) -> None:
@@ -138,6 +155,38 @@ async def test_under_one_idempotency_key_a_message_is_sent_once(api: Api) -> Non
             return result
 
     assert await send() == await send()
+    assert len(api.seen(conversation)) == 1
+
+
+async def test_under_one_idempotency_key_nothing_else_is_sent(api: Api) -> None:
+    """Nor told as if it had been."""
+    first, second = await api.private(), await api.private()
+    chats = [await api.chat_of(each) for each in (first, second)]
+
+    async def send(**body: object) -> tuple[int, str]:
+        async with api.http.post(api.path("sendMessage"), json=body, headers={"Idempotency-Key": "order 7"}) as answer:
+            return answer.status, (await answer.json()).get("description", "")
+
+    refused = (409, "Conflict: the idempotency key was used for another message")
+    assert (await send(chat_id=chats[0], text="once"))[0] == 200
+    assert await send(chat_id=chats[0], text="twice") == refused
+    assert await send(chat_id=chats[1], text="once") == refused
+    assert await send(chat_id=chats[0], text="once", reply_to_message_id=1) == refused
+    assert (await send(chat_id=chats[0], text="once"))[0] == 200
+    assert [message.text for message in api.seen(first) + api.seen(second)] == ["once"]
+
+
+async def test_a_file_is_sent_once_under_one_idempotency_key(api: Api) -> None:
+    conversation = await api.private()
+    chat = await api.chat_of(conversation)
+
+    async def send(content: bytes) -> int:
+        form = a_form(chat_id=str(chat))
+        form.add_field("document", content, filename="plan.pdf")
+        async with api.http.post(api.path("sendDocument"), data=form, headers={"Idempotency-Key": "plan"}) as answer:
+            return answer.status
+
+    assert [await send(b"plan"), await send(b"plan"), await send(b"another plan")] == [200, 200, 409]
     assert len(api.seen(conversation)) == 1
 
 
@@ -324,6 +373,42 @@ async def test_a_summary_names_its_messages_and_who_said_them(api: Api) -> None:
         "Alice",
     )
     assert (summary["used"], summary["left_out"]) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("scopes", "opt_in", "status"),
+    [
+        ([SEND], False, 403),
+        ([READ], False, 403),
+        ([MANAGE], False, 403),
+        ([READ, SEND], True, 403),
+        ([READ, SEND], False, 200),
+        ([READ, SEND, MANAGE], True, 200),
+    ],
+)
+async def test_a_summary_is_for_who_may_read_and_send(
+    api: Api, scopes: list[str], status: int, *, opt_in: bool
+) -> None:
+    conversation = await api.private()
+    api.world.relay.rooms[conversation.key].opted_in |= {api.alice, *(() if opt_in else (api.me,))}
+    api.says(conversation, "We meet on Friday.")
+    (update,) = await api.updates()
+    about = {"chat_id": update["message"]["chat"]["id"], "message_ids": [update["message"]["message_id"]]}
+    api.token, _ = await api.running.add_token(scopes)
+    assert (await api.call("summarize", **about, opt_in=opt_in)).status == status
+    assert (api.me in api.world.relay.rooms[conversation.key].opted_in) is (status == 200 or not opt_in)
+
+
+async def test_the_answer_of_a_webhooks_target_asks_for_no_summary(api: Api) -> None:
+    conversation = await api.private()
+    api.says(conversation, "We meet on Friday.")
+    (update,) = await api.updates()
+    of = {"chat_id": update["message"]["chat"]["id"], "message_ids": [update["message"]["message_id"]]}
+    execute = api.gateway._executes(api.running)
+    await execute({"method": "summarize", **of, "opt_in": True}, "1")
+    assert api.me not in api.world.relay.rooms[conversation.key].opted_in
+    await execute({"method": "sendMessage", **of, "text": "said"}, "2")
+    assert [message.text for message in api.seen(conversation)] == ["said"]
 
 
 # --- all methods ---

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from messaging.bots.app import Gateway, Settings, open_gateway
 from messaging.bots.control import SOCKET, ask, controlled
 from messaging.bots.errors import Unauthorized
 from messaging.bots.operator import NoSuchBot, NotPossible, Operator, username_of
@@ -49,6 +50,66 @@ async def test_a_refused_invite_leaves_nothing_behind(api: Api) -> None:
         await operator_of(api).do("create", {"name": "X", "relay": "https://relay.example", "invite": "bad"})
     assert len(api.gateway.bots) == 1
     assert [path for path in api.world.folder.iterdir() if path.is_dir()] == []
+
+
+TEA = {"name": "Tea", "relay": "https://relay.example", "invite": "good"}
+
+
+async def test_a_bot_whose_making_was_cut_off_is_made_with_the_account_that_it_got(api: Api) -> None:
+    """The invite is used up, so there would be no other one."""
+    registered: list[int] = []
+
+    @asynccontextmanager
+    async def open_account(bot: Bot, invite: str | None = None) -> AsyncIterator[MemoryAccount]:
+        if not registered:
+            registered.append(bot.number)
+            raise KeyboardInterrupt  # the process ends; what the store has of the account stays
+        assert (bot.number, invite) == (registered[0], "good")
+        async with api.world.account(bot, api.world.relay.account(bot=True)) as account:
+            yield account
+
+    def operator(gateway: Gateway) -> Operator:
+        return Operator(gateway, open_account, lambda bot: api.world.folder / str(bot.number))
+
+    settings = Settings(home=api.world.folder / "other", port=0)
+    async with open_gateway(settings, open_account) as gateway:
+        with pytest.raises(KeyboardInterrupt):
+            await operator(gateway).do("create", TEA)
+    async with open_gateway(settings, open_account) as gateway:
+        assert await operator(gateway).do("list", {}) == {"bots": []}
+        made = await operator(gateway).do("create", TEA)
+        assert made["bot"] == registered[0]
+    async with open_gateway(settings, open_account) as gateway:
+        assert gateway.unfinished == {}
+        assert gateway.bots[made["bot"]].authenticate(made["token"]).bot == made["bot"]
+
+
+async def test_a_bot_with_another_name_goes_on_with_nothing_of_it(api: Api) -> None:
+    await api.gateway.begin(Bot(number=1_000_000_001, name="Tea", username="tea_bot", relay=TEA["relay"]))
+    for other in ({"name": "Coffee"}, {"relay": "https://other.example"}):
+        assert (await operator_of(api).do("create", {**TEA, **other}))["bot"] != 1_000_000_001
+    assert list(api.gateway.unfinished) == [1_000_000_001]
+
+
+async def test_while_a_relay_does_not_answer_a_token_is_revoked(api: Api) -> None:
+    asked = asyncio.Event()
+
+    @asynccontextmanager
+    async def open_account(bot: Bot, invite: str | None = None) -> AsyncIterator[MemoryAccount]:
+        asked.set()
+        await asyncio.Event().wait()
+        yield  # type: ignore[misc]
+
+    operator = Operator(api.gateway, open_account, lambda bot: api.world.folder / str(bot.number))
+    text, token = await api.running.add_token(["read"])
+    creating = asyncio.create_task(operator.do("create", TEA))
+    await asked.wait()
+    async with asyncio.timeout(5):
+        await operator.do("token-revoke", {"bot": "echo_bot", "token": token.id})
+    with pytest.raises(Unauthorized):
+        api.running.authenticate(text)
+    creating.cancel()
+    await asyncio.gather(creating, return_exceptions=True)
 
 
 @pytest.mark.parametrize(

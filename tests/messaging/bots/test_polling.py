@@ -1,17 +1,20 @@
 """getUpdates: what is given, when it comes again, and when it is over; for one poller as at Telegram, and for several with leases."""
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from messaging.bots.feed import Given
-from messaging.bots.limits import MAX_LISTED, MAX_OF_ONE_CHAT
-from messaging.bots.polling import Window, of_one_chat
+from messaging.bots.limits import MAX_AHEAD, MAX_CONSUMERS, MAX_LISTED, MAX_OF_ONE_CHAT, PLAIN_QUIET
+from messaging.bots.polling import Window, of_one_chat, within
 from messaging.client.bot.inbox import Leased
+from messaging.client.errors import StoreFailed
 from messaging.client.events import MessageReceived
 from messaging.client.testing import MemoryAccount
 from messaging.wire.identifiers import ServiceId
@@ -123,6 +126,96 @@ async def test_a_negative_offset_forgets_all_but_the_latest(api: Api) -> None:
     assert api.running.session.account.inbox.waiting == 3
 
 
+async def test_a_negative_offset_keeps_what_there_is_if_that_is_less(api: Api) -> None:
+    conversation = await api.private()
+    for number in range(4):
+        api.says(conversation, str(number))
+    await until(lambda: api.running.session.account.inbox.waiting == 4)
+    await api.updates()
+    assert texts(await api.updates(offset=-5)) == ["0", "1", "2", "3"]
+
+
+async def test_an_offset_beyond_all_numbers_loses_nothing(api: Api) -> None:
+    """A program that had another bot before goes on with the offset of that one."""
+    offset, conversation = 900_000_000, await api.private()
+    api.says(conversation, "one")
+    first = await api.updates(offset=offset)
+    assert (texts(first), numbers(first)) == (["one"], [offset])
+    assert await api.updates(offset=offset) == first
+    api.says(conversation, "two")
+    second = await api.updates(offset=offset + 1)
+    assert (texts(second), numbers(second)) == (["two"], [offset + 1])
+
+
+async def test_an_offset_that_no_number_reaches_is_refused_and_loses_nothing(api: Api) -> None:
+    api.says(await api.private(), "one")
+    beyond = await api.refused("getUpdates", offset=MAX_AHEAD + 1, timeout=5)
+    assert beyond == (400, "Bad Request: the offset is beyond every update")
+    assert numbers(await api.updates(offset=MAX_AHEAD)) == [MAX_AHEAD]
+
+
+@pytest.mark.parametrize("confirm", [{"offset": 2}, {"offset": -1}])
+async def test_what_cannot_be_written_as_confirmed_comes_again_at_once(
+    api: Api, confirm: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversations = [await api.private(), await api.private()]
+    for conversation, text in zip(conversations, ("one", "two"), strict=True):
+        api.says(conversation, text)
+    await until(lambda: api.running.session.account.inbox.waiting == 2)
+    assert numbers(await api.updates()) == [1, 2]
+    with monkeypatch.context() as patched:
+        patched.setattr(api.running.session.account.inbox, "handled", on_a_full_disk)
+        assert (await api.refused("getUpdates", **confirm))[0] == 503
+    assert texts(await api.updates(**confirm)) == ["two"]
+
+
+async def on_a_full_disk(*_: object) -> None:
+    raise StoreFailed
+
+
+@pytest.mark.parametrize(("method", "fails"), [("confirmUpdates", "handled"), ("failUpdates", "failed")])
+async def test_what_cannot_be_written_of_a_consumer_is_still_its_own(
+    api: Api, method: str, fails: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversations = [await api.private(), await api.private()]
+    for conversation in conversations:
+        api.says(conversation, "hello")
+    await until(lambda: api.running.session.account.inbox.waiting == 2)
+    given = numbers(await api.updates(consumer="one"))
+    with monkeypatch.context() as patched:
+        patched.setattr(api.running.session.account.inbox, fails, on_a_full_disk)
+        assert (await api.refused(method, consumer="one", update_ids=given))[0] == 503
+    assert await api.ok("confirmUpdates", consumer="one", update_ids=given) == 2
+
+
+async def test_who_waits_is_told_when_their_token_is_revoked(api: Api) -> None:
+    owner, (api.token, program) = api.token, await api.running.add_token(["read"])
+    waiting = asyncio.create_task(api.call("getUpdates", timeout=50))
+    await until(lambda: api.running.session.polling._poller is not None)
+    assert await api.running.revoke(program.id)
+    assert (await asyncio.wait_for(waiting, 5)).status == 401
+    api.token = owner
+    api.says(await api.private(), "hello")
+    assert texts(await api.updates()) == ["hello"]
+
+
+@pytest.mark.parametrize("consumer", ["", "one"])
+async def test_who_hangs_up_while_they_wait_takes_nothing_with_them(
+    api: Api, consumer: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    conversation = await api.private()
+    parameters = {"timeout": "50"} | ({"consumer": consumer, "lease": "3600"} if consumer else {})
+    async with aiohttp.ClientSession() as program:
+        waiting = asyncio.create_task(program.get(api.path("getUpdates"), params=parameters))
+        await until(lambda: bool(api.running.session.polling._waiting))
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    await until(lambda: api.running._requests == 0)
+    api.says(conversation, "hello")
+    assert texts(await api.updates(consumer="two", lease=60)) == ["hello"]
+    assert "warning" not in capfd.readouterr().out
+
+
 async def test_kinds_are_remembered_until_others_are_asked_for(api: Api) -> None:
     conversation = await api.private()
     kinds = ["message_reaction", "deleted_message"]
@@ -195,10 +288,49 @@ async def test_consumers_share_a_bot_and_none_gets_what_another_has(api: Api) ->
     assert api.running.session.account.inbox.waiting == 6
 
 
-async def test_who_goes_over_to_leases_gets_what_was_polled_and_not_confirmed(api: Api) -> None:
+async def test_who_goes_over_to_leases_gets_what_was_polled_and_not_confirmed_a_while_ago(api: Api) -> None:
+    """But not what somebody who polls is handling now."""
+    polling, later = api.running.session.polling, 0.0
+    polling._monotonic = lambda: time.monotonic() + later
     api.says(await api.private(), "tea?")
-    assert texts(await api.updates()) == ["tea?"]
-    assert texts(await api.updates(consumer="one", lease=60)) == ["tea?"]
+    (update,) = await api.updates()
+    later = PLAIN_QUIET - 1
+    assert await api.refused("getUpdates", consumer="one", lease=60) == (
+        409,
+        "Conflict: updates that were given without a lease are not confirmed",
+    )
+    later = PLAIN_QUIET + 1
+    assert await api.updates(consumer="one", lease=60) == [update]
+
+
+async def test_who_confirms_what_they_polled_goes_over_to_leases_at_once(api: Api) -> None:
+    conversation = await api.private()
+    api.says(conversation, "tea?")
+    (update,) = await api.updates()
+    assert await api.updates(offset=update["update_id"] + 1, timeout=0) == []
+    api.says(conversation, "coffee?")
+    assert texts(await api.updates(consumer="one", lease=60)) == ["coffee?"]
+
+
+async def test_a_consumer_that_waits_keeps_its_name_however_many_others_come(api: Api) -> None:
+    conversation = await api.private()
+    waiting = asyncio.create_task(api.updates(consumer="one", timeout=50))
+    await until(lambda: bool(api.running.session.polling._waiting))
+    for number in range(MAX_CONSUMERS):
+        assert await api.updates(consumer=f"other {number}", timeout=0) == []
+    api.says(conversation, "hello")
+    given = await asyncio.wait_for(waiting, 5)
+    assert await api.ok("confirmUpdates", consumer="one", update_ids=numbers(given)) == 1
+
+
+async def test_a_lease_is_of_so_many_updates_and_no_more(api: Api) -> None:
+    """What one event makes comes together, however much it is."""
+    files = [api.world.relay.upload(b"x", content_type="text/plain", file_name=name) for name in "abc"]
+    conversations = [await api.private() for _ in range(3)]
+    for conversation in conversations:
+        api.world.relay.say(api.alice, conversation.key, "three files", attachments=files)
+    await until(lambda: api.running.session.account.inbox.waiting == 3)
+    assert [len(await api.updates(consumer="one", limit=limit)) for limit in (7, 2)] == [6, 3]
 
 
 async def test_nobody_confirms_what_another_has(api: Api) -> None:
@@ -245,6 +377,11 @@ def test_an_event_is_over_when_its_last_update_is_confirmed() -> None:
     assert window.confirm(11) == []
     assert window.updates(11, 100) == [{"update_id": 11}, {"update_id": 12}]
     assert [each.leased.number for each in window.confirm(12)] == [1]
+
+
+def test_as_many_events_fit_as_their_updates_do_and_always_one() -> None:
+    given = [given_with(1, 10, 11), given_with(2, 12), given_with(3, 13, 14)]
+    assert [within(given, limit) for limit in (1, 2, 3, 4, 5, 100)] == [1, 1, 2, 2, 3, 3]
 
 
 def test_what_is_nobodys_any_more_is_forgotten() -> None:

@@ -64,6 +64,18 @@ async def test_another_number_is_greater_than_all_before(db: StoreTransaction) -
     assert series.renew(db, "one") == 3
     assert series.name(db, 1) is None
     assert series.number(db, "three") == 4
+    assert series.renew(db, "two", above=10) == 10
+    assert series.renew(db, "two", above=5) == 11
+    assert (series.last(db), series.number(db, "four")) == (11, 12)
+
+
+async def test_a_series_that_is_bounded_forgets_what_it_leaves_behind(db: StoreTransaction) -> None:
+    series = Series(("x",), kept=3)
+    assert [series.number(db, name) for name in "abcd"] == [1, 2, 3, 4]
+    assert series.renew(db, "b", above=6) == 6
+    assert [series.find(db, name) for name in "abcd"] == [None, 6, None, 4]
+    assert series.renew(db, "b", above=100) == 100
+    assert [series.find(db, name) for name in "abcd"] == [None, 100, None, None]
 
 
 # --- the numbers of a bot ---
@@ -124,6 +136,25 @@ async def test_an_update_keeps_its_number_unless_it_would_be_confirmed_already(d
     assert numbers.update("a") == 3
 
 
+async def test_an_update_gets_the_number_that_is_asked_for_if_its_own_is_less(db: StoreTransaction) -> None:
+    numbers = Numbering(db, BOT, ME)
+    assert [numbers.update("a"), numbers.update("a", above=1000), numbers.update("b")] == [1, 1000, 1001]
+    assert numbers.last_update == 1001
+
+
+async def test_one_thing_is_said_under_a_name(db: StoreTransaction, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("messaging.bots.records.ONCE_KEPT", 2)
+    numbers = Numbering(db, BOT, ME)
+    assert [numbers.says_once("a", b"1"), numbers.says_once("a", b"2"), numbers.says_once("a", b"1")] == [
+        True,
+        False,
+        True,
+    ]
+    assert [numbers.says_once(name, b"3") for name in "bc"] == [True, True]
+    assert not numbers.says_once("b", b"1")
+    assert numbers.says_once("a", b"2")  # it was forgotten for "c"
+
+
 async def test_bots_do_not_share_numbers(db: StoreTransaction) -> None:
     one, two = Numbering(db, BOT, ME), Numbering(db, BOT + 1, BOB)
     one.user(ALICE)
@@ -141,6 +172,7 @@ WEBHOOK = Webhook("https://example.com/path", "whsec_eHg=", "told-once", 7)
 FULL = Bot(
     number=BOT, name="Echo", username="echo_bot", relay="https://relay.example", ca="/ca.pem", description="d", about="a",
     allowed_updates=("message",), commands={"[]": [{"command": "start", "description": "begin"}]}, webhook=WEBHOOK,
+    unfinished=True,
 )  # fmt: skip
 
 

@@ -109,5 +109,43 @@ async def test_a_webhook_ends_a_socket(api: Api) -> None:
         assert (await socket.receive(timeout=10)).type is aiohttp.WSMsgType.CLOSE
 
 
+async def test_a_webhook_ends_a_socket_that_had_no_room(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise it would get updates beside the webhook as soon as it has confirmed some."""
+    monkeypatch.setattr("messaging.bots.sockets.SOCKET_WINDOW", 1)
+    conversations = [await api.private() for _ in range(2)]
+    for conversation in conversations:
+        api.says(conversation, "hello")
+    async with api.http.ws_connect(api.path("updates")) as socket:
+        (update,) = await received(socket, 1)
+        await api.ok("setWebhook", url="http://127.0.0.1:9/hook")
+        await socket.send_json({"confirm": [update["update_id"]]})
+        assert (await socket.receive(timeout=10)).type is aiohttp.WSMsgType.CLOSE
+
+
+@pytest.mark.parametrize("how", ["revoked", "rotated", "expired"])
+async def test_a_socket_ends_with_its_token(api: Api, how: str) -> None:
+    text, token = await api.running.add_token(["read"], seconds=2 if how == "expired" else None)
+    async with api.http.ws_connect(f"{api.url}/bot{text}/updates") as socket:
+        await until(lambda: bool(api.running._bound))
+        match how:
+            case "revoked":
+                await api.running.revoke(token.id)
+            case "rotated":
+                await api.running.rotate(token, overlap=0)
+        ended = await socket.receive(timeout=10)
+        assert (ended.type, ended.data) == (aiohttp.WSMsgType.CLOSE, aiohttp.WSCloseCode.POLICY_VIOLATION)
+    await until(lambda: api.running._requests == 0)
+
+
+async def test_a_socket_goes_on_when_another_token_ends(api: Api) -> None:
+    _, other = await api.running.add_token(["read"])
+    conversation = await api.private()
+    async with api.http.ws_connect(api.path("updates")) as socket:
+        await until(lambda: bool(api.running._bound))
+        await api.running.revoke(other.id)
+        api.says(conversation, "hello")
+        assert (await received(socket, 1))[0]["message"]["text"] == "hello"
+
+
 async def test_without_an_upgrade_it_is_a_method_that_there_is_not(api: Api) -> None:
     assert (await api.call("updates")).status == 404

@@ -1,16 +1,19 @@
 """Which targets may be: every form of address that leads to a place that is not the internet's."""
 
+import asyncio
 import socket
+import threading
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address, ip_network
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from messaging.bots.limits import MAX_URL
+from messaging.bots.limits import MAX_LOOKUPS, MAX_URL
 from messaging.bots.ssrf import (
     Address,
     CheckedResolver,
+    Lookups,
     TargetPolicy,
     TargetRefused,
     check_target,
@@ -204,3 +207,33 @@ async def test_the_last_look_is_at_the_address_itself(family: int, place: tuple[
         resolver.open_socket((family, socket.SOCK_STREAM, 0, "", place))
     opened = resolver.open_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("8.8.8.8", 443)))
     opened.close()
+
+
+async def test_a_name_server_that_does_not_answer_takes_threads_of_lookups_alone_and_few(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answered, asked = threading.Event(), []
+
+    def silent(host: str, *_: object, **__: object) -> list[object]:
+        asked.append(host)
+        answered.wait(20)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    lookups, others = Lookups(0.2), Lookups(0.2)
+    try:
+        many = [lookups(f"{number}.example", 443) for number in range(40)]
+        found = await asyncio.gather(*many, return_exceptions=True)
+        assert all(isinstance(each, OSError) for each in found)
+        assert len(asked) == MAX_LOOKUPS
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: "done"), 5) == "done"
+        with pytest.raises(TimeoutError):
+            await others("other.example", 443)
+        assert asked[MAX_LOOKUPS:] == ["other.example"]
+    finally:
+        answered.set()
+
+
+def test_each_target_has_lookups_of_its_own() -> None:
+    one, other = (CheckedResolver(TargetPolicy(), tls=True).lookup for _ in range(2))
+    assert len({id(one), id(other), id(resolve)}) == 3

@@ -90,3 +90,12 @@ def test_how_much_patience_is_asked_for(header: str | None, seconds: int | None)
 def test_a_reason_holds_a_status_or_a_type_and_nothing_else() -> None:
     assert Failure(503).reason == "HTTP 503"
     assert DOWN.reason == "ClientConnectorError"
+
+
+def test_deliveries_that_fail_together_are_one_failure_of_the_target() -> None:
+    health = TargetHealth()
+    for number in range(25):
+        assert not health.failed(str(number), DOWN, 10, 1.0)
+    assert health.paused_until == 10 + FIRST_PAUSE
+    health.failed("0", DOWN, health.paused_until, 1.0)
+    assert health.paused_until == 10 + FIRST_PAUSE + 2 * FIRST_PAUSE

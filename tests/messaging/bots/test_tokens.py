@@ -1,5 +1,6 @@
 """Tokens: their form, what is kept of them, and which one a text is."""
 
+import json
 import re
 
 import pytest
@@ -86,6 +87,17 @@ def test_an_end_is_never_put_off() -> None:
 def test_decoding_undoes_encoding(scopes: set[str], expires_at: int | None) -> None:
     _, token = Token.make(BOT, scopes, now=NOW, expires_at=expires_at)
     assert Token.decode(token.encode()) == token
+
+
+def test_a_token_that_was_written_before_there_was_more_to_it_is_read() -> None:
+    _, token = Token.make(BOT, [READ], now=NOW)
+    assert Token.decode(json.dumps(json.loads(token.encode())[:6]).encode()) == token
+
+
+def test_a_token_that_gives_way_says_so_when_it_is_read_again() -> None:
+    ending = Token.make(BOT, [READ], now=NOW)[1].until(NOW + 5)
+    assert ending.replaced
+    assert Token.decode(ending.encode()) == ending
 
 
 def test_a_digest_is_not_that_of_anything_else() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from telegram import Update as TelegramUpdate
 
-from messaging.bots.updates import ASKED, NAMELESS, UNASKED, is_wanted, updates_of
+from messaging.bots.updates import ASKED, NAMELESS, UNASKED, is_wanted, updates_of, wanted_updates
 from messaging.client.conversation import Conversation
 from messaging.client.events import (
     ConversationChanged,
@@ -277,3 +277,26 @@ def test_by_default_a_bot_gets_what_telegram_sends_unasked(allowed: list[str] | 
 def test_who_asks_gets_what_was_asked_for() -> None:
     assert is_wanted("chat_member", ["chat_member"])
     assert not is_wanted("message", ["chat_member"])
+
+
+def test_of_an_event_of_no_wanted_kind_nothing_is_looked_at() -> None:
+    names = Names()
+    assert wanted_updates(MessageReceived(PRIVATE.key, ALICE, AT, "/a " * 1000), names, ["chat_member"], now=NOW) == []
+    assert (names.people, names.messages) == ({}, {})
+
+
+@given(st.lists(events, max_size=10), st.none() | st.lists(st.sampled_from(sorted(UNASKED | ASKED))))
+def test_what_is_wanted_is_what_was_asked_for_of_everything(made: list[Event], allowed: list[str] | None) -> None:
+    names = Names()
+    every = [[each for each in updates_of(event, names, now=NOW) if is_wanted(each.kind, allowed)] for event in made]
+    names.files.clear()
+    found = [wanted_updates(event, names, allowed, now=NOW) for event in made]
+    kinds = [[(each.name, each.kind) for each in updates] for updates in found]
+    assert kinds == [[(each.name, each.kind) for each in updates] for updates in every]
+
+
+def test_a_date_is_one_that_libraries_can_read_whatever_the_sender_says() -> None:
+    (update,) = told(MessageReceived(PRIVATE.key, ALICE, 8_640_000_000_000_000, "x"))
+    read = TelegramUpdate.de_json(update, None)
+    assert read.message is not None
+    assert read.message.date.year == 9999

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from messaging.bots import webhooks
 from messaging.client.conversation import Conversation
 from tests.messaging.bots.gateways import Api, running_api, until, until_it, without_pauses
 from tests.messaging.bots.targets import Target, answering, dribble, flood, hang_up, target
@@ -277,6 +278,41 @@ async def test_what_brings_the_target_down_each_time_is_counted(api: Api) -> Non
         assert found.texts.count("well") == 1
     inbox = api.running.session.account.inbox
     assert inbox.waiting == 1
+
+
+async def test_every_update_of_an_event_has_the_time_of_a_delivery(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhooks, "WEBHOOK_LEASE", 0.6)
+    conversation = await api.private()
+
+    async def slow(_: web.BaseRequest, _update: dict[str, Any]) -> web.StreamResponse:
+        await asyncio.sleep(0.2)
+        return web.Response()
+
+    async with target(slow) as found:
+        await deliver_to(api, found)
+        _say_files(api, conversation, 8)
+        api.says(conversation, "next")
+        await until_it(lambda: all_over(api))
+        assert len(found.updates) == 9
+        assert found.texts_or_files == [*(f"{number}.txt" for number in range(8)), "next"]
+
+
+async def test_of_an_event_that_comes_again_what_was_taken_does_not(api: Api) -> None:
+    conversation = await api.private()
+    without_pauses(api.running.session.account.inbox)
+    async with target(200, 200, 500, 500, 200) as found:
+        await deliver_to(api, found)
+        _say_files(api, conversation, 4)
+        await until_it(lambda: all_over(api))
+        assert found.texts_or_files == ["0.txt", "1.txt", "2.txt", "2.txt", "2.txt", "3.txt"]
+        assert api.running.delivery is not None
+        assert api.running.delivery._taken == set()
+
+
+def _say_files(api: Api, conversation: Conversation, count: int) -> None:
+    relay = api.world.relay
+    files = [relay.upload(b"x", content_type="text/plain", file_name=f"{number}.txt") for number in range(count)]
+    relay.say(api.alice, conversation.key, "", attachments=files)
 
 
 # --- what is set aside ---

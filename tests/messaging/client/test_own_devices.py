@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import math
 from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -12,6 +14,7 @@ from messaging.client.account import Account
 from messaging.client.prekeys import BATCH
 from messaging.client.sending import OUTBOX
 from messaging.wire.content import ConversationUpdate, DataMessage, ProfileKeyUpdate, SentTranscript, Told
+from messaging.wire.frames import Response
 from messaging.wire.identifiers import DeviceAddress, ServiceId
 from messaging.wire.keys import PreKeyCount
 from signal_protocol.operations import SignalCrypto
@@ -103,6 +106,25 @@ async def test_an_account_with_one_device_tells_nobody_and_uses_none_of_its_prek
     assert await prekeys_at(client_relay, phone) == BATCH
     async with phone._store.transaction() as transaction:
         assert transaction.entries(OUTBOX) == []
+
+
+async def test_the_only_device_asks_once_whether_there_are_others(
+    register: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phone, asked = await register(ANN), list[str]()
+    request = phone._connection.request
+
+    async def watched(verb: str, path: str, *more: Any, **options: Any) -> Response:
+        asked.append(path)
+        return await request(verb, path, *more, **options)
+
+    monkeypatch.setattr(phone._connection, "request", watched)
+    for _ in range(3):
+        await phone.send_to_own_devices(SentTranscript(HELLO))
+    assert asked.count("/v1/devices") == 1
+    phone._sender._alone_until = -math.inf  # as it is ten minutes later
+    await phone.send_to_own_devices(SentTranscript(HELLO))
+    assert asked.count("/v1/devices") == 2
 
 
 async def test_a_linked_device_has_prekeys_of_its_own(register: Register, link: Link, client_relay: Relay) -> None:

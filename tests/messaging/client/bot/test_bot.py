@@ -350,7 +350,8 @@ async def test_files_come_and_go(tmp_path: Path) -> None:
         (".bashrc", "bashrc"),
         ("", "file"),
         ("a\x00b\n.txt", "a_b_.txt"),
-        ("x" * 300, "x" * 100),
+        ("x" * 300, "x" * 200),
+        ("漢" * 100, "漢" * 66),
         ("Größe 1.pdf", "Größe 1.pdf"),
     ],
 )
@@ -367,6 +368,41 @@ async def test_the_name_of_a_file_leads_nowhere_else(given: str, safe: str) -> N
         await ann.writes(scene.private(ann), "", files=[(given, b"")])
         assert await scene.settled()
     assert names == [safe]
+
+
+async def test_in_a_folder_the_sender_s_name_replaces_nothing(tmp_path: Path) -> None:
+    bot, paths = Bot("files"), list[Path]()
+    program = tmp_path / "bot.py"
+    program.write_text("the owner's")
+
+    @bot.message(attachments=True)
+    async def files(message: MessageContext) -> None:
+        paths.extend(await asyncio.gather(*(each.download(tmp_path) for each in message.attachments)))
+
+    sent = [("bot.py", b"first"), ("bot.py", b"second"), ("漢" * 100, b"long")]
+    async with Scene(bot) as scene:
+        ann = scene.person("Ann")
+        await ann.writes(scene.private(ann), "", files=sent)
+        assert await scene.settled(), scene.errors
+    assert [path.read_bytes() for path in paths] == [b"first", b"second", b"long"]
+    assert [path.suffix for path in paths] == [".py", ".py", ""]
+    assert program.read_text() == "the owner's"
+    assert sorted(tmp_path.iterdir()) == sorted([program, *paths])  # noqa: ASYNC240
+
+
+async def test_at_a_path_of_the_owner_s_a_file_is_replaced(tmp_path: Path) -> None:
+    bot, latest = Bot("files"), tmp_path / "latest"
+    latest.write_bytes(b"old")
+
+    @bot.message(attachments=True)
+    async def files(message: MessageContext) -> None:
+        assert await message.attachments[0].download(latest) == latest
+
+    async with Scene(bot) as scene:
+        ann = scene.person("Ann")
+        await ann.writes(scene.private(ann), "", files=[("x", b"new")])
+        assert await scene.settled(), scene.errors
+    assert latest.read_bytes() == b"new"
 
 
 async def test_a_conversation_is_changed_by_its_admin() -> None:

@@ -618,3 +618,27 @@ def test_nothing_of_an_event_is_shown() -> None:
     leased = Leased(1, a_message(a_conversation(), 1, "canary"), 1, 0.0)
     assert "canary" not in repr(leased)
     assert "canary" not in repr(TimerDue(a_conversation(), ANN, 1, "canary", "canary", "canary"))
+
+
+# --- leases that are renewed ---
+
+
+async def test_who_renews_a_lease_keeps_the_event(store: Store, inbox: Inbox, clock: Clock) -> None:
+    await tell(store, inbox, a_message(a_conversation(), 1))
+    [leased] = await take(inbox, lease=10)
+    for _ in range(3):
+        clock.advance(9)
+        leased = inbox.renew(leased, 10)
+        assert leased.until == clock.seconds() + 10
+        assert await take(inbox) == []
+    await inbox.handled(leased)
+    assert inbox.waiting == 0
+
+
+async def test_a_lease_that_was_lost_is_not_renewed(store: Store, inbox: Inbox, clock: Clock) -> None:
+    await tell(store, inbox, a_message(a_conversation(), 1))
+    [leased] = await take(inbox, lease=10)
+    clock.advance(10)
+    assert await take(inbox) == []  # it has failed, and pauses
+    with pytest.raises(LeaseLost):
+        inbox.renew(leased, 10)

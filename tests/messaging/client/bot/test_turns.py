@@ -114,3 +114,24 @@ def test_what_is_over_is_over_once() -> None:
     assert turns.remove(events[0])
     assert not turns.remove(events[0])
     assert events[0].id not in turns
+
+
+def test_a_lease_that_was_renewed_ends_later_and_once() -> None:
+    turns, events = lines("a")
+    turns.pick(0, 1, per_conversation=1, conversations=1)
+    lease = turns.lease(events[0], 60)
+    assert turns.renew(1, lease.token, 100)
+    assert turns.next_change() == 100
+    assert turns.lapsed(60) == []
+    assert [each.token for each in turns.lapsed(100)] == [lease.token]
+    assert turns.held(1, lease.token) == events[0]
+
+
+def test_a_lease_that_does_not_stand_is_not_renewed() -> None:
+    turns, events = lines("a")
+    turns.pick(0, 1, per_conversation=1, conversations=1)
+    lease = turns.lease(events[0], 60)
+    assert not turns.renew(1, lease.token + 1, 100)
+    turns.put_back(events[0])
+    assert not turns.renew(1, lease.token, 100)
+    assert turns.next_change() is None
