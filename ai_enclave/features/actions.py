@@ -81,13 +81,13 @@ def kind_of(number: int, reading: Reading) -> LineKind | None:
     if len(content_words(unit)) < MIN_CONTENT_WORDS or Mark.INSTRUCTION in unit.marks:
         return None
     said = unit.text.replace("’", "'")
-    asked, decided = bool(_ASK.search(said)), _DECIDED.search(said)
+    asked, decided = bool(_ASK.search(said)), bool(_DECIDED.search(said))
     if reading.chance(number, "ask", ruled=asked) and (asked or not decided):
         return LineKind.ASK_OF_YOU if _is_asked(unit, people) else None
     if unit.asks:
         return None
-    decided = decided or (_DECISION.search(said) and not _OPEN.search(said))
-    if reading.chance(number, "decision", ruled=bool(decided)):
+    decided = decided or (bool(_DECISION.search(said)) and not _OPEN.search(said))
+    if reading.chance(number, "decision", ruled=decided):
         return LineKind.DECISION
     if reading.chance(number, "commitment", ruled=bool(_PROMISE.search(said))):
         return LineKind.COMMITMENT
