@@ -87,7 +87,7 @@ class Delivery:
         self._around = around
         self._health = TargetHealth()
         self._taken: set[str] = set()  # names of updates that the target took, of events of which it did not take all
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Given] = {}
         self._log = get_logger()
 
     async def run(self) -> None:
@@ -97,9 +97,11 @@ class Delivery:
                 while True:
                     await self._deliver_some(http)
         finally:
-            for task in self._tasks:
+            running = dict(self._tasks)
+            for task in running:
                 task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.gather(*running, return_exceptions=True)
+            await self._feed.release(running.values())  # also of those that had not begun: they were cancelled unheard
 
     def _session(self) -> aiohttp.ClientSession:
         resolver = CheckedResolver(self._around.policy, self.webhook.url.startswith("https:"))
@@ -125,11 +127,11 @@ class Delivery:
             await asyncio.sleep(_PAUSE)
             return
         allowed = self._allowed()
-        await self._feed.release(given[allowed:])  # the target asked for patience meanwhile
         for each in given[:allowed]:
             task = asyncio.create_task(self._deliver(http, each))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks[task] = each
+            task.add_done_callback(self._tasks.pop)
+        await self._feed.release(given[allowed:])  # the target asked for patience meanwhile
 
     def _allowed(self) -> int:
         """How many deliveries there may be at the same time now."""

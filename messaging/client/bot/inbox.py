@@ -295,12 +295,14 @@ class Inbox:
     async def release(self, *leased: Leased) -> None:
         """Give back at once what was not tried after all, and what follows it in its run. What is not the caller's is passed over."""
         mine = [waiting for each in leased if (waiting := self._turns.held(each.number, each.token)) is not None]
-        with suppress(StoreFailed):  # then it counts as an attempt
-            await self._unwrite_attempts([waiting for waiting in mine if waiting.number <= self._opened_at])
-        for each in leased:
-            if (waiting := self._turns.held(each.number, each.token)) is not None:
-                self._turns.put_back(waiting)
-        self.wake()
+        try:
+            with suppress(StoreFailed):  # then it counts as an attempt
+                await self._unwrite_attempts([waiting for waiting in mine if waiting.number <= self._opened_at])
+        finally:  # also if who gives it back is cancelled
+            for each in leased:
+                if (waiting := self._turns.held(each.number, each.token)) is not None:
+                    self._turns.put_back(waiting)
+            self.wake()
 
     # --- what is set aside ---
 
