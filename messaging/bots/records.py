@@ -172,14 +172,20 @@ class Numbering:
 
     # --- what is done once ---
 
+    def may_say(self, name: str, digest: bytes) -> bool:
+        """Whether nothing but what has this digest was said under a name."""
+        number = self._once.find(self.transaction, name)
+        return number is None or self.transaction.get(_SAID, *self._said(number)) == digest
+
     def says_once(self, name: str, digest: bytes) -> bool:
         """Note that what has this digest is said under a name; false if something else was before."""
-        known = self._once.find(self.transaction, name)
-        number = self._once.number(self.transaction, name) if known is None else known
-        place = (str(self.bot), str(number % ONCE_KEPT))  # of one that is forgotten, another takes the place
-        if known is None:
-            self.transaction.put(_SAID, *place, record=digest)
-        return self.transaction.get(_SAID, *place) == digest
+        if self._once.find(self.transaction, name) is None:
+            number = self._once.number(self.transaction, name)
+            self.transaction.put(_SAID, *self._said(number), record=digest)
+        return self.may_say(name, digest)
+
+    def _said(self, number: int) -> tuple[str, str]:
+        return str(self.bot), str(number % ONCE_KEPT)  # of one that is forgotten, another takes the place
 
     @property
     def _once(self) -> Series:

@@ -182,22 +182,29 @@ class Sender:
         key, _ = await self.chat(chat_id)
         quote = await self._quote(chat_id, reply)
         mentions = await self._mentions(said.mentions)
-        await self._note_once(digest_of(key, said.text, quote, attachments, mentions))
+        digest = digest_of(key, said.text, quote, attachments, mentions)
+        await self._check_once(digest, note=False)
         message = await self.session.account.write(
             key, said.text, quote=quote, attachments=attachments, mentions=mentions, once=self.once
         )
+        await self._check_once(digest, note=True)  # and not before: what could not be said may be said otherwise
         return await self._told(key, message, said.text, quote, attachments, mentions)
 
-    async def _note_once(self, digest: bytes) -> None:
-        """See that nothing else was said under the same name.
+    async def _check_once(self, digest: bytes, *, note: bool) -> None:
+        """See that nothing else was said under the same name, and ``note`` that this was.
 
         Raises:
-            Conflict: it was.
+            Conflict: something else was.
         """
         if (once := self.once) is None:
             return
         feed = self.session.feed
-        if not await feed.records.run(lambda db: feed.names(db).numbers.says_once(once, digest)):
+
+        def check(transaction: StoreTransaction) -> bool:
+            numbers = feed.names(transaction).numbers
+            return numbers.says_once(once, digest) if note else numbers.may_say(once, digest)
+
+        if not await feed.records.run(check):
             raise Conflict("Conflict: the idempotency key was used for another message")
 
     async def _told(

@@ -44,12 +44,13 @@ function isSigned(headers, body) {
 
 /** What the bot does. A method that is returned is called by the gateway, once for each delivery. */
 async function handle(update, name) {
-  const { text, chat } = update.message ?? {};
+  const { text, chat, date } = update.message ?? {};
   if (text === undefined) return {};
   const chat_id = chat.id;
-  if (/^\/start\b/.test(text)) return { method: 'sendMessage', chat_id, text: 'Hello! /time tells the time; all else I repeat.' };
+  if (/^\/start\b/.test(text)) return { method: 'sendMessage', chat_id, text: 'Hello! /time tells when you asked; all else I repeat.' };
   if (/^\/time\b/.test(text)) {
-    await call('sendMessage', { chat_id, text: new Date().toISOString() }, name);
+    // Under one name one thing is said: what follows from the delivery, which may come again, and not from the clock.
+    await call('sendMessage', { chat_id, text: new Date(date * 1000).toISOString() }, name);
     return {};
   }
   return { method: 'sendMessage', chat_id, text };

@@ -8,6 +8,7 @@ import pytest
 from messaging.bots.limits import MAX_SCOPE
 from messaging.bots.methods import METHODS, NOT_SUPPORTED
 from messaging.bots.tokens import MANAGE, READ, SEND
+from messaging.client.errors import StoreFailed
 from tests.messaging.bots.gateways import Api
 
 # --- who the bot is ---
@@ -174,6 +175,20 @@ async def test_under_one_idempotency_key_nothing_else_is_sent(api: Api) -> None:
     assert await send(chat_id=chats[0], text="once", reply_to_message_id=1) == refused
     assert (await send(chat_id=chats[0], text="once"))[0] == 200
     assert [message.text for message in api.seen(first) + api.seen(second)] == ["once"]
+
+
+async def test_what_could_not_be_sent_may_be_sent_otherwise_under_its_idempotency_key(api: Api) -> None:
+    conversation = await api.private()
+    chat = await api.chat_of(conversation)
+    api.world.relay.fail_next("write", StoreFailed())
+
+    async def send(text: str) -> int:
+        body = {"chat_id": chat, "text": text}
+        async with api.http.post(api.path("sendMessage"), json=body, headers={"Idempotency-Key": "order 7"}) as answer:
+            return answer.status
+
+    assert [await send("at noon"), await send("at one"), await send("at two")] == [503, 200, 409]
+    assert [message.text for message in api.seen(conversation)] == ["at one"]
 
 
 async def test_a_file_is_sent_once_under_one_idempotency_key(api: Api) -> None:
