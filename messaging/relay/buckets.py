@@ -14,8 +14,8 @@ from itertools import islice
 from redis.asyncio.cluster import RedisCluster
 
 from messaging.relay.limits import Bucket, BucketKey, BucketNames, BucketsAway, Level
-from messaging.relay.logs import get_logger
 from messaging.relay.redis import FAILURES, connect
+from messaging.serving.logs import get_logger
 
 MAX_BUCKETS = 100_000  # the least recently used is forgotten: a bound on memory, not a promise to an attacker
 REDIS_TIMEOUT_SECONDS = 0.5  # a limiter that is slow is treated like one that is away
@@ -90,11 +90,14 @@ class LocalBuckets:
 
 
 class RedisBuckets:
-    """Levels in Redis or Valkey, shared by all relays. A bucket that is full again is forgotten."""
+    """Levels in Redis or Valkey, shared by all relays. A bucket that is full again is forgotten.
 
-    def __init__(self, url: str, names: BucketNames) -> None:
+    One that does not answer for ``timeout`` seconds counts as away.
+    """
+
+    def __init__(self, url: str, names: BucketNames, *, timeout: float = REDIS_TIMEOUT_SECONDS) -> None:
         self._names = names
-        self._redis = connect(url, timeout=REDIS_TIMEOUT_SECONDS, connect_timeout=REDIS_TIMEOUT_SECONDS)
+        self._redis = connect(url, timeout=timeout, connect_timeout=timeout)
         self._take = self._redis.register_script(_TAKE)
         self._away_until = 0.0
 

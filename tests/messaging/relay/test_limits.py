@@ -33,6 +33,7 @@ from messaging.wire.limits import MAX_CONVERSATION_MEMBERS
 
 NAMES = BucketNames(bytes(32))
 NOBODY_THERE = ["redis://127.0.0.1:1", "redis+cluster://127.0.0.1:1"]
+PATIENCE = 10.0  # seconds: what is tried is sharing, and a machine under load may stand still for half a second
 
 
 @dataclass
@@ -177,13 +178,13 @@ def test_a_name_outside_this_process_does_not_tell_who_is_counted() -> None:
 
 @pytest.fixture
 async def redis_buckets(valkey_url: str) -> AsyncIterator[RedisBuckets]:
-    buckets = RedisBuckets(valkey_url, NAMES)
+    buckets = RedisBuckets(valkey_url, NAMES, timeout=PATIENCE)
     yield buckets
     await buckets.close()
 
 
 async def test_relays_share_their_buckets_in_redis(valkey_url: str, redis_buckets: RedisBuckets) -> None:
-    another = RedisBuckets(valkey_url, NAMES)
+    another = RedisBuckets(valkey_url, NAMES, timeout=PATIENCE)
     bucket = Bucket(10, 1000)
     taken = await asyncio.gather(
         *(store.take(("shared",), bucket, 1) for store in (redis_buckets, another) for _ in range(10))
@@ -202,7 +203,9 @@ async def test_a_bucket_in_redis_fills_again(redis_buckets: RedisBuckets) -> Non
 
 @pytest.fixture
 async def two_relays(valkey_url: str) -> AsyncIterator[list[SettledBuckets]]:
-    relays = [SettledBuckets(RedisBuckets(valkey_url, NAMES), LocalBuckets(Clock())) for _ in range(2)]
+    relays = [
+        SettledBuckets(RedisBuckets(valkey_url, NAMES, timeout=PATIENCE), LocalBuckets(Clock())) for _ in range(2)
+    ]
     yield relays
     for each in relays:
         await each.close()
@@ -300,7 +303,7 @@ async def test_what_redis_may_have_counted_is_not_told_twice(valkey_url: str) ->
 async def test_whatever_goes_wrong_is_one_line_in_the_log_and_levels_are_settled_later(valkey_url: str) -> None:
     bucket, key = Bucket(10, 1000, fail_open=True), ("later",)
     one = SettledBuckets(Stumbling(valkey_url, RuntimeError()), LocalBuckets(Clock()))
-    two = SettledBuckets(RedisBuckets(valkey_url, NAMES), LocalBuckets(Clock()))
+    two = SettledBuckets(RedisBuckets(valkey_url, NAMES, timeout=PATIENCE), LocalBuckets(Clock()))
     await two.take(key, bucket, 4)
     await two.settle()
     with capture_logs() as lines:

@@ -2,8 +2,11 @@
 
 import asyncio
 import importlib.util
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import ModuleType
+
+import pytest
 
 from messaging.client.bot.account import Account
 from messaging.client.bot.session import open_account
@@ -15,6 +18,14 @@ from tests.bots import an_invite, invites_of
 from tests.system.assistant.world import Client, World
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "bots" / "digest.py"
+
+
+@pytest.fixture
+async def world(world_of_module: World) -> AsyncIterator[World]:
+    """One of this module: a bot lives by the machine's clock, and other tests have let time pass in theirs."""
+    await world_of_module.begin()
+    yield world_of_module
+    await world_of_module.end()
 
 
 def the_example() -> ModuleType:

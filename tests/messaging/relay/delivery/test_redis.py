@@ -28,6 +28,7 @@ from messaging.relay.limits import Bucket, BucketNames, BucketsAway
 from tests.servers import Valkey, own_valkey, valkey_cluster
 
 CHANNELS = Channels.under(bytes(32))
+PATIENCE = 10.0  # seconds: what is tried is sharing, and a machine under load may stand still for half a second
 
 notices = (
     builds(MailArrived, integers(0, 2**63))
@@ -364,7 +365,7 @@ async def test_a_cluster_that_was_down_carries_notices_again(cluster_url: str) -
 
 
 async def test_while_a_cluster_is_down_what_guards_a_secret_is_refused(cluster_url: str) -> None:
-    buckets, key = RedisBuckets(cluster_url, BucketNames(bytes(32))), ("pin", 1)
+    buckets, key = RedisBuckets(cluster_url, BucketNames(bytes(32)), timeout=PATIENCE), ("pin", 1)
     async with cluster_down(cluster_url, key_slot(buckets._place_of(key).encode())):
         with pytest.raises(BucketsAway):
             await buckets.take(key, Bucket(1, 1000), 1)
@@ -373,7 +374,9 @@ async def test_while_a_cluster_is_down_what_guards_a_secret_is_refused(cluster_u
 
 async def test_in_a_cluster_levels_of_limits_are_shared(cluster_url: str) -> None:
     names, bucket = BucketNames(bytes(32)), Bucket(10, 1000, fail_open=True)
-    one, two = (SettledBuckets(RedisBuckets(cluster_url, names), LocalBuckets(lambda: 0.0)) for _ in range(2))
+    one, two = (
+        SettledBuckets(RedisBuckets(cluster_url, names, timeout=PATIENCE), LocalBuckets(lambda: 0.0)) for _ in range(2)
+    )
     keys = [("messages", number) for number in range(12)]
     for key in keys:
         await one.take(key, bucket, 7)
