@@ -14,8 +14,17 @@ from typing import Any
 
 from aiohttp import web
 
-from messaging.bots.http import Entrance, HttpServer, is_loopback
-from messaging.bots.limits import BODY_SECONDS, FILE_SECONDS, HEAD_SECONDS, MAX_FILE, WEBHOOK_SECONDS
+from messaging.bots.http import Entrance, refused
+from messaging.bots.limits import (
+    BODY_SECONDS,
+    FILE_SECONDS,
+    HEAD_SECONDS,
+    LINGER_SECONDS,
+    MAX_BODY,
+    MAX_FIELDS,
+    MAX_FILE,
+    WEBHOOK_SECONDS,
+)
 from messaging.bots.methods import METHODS, Context, call, find_method
 from messaging.bots.openapi import describe
 from messaging.bots.records import Bot, Records
@@ -27,6 +36,7 @@ from messaging.bots.updates import Json
 from messaging.bots.webhooks import Execute, Surroundings
 from messaging.client.bot.settings import Settings as HomeSettings
 from messaging.client.errors import ClientError
+from messaging.serving.http import Bounds, HttpServer, is_loopback
 
 STORE = "gateway.db"
 INCOMING = "incoming"  # the folder for files while a request is answered
@@ -183,7 +193,8 @@ async def serving(gateway: Gateway) -> AsyncIterator[tuple[str, int]]:
     intake = Intake(folder, settings.max_file, settings.body_seconds, settings.file_seconds)
     reference = json.dumps(api_reference()).encode()
     entrance = Entrance(gateway.bots, gateway.policy, intake, reference, is_local=is_loopback(settings.host))
-    server = HttpServer(entrance.handle, head_seconds=settings.head_seconds)
+    bounds = Bounds(MAX_BODY, MAX_FIELDS, keepalive_seconds=settings.head_seconds, linger_seconds=LINGER_SECONDS)
+    server = HttpServer(entrance.handle, refused, bounds)
     runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
     try:

@@ -19,13 +19,14 @@ from messaging.bots.accounts import Accounts, settings_of
 from messaging.bots.app import Gateway, Settings, open_gateway, serving
 from messaging.bots.control import ask, controlled
 from messaging.bots.limits import MAX_FILE, ROTATION_OVERLAP
-from messaging.bots.logs import configure_logs, get_logger
+from messaging.bots.logs import configure_logs
 from messaging.bots.operator import NotPossible, Operator
 from messaging.bots.records import Bot
 from messaging.bots.ssrf import Network
 from messaging.bots.tokens import ALL, SCOPES
 from messaging.client.bot.settings import Settings as BotSettings
 from messaging.client.errors import ClientError
+from messaging.serving.logs import get_logger
 from signal_protocol.errors import SignalError
 
 HOME = "SUBROSA_GATEWAY_HOME"

@@ -5,26 +5,22 @@ in paths, so there is no access log, and what is not HTTP is answered without re
 """
 
 import asyncio
-import ipaddress
 import json
 import secrets
 import shutil
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
-from aiohttp import StreamReader, web
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http_parser import RawRequestMessage
-from aiohttp.web_protocol import RequestHandler
+from aiohttp import web
 
 from messaging.bots.errors import ApiError, BadRequest, Forbidden, Internal, NotFound, Unauthorized, body_of, told_of
-from messaging.bots.limits import HEAD_SECONDS, LINGER_SECONDS, MAX_BODY, MAX_FIELDS, MAX_IDEMPOTENCY_KEY, MAX_PATH
-from messaging.bots.logs import get_logger
+from messaging.bots.limits import MAX_IDEMPOTENCY_KEY, MAX_PATH
 from messaging.bots.methods import Context, call, find_method
 from messaging.bots.requests import Intake, read_request
 from messaging.bots.running import RunningBot
@@ -34,6 +30,8 @@ from messaging.bots.ssrf import TargetPolicy
 from messaging.bots.tokens import READ, Token, bot_of, digest_of
 from messaging.client.bot.account import Account
 from messaging.client.errors import ClientError, RelayUnreachable
+from messaging.serving.http import Connection, is_loopback
+from messaging.serving.logs import get_logger, milliseconds_since
 from messaging.wire.data import AttachmentPointer
 
 T = TypeVar("T")
@@ -68,7 +66,7 @@ class Entrance:
         except Exception as error:  # noqa: BLE001 - an answer is owed, and nothing may be told
             get_logger().error("method_failed", method=name.known, error=type(error).__name__)
             response = _refusal(Internal())
-        duration = round((time.perf_counter() - started) * 1000, 1)
+        duration = milliseconds_since(started)
         get_logger().debug("answered", method=name.known, status=response.status, duration_ms=duration)
         return response
 
@@ -192,7 +190,7 @@ async def _wait(request: web.BaseRequest, running: RunningBot, token: Token, cal
         ConnectionResetError: nobody is there any more.
     """
     task = asyncio.create_task(called)
-    if isinstance(request.protocol, _Connection):
+    if isinstance(request.protocol, Connection):
         request.protocol.on_hang_up = task.cancel
     try:
         async with running.while_valid(token):
@@ -203,7 +201,7 @@ async def _wait(request: web.BaseRequest, running: RunningBot, token: Token, cal
         raise
     finally:
         task.cancel()
-        if isinstance(request.protocol, _Connection):
+        if isinstance(request.protocol, Connection):
             request.protocol.on_hang_up = None
 
 
@@ -241,74 +239,12 @@ async def _send_file(request: web.BaseRequest, path: Path, name: str) -> web.Str
     return response
 
 
-# --- connections ---
+# --- what is not asked for ---
 
 
-class _Connection(RequestHandler):
-    """A connection that does not say what was wrong with bytes that are not HTTP: aiohttp would repeat and log them.
-
-    ``on_hang_up`` is called when the peer has gone.
-    """
-
-    __slots__ = ("on_hang_up",)
-    on_hang_up: Callable[[], object] | None
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        super().connection_lost(exc)
-        if (act := getattr(self, "on_hang_up", None)) is not None:
-            act()
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002 - aiohttp's signature; it may hold what the peer sent
-    ) -> web.StreamResponse:
-        if isinstance(exc, ConnectionError):
-            raise exc  # the peer has gone
-        get_logger().warning("not_http", status=status, error=type(exc).__name__)
-        if request.writer.output_size > 0:
-            raise ConnectionError("the answer has begun")
-        response = _json(body_of(BadRequest() if status < 500 else Internal()), status)
-        response.force_close()
-        return response
-
-
-class HttpServer(web.Server):
-    """aiohttp's low-level server with our bounds. ``head_seconds`` bound the head of a request, and the wait for the next one."""
-
-    def __init__(
-        self,
-        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
-        *,
-        head_seconds: float = HEAD_SECONDS,
-    ) -> None:
-        super().__init__(handler, request_factory=self._bounded)
-        self._head_seconds = head_seconds
-
-    def _bounded(
-        self,
-        message: RawRequestMessage,
-        payload: StreamReader,
-        protocol: RequestHandler,
-        writer: AbstractStreamWriter,
-        task: asyncio.Task[None],
-    ) -> web.BaseRequest:
-        loop = asyncio.get_running_loop()
-        return web.BaseRequest(
-            message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY, client_max_fields=MAX_FIELDS
-        )
-
-    def __call__(self) -> RequestHandler:
-        return _Connection(
-            self,
-            loop=asyncio.get_running_loop(),
-            access_log=None,  # type: ignore[arg-type]  # aiohttp documents None: no access log
-            auto_decompress=False,
-            keepalive_timeout=self._head_seconds,
-            lingering_time=LINGER_SECONDS,
-        )
+def refused(status: HTTPStatus) -> web.Response:
+    """The answer to what is not HTTP, or made us fail."""
+    return _json(body_of(BadRequest() if status < HTTPStatus.INTERNAL_SERVER_ERROR else Internal()), status)
 
 
 def host_of(header: str) -> str:
@@ -317,13 +253,3 @@ def host_of(header: str) -> str:
         return urlsplit(f"//{header}").hostname or ""
     except ValueError:
         return ""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether ``host`` can be reached from this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -11,7 +11,6 @@ from messaging.bots import parameters as takes
 from messaging.bots.errors import ApiError, BadRequest, Forbidden, Internal, NotFound, NotSupported, told_of
 from messaging.bots.feed import sound
 from messaging.bots.limits import MAX_COMMAND_LISTS, MAX_LISTED
-from messaging.bots.logs import get_logger
 from messaging.bots.records import Webhook
 from messaging.bots.running import RunningBot
 from messaging.bots.sending import Sender, Upload
@@ -23,6 +22,7 @@ from messaging.client.bot.inbox import ParkedEvent
 from messaging.client.conversation import Conversation
 from messaging.client.errors import ClientError
 from messaging.client.stores import StoreTransaction
+from messaging.serving.logs import get_logger
 from messaging.wire.assistant import Refusal, RefusalCode, Summary, SummaryLine
 from messaging.wire.identifiers import ServiceId
 

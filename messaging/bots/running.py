@@ -12,12 +12,12 @@ from typing import Any
 from messaging.bots.errors import BadRequest, Conflict, TooMany, Unauthorized, Unavailable
 from messaging.bots.feed import Feed
 from messaging.bots.limits import MAX_REQUESTS, MAX_TOKENS
-from messaging.bots.logs import get_logger
 from messaging.bots.polling import Polling
 from messaging.bots.records import Bot, Records, Webhook
 from messaging.bots.tokens import Token, find_token
 from messaging.bots.webhooks import Delivery, Execute, Surroundings
 from messaging.client.bot.account import Account
+from messaging.serving.logs import get_logger
 
 OpenAccount = Callable[[Bot], AbstractAsyncContextManager[Account]]
 """Opens the account of a bot, connected."""

@@ -20,12 +20,12 @@ from standardwebhooks import Webhook as Signer
 
 from messaging.bots.feed import Feed, Given
 from messaging.bots.limits import CONNECT_SECONDS, MAX_ANSWER, WEBHOOK_LEASE, WEBHOOK_SECONDS
-from messaging.bots.logs import get_logger
 from messaging.bots.records import Webhook
 from messaging.bots.ssrf import CheckedResolver, TargetPolicy, TargetRefused
 from messaging.bots.target import Failure, TargetHealth, read_retry_after
 from messaging.bots.updates import Json
 from messaging.client.errors import ClientError
+from messaging.serving.logs import get_logger
 
 CONSUMER = "setWebhook"
 SECRET_HEADER = "X-Telegram-Bot-Api-Secret-Token"  # noqa: S105 - a header's name

@@ -30,7 +30,6 @@ from messaging.wire.identifiers import IdentityKind, ServiceId
 from messaging.wire.json import decode_base64, encode_base64
 from messaging.wire.limits import MAX_DEVICE_NAME, PROFILE_KEY
 from messaging.wire.protobuf import provisioning_pb2 as pb
-from messaging.wire.strings import check_strings
 from signal_protocol.public import InvalidKey, public_key_of
 from signal_protocol.types import Identity
 
@@ -117,7 +116,6 @@ class ProvisionMessage:
         """
         try:
             message = pb.ProvisionMessage.FromString(data)
-            check_strings(message)
             aci = _uuid(message.aci_binary, message.aci)
             pni = None
             if message.HasField("pni_identity_key_private"):

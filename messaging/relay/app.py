@@ -66,12 +66,13 @@ from messaging.relay.preflight import check_promises, wait_for_database
 from messaging.relay.profiles.handlers import profile_routes
 from messaging.relay.profiles.service import ProfileService
 from messaging.relay.remote_config import config_routes
-from messaging.relay.server import Entrance, HttpServer, is_loopback, tls_context
+from messaging.relay.server import Entrance, refused, tls_context
 from messaging.relay.server_secret import ServerSecret, secret_of
 from messaging.relay.settings import Settings
 from messaging.relay.tasks import running
 from messaging.relay.traffic import Traffic
-from messaging.wire.limits import MAX_CONTENT, MAX_DEVICES, MAX_FRAME, MAX_PREKEYS, MAX_UNACKNOWLEDGED
+from messaging.serving.http import Bounds, HttpServer, is_loopback
+from messaging.wire.limits import MAX_BODY, MAX_CONTENT, MAX_DEVICES, MAX_FRAME, MAX_PREKEYS, MAX_UNACKNOWLEDGED
 from messaging.wire.server_info import AssistantInfo, ServerInfo, ServerLimits
 
 DISTRIBUTION = "subrosa"
@@ -285,7 +286,7 @@ async def _closing(resource: Database | LocalBuckets | SettledBuckets) -> AsyncI
 async def _listening(
     settings: Settings, tls: ssl.SSLContext | None, entrance: Entrance, stopping: asyncio.Event
 ) -> AsyncIterator[int]:
-    runner = web.ServerRunner(HttpServer(entrance.handle), shutdown_timeout=DRAIN_SECONDS)
+    runner = web.ServerRunner(HttpServer(entrance.handle, refused, Bounds(MAX_BODY)), shutdown_timeout=DRAIN_SECONDS)
     await runner.setup()
     try:
         site = _site(runner, settings, tls)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from messaging.relay.logs import get_logger
+from messaging.serving.logs import get_logger
 
 MAX_STEP_SECONDS = 300
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)  # Linux: goes on while the machine sleeps

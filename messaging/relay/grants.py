@@ -11,7 +11,7 @@ from messaging.relay.accounts.tables import AccountRow, find_account
 from messaging.relay.database import Base, Database, RowId
 from messaging.relay.errors import NotFound
 from messaging.relay.limits import DEFAULTS, Bucket, Limit
-from messaging.relay.logs import get_logger
+from messaging.serving.logs import get_logger
 from messaging.wire.identifiers import ServiceId
 
 READ_SECONDS = 10

@@ -30,8 +30,8 @@ from messaging.relay.errors import (
     Unavailable,
 )
 from messaging.relay.limits import Limit, RateLimits, headers_of, usage_noted
-from messaging.relay.logs import get_logger, milliseconds_since
 from messaging.relay.traffic import Traffic
+from messaging.serving.logs import get_logger, milliseconds_since
 from messaging.wire.errors import MalformedField
 from messaging.wire.identifiers import DeviceAddress, IdentityKind, ServiceId
 from messaging.wire.json import Entity, InvalidEntity, MalformedJson

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from messaging.relay.batching import Refused
 from messaging.relay.database import READ_ONLY, STUCK_SECONDS, Database, in_sqlite
 from messaging.relay.errors import Unavailable
-from messaging.relay.logs import get_logger
+from messaging.serving.logs import get_logger
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from messaging.relay.errors import RateLimited, StartupError, Unavailable
-from messaging.relay.logs import get_logger
+from messaging.serving.logs import get_logger
 
 
 class Limit(StrEnum):

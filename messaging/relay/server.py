@@ -4,28 +4,23 @@ Bodies are bounded in size and time. What is not HTTP is answered without repeat
 """
 
 import asyncio
-import ipaddress
 import ssl
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from email.utils import formatdate
 from functools import cache, lru_cache
 from http import HTTPStatus
 from pathlib import Path
 
-from aiohttp import StreamReader, web
+from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpVersion11
-from aiohttp.http_parser import RawRequestMessage
-from aiohttp.web_protocol import RequestHandler
 
 from messaging.relay.attachments.transfer import Transfers
 from messaging.relay.delivery.provisioning import ProvisioningSockets
 from messaging.relay.delivery.socket import Sockets
 from messaging.relay.errors import NoSuchPath, RelayError, RequestTimeout, StartupError, TooLarge
 from messaging.relay.http import JSON, Answer, Call, Dispatcher, answer_of
-from messaging.relay.logs import get_logger
 from messaging.wire.json import json_body
 from messaging.wire.limits import MAX_BODY
 
@@ -156,52 +151,10 @@ def _date(second: int) -> str:
     return f"Date: {formatdate(second, usegmt=True)}"
 
 
-class _Connection(RequestHandler):
-    """A connection that does not say what was wrong with bytes that are not HTTP: aiohttp would repeat and log them."""
-
-    __slots__ = ()
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002 - aiohttp's signature; it may hold what the peer sent
-    ) -> web.StreamResponse:
-        get_logger().warning("not_http", status=status, error=type(exc).__name__)
-        if request.writer.output_size > 0:
-            raise ConnectionError("the answer has begun")
-        code = "malformed" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "internal"
-        response = web.Response(status=status, body=json_body({"code": code}), headers={"Server": "subrosa", **JSON})
-        response.force_close()
-        return response
-
-
-class HttpServer(web.Server):
-    """aiohttp's low-level server with our bounds."""
-
-    def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
-        super().__init__(handler, request_factory=self._make_bounded_request)
-
-    def _make_bounded_request(
-        self,
-        message: RawRequestMessage,
-        payload: StreamReader,
-        protocol: RequestHandler,
-        writer: AbstractStreamWriter,
-        task: asyncio.Task[None],
-    ) -> web.BaseRequest:
-        loop = asyncio.get_running_loop()
-        return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY)
-
-    def __call__(self) -> RequestHandler:
-        return _Connection(
-            self,
-            loop=asyncio.get_running_loop(),
-            access_log=None,  # type: ignore[arg-type]  # aiohttp documents None: no access log
-            auto_decompress=False,
-            keepalive_timeout=75,
-        )
+def refused(status: HTTPStatus) -> web.Response:
+    """The answer to what is not HTTP, or made us fail."""
+    code = "malformed" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "internal"
+    return web.Response(status=status, body=json_body({"code": code}), headers={"Server": "subrosa", **JSON})
 
 
 def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
@@ -218,13 +171,3 @@ def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
         raise StartupError("the TLS certificate or its key cannot be read") from None
     context.set_alpn_protocols(["http/1.1"])
     return context
-
-
-def is_loopback(host: str) -> bool:
-    """Whether ``host`` can be reached from this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from messaging.relay.logs import get_logger
+from messaging.serving.logs import get_logger
 
 AGAIN_SECONDS = 0.2
 

@@ -7,7 +7,7 @@ long, or that failed by a fault of the relay, has a line of its own at once.
 import asyncio
 from dataclasses import dataclass
 
-from messaging.relay.logs import get_logger
+from messaging.serving.logs import get_logger
 
 REPORT_SECONDS = 10
 SLOW_MILLISECONDS = 1000

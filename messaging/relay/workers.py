@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from messaging.relay.errors import StartupError
-from messaging.relay.logs import get_logger
+from messaging.serving.logs import get_logger
 
 MAX_WORKERS = 32  # while they are renewed there is one more, and each has a generation file of at most 64
 READY_SECONDS = 90  # beyond what a worker may wait for the database

@@ -13,7 +13,6 @@ from messaging.wire.content import AnswerFrame
 from messaging.wire.errors import MalformedField
 from messaging.wire.limits import ANSWER_BUCKETS, FRAME_DATA
 from messaging.wire.protobuf import assistant_pb2 as pb
-from messaging.wire.strings import check_strings
 
 MAX_ANSWER = ANSWER_BUCKETS[-1] * FRAME_DATA  # bytes of all parts of one answer, with their lengths
 _LENGTH = 4  # bytes, big endian
@@ -153,7 +152,6 @@ def _part(data: bytes) -> AnswerPart:
         part = pb.Answer.FromString(data)
     except DecodeError:
         raise MalformedField("answer") from None
-    check_strings(part)
     return AnswerPart(
         "".join(part.text),
         part.result if part.HasField("result") else None,

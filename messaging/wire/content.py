@@ -46,7 +46,6 @@ from messaging.wire.limits import (
 )
 from messaging.wire.padding import pad, pad_to_bucket, unpad
 from messaging.wire.protobuf import content_pb2 as pb
-from messaging.wire.strings import check_strings
 
 __all__ = [
     "AnswerFrame",
@@ -257,7 +256,6 @@ def decode_content(plaintext: bytes) -> Content:
     """
     try:
         content = pb.Content.FromString(unpad(plaintext))
-        check_strings(content)
         return _from_protobuf(content)
     except (DecodeError, MalformedField):
         raise MalformedContent("content does not have its shape") from None

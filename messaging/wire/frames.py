@@ -11,7 +11,6 @@ from google.protobuf.message import DecodeError
 from messaging.wire.errors import MalformedField, MalformedFrame
 from messaging.wire.limits import MAX_HEADER, MAX_HEADERS, MAX_PATH
 from messaging.wire.protobuf import websocket_pb2 as pb
-from messaging.wire.strings import check_strings
 
 NO_HEADERS: Mapping[str, str] = {}
 
@@ -81,7 +80,6 @@ def decode_frame(data: bytes) -> Frame:
         frame = pb.Frame.FromString(data)
         if frame.type == pb.Frame.RESPONSE and frame.HasField("response"):
             return _response(frame.response)
-        check_strings(frame)
     except (DecodeError, MalformedField):
         raise MalformedFrame("a frame that is not protobuf") from None
     if frame.type == pb.Frame.REQUEST and frame.HasField("request"):
@@ -98,8 +96,6 @@ def _request(request: pb.Request) -> Request:
 
 def _response(response: pb.Response) -> Response:
     message, headers, status = response.message, response.headers, response.status
-    if headers or not isinstance(message, str):  # an acknowledgement, which is most of what comes, has no headers
-        check_strings(response)
     if not 100 <= status <= 599:
         raise MalformedFrame("a response without status")
     body = response.body if response.HasField("body") else None
@@ -134,7 +130,6 @@ def decode_provisioning_address(data: bytes) -> str:
     """
     try:
         address = pb.ProvisioningAddress.FromString(data)
-        check_strings(address)
     except (DecodeError, MalformedField):
         raise MalformedFrame("a provisioning address that is not protobuf") from None
     return address.address

@@ -32,8 +32,8 @@ from messaging.relay.accounts.verification import (
 from messaging.relay.database import Database
 from messaging.relay.errors import CodeNotDelivered, InvalidRequest, NotFound
 from messaging.relay.limits import Limit, RateLimits
-from messaging.relay.logs import get_logger
 from messaging.relay.server_secret import ServerSecret
+from messaging.serving.logs import get_logger
 from messaging.wire.accounts import RequestVerificationCode, VerificationSession, is_without_telephone
 from messaging.wire.json import decode_base64
 

@@ -24,7 +24,7 @@ from yarl import URL
 
 from messaging.relay.accounts.providers import CodeMessage, DeliveryFailed
 from messaging.relay.errors import StartupError
-from messaging.relay.server import is_loopback
+from messaging.serving.http import is_loopback
 
 DELIVERY_SECONDS = 10  # for one code, with all attempts and the pauses between them
 RETRY_PAUSES = (0.5, 1.5)  # seconds before the second and the third attempt

@@ -30,7 +30,7 @@ from messaging.relay.errors import (
 )
 from messaging.relay.http import Answer, answer_of, outcome_of
 from messaging.relay.limits import Limit, RateLimits, headers_of, usage_noted
-from messaging.relay.logs import get_logger, milliseconds_since
+from messaging.serving.logs import get_logger, milliseconds_since
 
 DOWNLOADS_PATH = "/attachments"
 TUS = "1.0.0"

@@ -22,9 +22,9 @@ from messaging.relay.delivery.wakeups import MailArrived, Wakeups
 from messaging.relay.errors import RelayError
 from messaging.relay.http import Caller
 from messaging.relay.lanes import Lane
-from messaging.relay.logs import get_logger
 from messaging.relay.messages.append import Append, Place, append
 from messaging.relay.messages.tables import forget_envelopes, lock_mailboxes, take_envelopes
+from messaging.serving.logs import get_logger
 
 BOUNDS = Bounds(batch_items=2000, batch_bytes=0, waiting_items=200_000, waiting_bytes=1, delay_seconds=0.01)
 ATTEMPTS = 3

@@ -35,7 +35,7 @@ from messaging.relay.delivery.stream import (
     Started,
 )
 from messaging.relay.http import Caller
-from messaging.relay.logs import get_logger
+from messaging.serving.logs import get_logger
 from messaging.wire import frames
 from messaging.wire.envelope import summarise_envelope
 from messaging.wire.messages import TIMESTAMP_HEADER, Gap

@@ -27,9 +27,9 @@ from messaging.relay.delivery.wakeups import (
     Notice,
     PrekeysRunLow,
 )
-from messaging.relay.logs import get_logger
 from messaging.relay.redis import FAILURES, connect, node_url
 from messaging.relay.tasks import end, running
+from messaging.serving.logs import get_logger
 
 _NOBODY = "subrosa:relays"  # keeps a subscription open while no device is connected
 _MAX_UNPUBLISHED = 10_000

@@ -32,9 +32,9 @@ from messaging.relay.delivery.wakeups import (
 from messaging.relay.errors import MalformedRequest
 from messaging.relay.http import NO_CONTENT, Answer, Call, Caller, Dispatcher
 from messaging.relay.keys.service import KeyService
-from messaging.relay.logs import get_logger
 from messaging.relay.tasks import end
 from messaging.relay.websocket import CLOSING_SECONDS, WebSocket, WebSockets
+from messaging.serving.logs import get_logger
 from messaging.wire import frames
 from messaging.wire.errors import MalformedFrame
 from messaging.wire.limits import MAX_FRAME, MAX_MARKER

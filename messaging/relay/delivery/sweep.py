@@ -11,11 +11,11 @@ from messaging.relay.accounts.linking_tables import delete_expired_links
 from messaging.relay.accounts.tables import delete_expired_tombstones, delete_expired_verifications
 from messaging.relay.accounts.usernames import delete_expired_usernames
 from messaging.relay.database import Database
-from messaging.relay.logs import get_logger
 from messaging.relay.messages.idempotency import delete_expired_sends
 from messaging.relay.messages.reports import delete_expired_reports
 from messaging.relay.messages.tables import delete_expired, delete_unused_payloads, mailboxes_behind
 from messaging.relay.profiles.tables import expire_unshown_avatars
+from messaging.serving.logs import get_logger
 
 SWEEP_SECONDS = 60 * 60
 _SWEPT_AT_ONCE = 500

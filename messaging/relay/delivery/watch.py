@@ -6,7 +6,7 @@ from itertools import islice
 
 from messaging.relay.delivery.mailbox import Mailboxes
 from messaging.relay.delivery.wakeups import ConnectedElsewhere, CredentialsReplaced, LocalWakeups, MailboxSeen
-from messaging.relay.logs import get_logger
+from messaging.serving.logs import get_logger
 
 WATCH_SECONDS = 3  # no socket sleeps longer than 5 s, whatever happens to Redis
 _AT_ONCE = 500

@@ -25,7 +25,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from messaging.relay.database import Base, Database
 from messaging.relay.errors import StartupError
 from messaging.relay.keys.tables import OneTimeKyberPreKeyRow, OneTimePreKeyRow
-from messaging.relay.logs import get_logger
+from messaging.serving.logs import get_logger
 
 MAX_PROCESSES = 64  # relay processes with files side by side
 

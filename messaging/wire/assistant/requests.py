@@ -26,7 +26,6 @@ from messaging.wire.limits import (
     REQUEST_ID,
 )
 from messaging.wire.protobuf import assistant_pb2 as pb
-from messaging.wire.strings import check_strings
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +163,6 @@ class AssistantRequest:
             message = pb.AssistantRequest.FromString(data)
         except DecodeError:
             raise MalformedField("request") from None
-        check_strings(message)
         evidence = sized(message.evidence, DIGEST, "evidence") if message.HasField("evidence") else None
         deadline = min(message.deadline, MAX_DEADLINE) if message.HasField("deadline") else MAX_DEADLINE
         return cls(sized(message.request_id, REQUEST_ID, "request id"), _kind(message), evidence, deadline)

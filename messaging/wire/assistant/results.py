@@ -17,7 +17,6 @@ from messaging.wire.fields import dated, sized
 from messaging.wire.identifiers import MessageId, ServiceId
 from messaging.wire.limits import DIGEST, MAX_EVIDENCE, SALT
 from messaging.wire.protobuf import assistant_pb2 as pb
-from messaging.wire.strings import check_strings
 
 
 class RefusalCode(StrEnum):
@@ -195,7 +194,6 @@ class Result:
             message = pb.Result.FromString(data)
         except DecodeError:
             raise MalformedField("result") from None
-        check_strings(message)
         consents = tuple(
             ConsentReference(ServiceId.from_bytes(entry.author), sized(entry.digest, DIGEST, "digest"))
             for entry in message.consents

@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*messaging/wire/protobuf/provisioning.proto\x12\x19subrosa.wire.provisioning\"5\n\x11ProvisionEnvelope\x12\x12\n\npublic_key\x18\x01 \x01(\x0c\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\"\xb8\x02\n\x10ProvisionMessage\x12\x1f\n\x17\x61\x63i_identity_key_public\x18\x01 \x01(\x0c\x12 \n\x18\x61\x63i_identity_key_private\x18\x02 \x01(\x0c\x12\x0e\n\x06number\x18\x03 \x01(\t\x12\x19\n\x11provisioning_code\x18\x04 \x01(\t\x12\x13\n\x0bprofile_key\x18\x06 \x01(\x0c\x12\x0b\n\x03\x61\x63i\x18\x08 \x01(\t\x12\x1c\n\x14provisioning_version\x18\t \x01(\r\x12\x0b\n\x03pni\x18\n \x01(\t\x12\x1f\n\x17pni_identity_key_public\x18\x0b \x01(\x0c\x12 \n\x18pni_identity_key_private\x18\x0c \x01(\x0c\x12\x12\n\naci_binary\x18\x11 \x01(\x0c\x12\x12\n\npni_binary\x18\x12 \x01(\x0c\"P\n\nDeviceName\x12\x18\n\x10\x65phemeral_public\x18\x01 \x01(\x0c\x12\x14\n\x0csynthetic_iv\x18\x02 \x01(\x0c\x12\x12\n\nciphertext\x18\x03 \x01(\x0c')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*messaging/wire/protobuf/provisioning.proto\x12\x19subrosa.wire.provisioning\"5\n\x11ProvisionEnvelope\x12\x12\n\npublic_key\x18\x01 \x01(\x0c\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\"\xb8\x02\n\x10ProvisionMessage\x12\x1f\n\x17\x61\x63i_identity_key_public\x18\x01 \x01(\x0c\x12 \n\x18\x61\x63i_identity_key_private\x18\x02 \x01(\x0c\x12\x0e\n\x06number\x18\x03 \x01(\t\x12\x19\n\x11provisioning_code\x18\x04 \x01(\t\x12\x13\n\x0bprofile_key\x18\x06 \x01(\x0c\x12\x0b\n\x03\x61\x63i\x18\x08 \x01(\t\x12\x1c\n\x14provisioning_version\x18\t \x01(\r\x12\x0b\n\x03pni\x18\n \x01(\t\x12\x1f\n\x17pni_identity_key_public\x18\x0b \x01(\x0c\x12 \n\x18pni_identity_key_private\x18\x0c \x01(\x0c\x12\x12\n\naci_binary\x18\x11 \x01(\x0c\x12\x12\n\npni_binary\x18\x12 \x01(\x0c\"P\n\nDeviceName\x12\x18\n\x10\x65phemeral_public\x18\x01 \x01(\x0c\x12\x14\n\x0csynthetic_iv\x18\x02 \x01(\x0c\x12\x12\n\nciphertext\x18\x03 \x01(\x0c\x42\x07\x92\x03\x04\x10\x02\x18\x02\x62\x08\x65\x64itionsp\xe8\x07')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'messaging.wire.protobuf.provisioning_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\222\003\004\020\002\030\002'
   _globals['_PROVISIONENVELOPE']._serialized_start=73
   _globals['_PROVISIONENVELOPE']._serialized_end=126
   _globals['_PROVISIONMESSAGE']._serialized_start=129

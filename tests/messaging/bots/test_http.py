@@ -10,7 +10,6 @@ import aiohttp
 import pytest
 
 from messaging.bots.app import BeyondLoopback, Settings, open_gateway, serving
-from messaging.bots.http import is_loopback
 from messaging.bots.limits import MAX_BODY, MAX_DEPTH, MAX_FIELDS, MAX_FILES, MAX_PATH, MAX_REQUESTS
 from messaging.bots.tokens import MANAGE, READ, SEND
 from tests.messaging.bots.gateways import Api, World, a_bot, running_api, running_gateway, until
@@ -390,22 +389,6 @@ async def test_nothing_of_a_request_is_logged(api: Api, capfd: pytest.CaptureFix
 
 
 # --- where it listens ---
-
-
-@pytest.mark.parametrize(
-    ("host", "is_one"),
-    [
-        ("127.0.0.1", True),
-        ("::1", True),
-        ("localhost", True),
-        ("0.0.0.0", False),  # noqa: S104
-        ("::", False),
-        ("192.168.1.5", False),
-        ("example.com", False),
-    ],
-)
-def test_knows_what_others_can_reach(host: str, *, is_one: bool) -> None:
-    assert is_loopback(host) is is_one
 
 
 async def test_does_not_listen_where_others_can_reach_it_unless_it_is_told_to(tmp_path: Path) -> None:

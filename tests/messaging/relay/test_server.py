@@ -9,7 +9,7 @@ import pytest
 
 from messaging.relay.errors import StartupError
 from messaging.relay.http import Answer
-from messaging.relay.server import head_of, is_loopback, tls_context
+from messaging.relay.server import head_of, tls_context
 from messaging.wire.limits import MAX_BODY
 from tests.devices import Device, Peer
 from tests.relays import Relays, StartedRelay
@@ -81,16 +81,6 @@ def test_a_certificate_that_cannot_be_read_is_a_sentence(tmp_path: Path) -> None
     for path in (tmp_path / "missing.pem", tmp_path / "empty.pem"):
         with pytest.raises(StartupError, match="certificate"):
             tls_context(path, path)
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
-def test_what_only_this_machine_can_reach(host: str) -> None:
-    assert is_loopback(host)
-
-
-@pytest.mark.parametrize("host", ["::", "10.0.0.1", "example.org", ""])
-def test_what_others_can_reach(host: str) -> None:
-    assert not is_loopback(host)
 
 
 def test_an_answer_is_one_piece_and_has_no_length_where_it_has_no_body() -> None:
