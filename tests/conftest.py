@@ -37,7 +37,11 @@ def pytest_make_parametrize_id(val: object) -> str | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the long tests out, unless they were asked for; pytest counts them as deselected."""
+    """Leave the long tests out, unless they were asked for; pytest counts them as deselected.
+
+    Those of the whole system come first: each takes long, and one that began last would be waited for alone.
+    """
+    items.sort(key=lambda item: "system" not in item.path.parts)
     if config.getoption("--long"):
         return
     left_out = [item for item in items if item.get_closest_marker("long")]
