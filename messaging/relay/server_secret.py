@@ -34,6 +34,8 @@ class ServerSecret:
     link_token_key: bytes = field(repr=False)
     upload_key: bytes = field(repr=False)
     invite_key: bytes = field(repr=False)
+    audit_key: bytes = field(repr=False)
+    operator_key: bytes = field(repr=False)
 
     @classmethod
     def derive(cls, secret: bytes) -> "ServerSecret":
@@ -50,6 +52,8 @@ class ServerSecret:
             link_token_key=_derive(secret, "device linking tokens"),
             upload_key=_derive(secret, "attachment upload permissions"),
             invite_key=_derive(secret, "invite"),
+            audit_key=_derive(secret, "seals of the audit log"),
+            operator_key=_derive(secret, "what operators sign in with"),
         )
 
     def certificate_key(self, key_id: int) -> bytes:

@@ -62,6 +62,10 @@ class AccountRow(Base):
     recovery_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
     role: Mapped[str | None] = mapped_column(String(16), server_default="member")  # accounts.invites.Role
     accepting: Mapped[bool] = mapped_column(server_default=true())  # of an assistant: it does not drain
+    drained: Mapped[bool] = mapped_column(
+        server_default=false()
+    )  # of an assistant: an operator lets it have nothing new
+    suspended_at: Mapped[int | None] = mapped_column(BigInteger)  # by an operator; milliseconds since 1970
 
 
 class DeviceRow(Base):

@@ -1,0 +1,151 @@
+"""The audit log as a hash chain: each entry names the one before it, and carries a seal that the database alone cannot make.
+
+An entry's ``digest`` is SHA-256 over its canonical JSON (members sorted, no white space, UTF-8), which includes the digest of the
+entry before: whoever has noted one digest can tell whether anything up to it was changed. The ``seal`` is HMAC-SHA-256 over the digest
+with a key from the server's secret file: who can write to the database, and has not that file, cannot write a chain of their own.
+Neither stops somebody who has both from ending the log early: note the head elsewhere (``subrosa audit head``).
+"""
+
+import hmac
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from hashlib import sha256
+from typing import Any, Final
+
+from messaging.relay.admin.errors import AuditBroken
+
+GENESIS: Final = bytes(32)  # what stands for the entry before the first one
+
+
+class Outcome(StrEnum):
+    """What came of it."""
+
+    READ = "read"
+    TRIED = "dry run"
+    DONE = "done"
+    REFUSED = "refused"
+    PROPOSED = "proposed"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What an entry says. ``at`` is in milliseconds since 1970; ``subject`` names what it was done to, as the action names it.
+
+    ``detail`` holds what the action declares as fit for the log: never a number, a key or a token.
+    """
+
+    at: int
+    operator: str
+    via: str
+    action: str
+    outcome: Outcome
+    subject: str = ""
+    reason: str = field(default="", repr=False)
+    detail: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One link: its number (from 1), what it says, and what makes it part of the chain. Digests and seals have 32 bytes."""
+
+    sequence: int
+    said: Said
+    previous: bytes = field(repr=False)
+    digest: bytes = field(repr=False)
+    seal: bytes = field(repr=False)
+
+    def as_json(self) -> str:
+        """The line of an export."""
+        return json.dumps(
+            {**_members(self.sequence, self.said, self.previous), "digest": self.digest.hex(), "seal": self.seal.hex()},
+            sort_keys=True,
+            separators=(",", ":"),
+            ensure_ascii=False,
+        )
+
+    @classmethod
+    def from_json(cls, line: str) -> "Entry":
+        """Undo :meth:`as_json`.
+
+        Raises:
+            AuditBroken: not such a line.
+        """
+        try:
+            members = json.loads(line)
+            said = Said(
+                at=members["at"],
+                operator=members["operator"],
+                via=members["via"],
+                action=members["action"],
+                outcome=Outcome(members["outcome"]),
+                subject=members["subject"],
+                reason=members["reason"],
+                detail=members["detail"],
+            )
+            binary = (bytes.fromhex(members[name]) for name in ("previous", "digest", "seal"))
+            return cls(members["sequence"], said, *binary)
+        except (ValueError, KeyError, TypeError):
+            raise AuditBroken("A line of the audit log is not an entry.") from None
+
+
+def link(said: Said, *, after: Entry | None, key: bytes) -> Entry:
+    """The entry that says this behind ``after``. ``key`` is the seal's, 32 bytes."""
+    sequence, previous = (1, GENESIS) if after is None else (after.sequence + 1, after.digest)
+    digest = digest_of(sequence, said, previous)
+    return Entry(sequence, said, previous, digest, seal_of(digest, key))
+
+
+def digest_of(sequence: int, said: Said, previous: bytes) -> bytes:
+    """SHA-256 over the canonical JSON of an entry."""
+    members = _members(sequence, said, previous)
+    return sha256(json.dumps(members, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()).digest()
+
+
+def seal_of(digest: bytes, key: bytes) -> bytes:
+    """HMAC-SHA-256 over an entry's digest."""
+    return hmac.digest(key, digest, sha256)
+
+
+def verify(entries: Iterable[Entry], *, key: bytes | None, head: bytes | None = None) -> Entry | None:
+    """Walk through a whole log, from its first entry; returns the last one, ``None`` if there is none.
+
+    Args:
+        entries: in their order.
+        key: of the seals; ``None`` for an export that is checked where the secret is not: then only the chain is.
+        head: a digest that was noted earlier, which has to be one of the entries'.
+
+    Raises:
+        AuditBroken: an entry was changed, is missing, or was added by somebody without the key.
+    """
+    last, seen = None, head is None
+    for entry in entries:
+        sequence, previous = (1, GENESIS) if last is None else (last.sequence + 1, last.digest)
+        if entry.sequence != sequence or not hmac.compare_digest(entry.previous, previous):
+            raise AuditBroken(f"Before entry {entry.sequence} something is missing or was changed.")
+        if not hmac.compare_digest(entry.digest, digest_of(sequence, entry.said, previous)):
+            raise AuditBroken(f"Entry {sequence} was changed.")
+        if key is not None and not hmac.compare_digest(entry.seal, seal_of(entry.digest, key)):
+            raise AuditBroken(f"Entry {sequence} was not written by this server.")
+        last, seen = entry, seen or entry.digest == head
+    if not seen:
+        raise AuditBroken("The log ends before the entry that was noted, or is another log.")
+    return last
+
+
+def _members(sequence: int, said: Said, previous: bytes) -> dict[str, Any]:
+    return {
+        "sequence": sequence,
+        "at": said.at,
+        "operator": said.operator,
+        "via": said.via,
+        "action": said.action,
+        "outcome": said.outcome.value,
+        "subject": said.subject,
+        "reason": said.reason,
+        "detail": dict(said.detail),
+        "previous": previous.hex(),
+    }

@@ -1,0 +1,279 @@
+"""The only way for an operator to data: permission, deed and audit entry, the two last in one transaction.
+
+A view reads and an action changes. What a view shows of an account is written down before it is shown. An action is tried by doing it
+and rolling back, so that what it says it will touch is what it touches. Web pages, the API and the terminal all come through here.
+"""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from messaging.relay.admin.audit import Outcome, Said
+from messaging.relay.admin.audit_tables import append
+from messaging.relay.admin.errors import NotPermitted, ReasonNeeded, SecondOperatorNeeded
+from messaging.relay.admin.limits import MAX_REASON
+from messaging.relay.admin.permissions import Permission, require
+from messaging.relay.admin.proposals import Proposal, add_proposal, decide, needs_second
+from messaging.relay.attachments.storage import Storage
+from messaging.relay.database import Database
+from messaging.relay.delivery.wakeups import Wakeups
+from messaging.relay.server_secret import ServerSecret
+from messaging.wire.json import Entity
+
+P = TypeVar("P", bound=Entity)
+R = TypeVar("R", bound=Entity)
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """Who asks: an operator as they are signed in, or through a token that has only a part of their permissions.
+
+    ``via`` is ``console``, ``api`` or ``terminal``. ``id`` is that of the operator's row.
+    """
+
+    id: int
+    name: str
+    permissions: frozenset[Permission]
+    via: str
+    token_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What views and actions use. ``now`` gives milliseconds since 1970. ``facts`` is what the console knows of the deployment."""
+
+    database: Database
+    url: URL = field(repr=False)
+    wakeups: Wakeups
+    secret: ServerSecret
+    storage: Storage | None
+    now: Callable[[], int]
+    redis_url: str | None = field(default=None, repr=False)
+    policy: Any = None  # attestation.Policy, which this package does not know: for who appraises
+    appraise: Callable[[bytes, bytes, int], Any] | None = None  # bundle, nonce, time; see ``assistants``
+
+
+class Nothing(Entity):
+    """No parameters."""
+
+
+@dataclass(frozen=True, slots=True)
+class View(Generic[P, R]):
+    """Something to look at. ``name`` is its place in the API: ``accounts.search`` is ``/api/v1/accounts/search``.
+
+    ``of_account``: it shows data of a single account, so that looking is written down, with the ``subject`` that its parameters give.
+    """
+
+    name: str
+    summary: str
+    permission: Permission
+    takes: type[P]
+    gives: type[R]
+    read: Callable[[Desk, AsyncConnection, P], Awaitable[R]]
+    of_account: bool = False
+    subject: Callable[[P], str] = lambda _: ""
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """Something that an action touches: ``what``, in the plural, and how many of it."""
+
+    what: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What an action has done. ``detail`` goes into the log; ``shown`` is for the operator alone, and only this once.
+
+    ``after`` is run when the transaction has been committed: notices to relays.
+    """
+
+    effects: tuple[Effect, ...] = ()
+    subject: str = ""
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    shown: Mapping[str, str] = field(default_factory=dict, repr=False)
+    after: Callable[[], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Action(Generic[P]):
+    """Something to do. ``dangerous``: it needs a reason, and the console asks again, with what it will touch.
+
+    ``perform`` works in the transaction that it is given, and nowhere else: it may be rolled back. It gets the operator, too.
+    ``parameters_for_log`` are the fields of ``takes`` that may stand in the audit log and in a proposal; one with others cannot be
+    proposed.
+    """
+
+    name: str
+    summary: str
+    permission: Permission
+    takes: type[P]
+    perform: Callable[[Desk, AsyncConnection, P, Operator], Awaitable[Done]]
+    dangerous: bool = False
+    parameters_for_log: frozenset[str] | None = None  # None: all
+
+
+async def look(desk: Desk, view: View[P, R], operator: Operator, parameters: P) -> R:
+    """What a view shows.
+
+    Raises:
+        NotPermitted: not to this operator; that is in the audit log.
+        AdminError: see the view.
+    """
+    await _require(desk, operator, view)
+    if view.of_account:  # before it is shown: no entry, no data
+        await _note(desk, operator, view.name, Outcome.READ, view.subject(parameters))
+    async with desk.database.read() as db:
+        return await view.read(desk, db, parameters)
+
+
+async def act(
+    desk: Desk,
+    action: Action[P],
+    operator: Operator,
+    parameters: P,
+    *,
+    reason: str = "",
+    dry_run: bool = False,
+) -> Done:
+    """Do something, or with ``dry_run`` find out what it would touch.
+
+    Raises:
+        NotPermitted: not by this operator; that is in the audit log.
+        ReasonNeeded: a dangerous action without one, or one of more than ``MAX_REASON`` characters.
+        SecondOperatorNeeded: it was proposed, and waits for another operator.
+        AdminError: see the action; then nothing has changed.
+    """
+    await _require(desk, operator, action)
+    reason = reason.strip()
+    if len(reason) > MAX_REASON or (action.dangerous and not dry_run and not reason):
+        raise ReasonNeeded
+    if dry_run:
+        return await _try(desk, action, operator, parameters)
+    if await needs_second(desk.database, action.name):
+        raise SecondOperatorNeeded(await _propose(desk, action, operator, parameters, reason))
+    return await _do(desk, action, operator, parameters, reason)
+
+
+async def approve(desk: Desk, action: Action[P], operator: Operator, proposal: Proposal) -> Done:
+    """Do what another operator has proposed. ``action`` is the proposal's.
+
+    Raises:
+        NotPermitted: not by this operator, who may not do it either, or it is their own proposal.
+        NothingThere, Conflict: it is too old, or was decided on already.
+        AdminError: see the action; then the proposal still waits.
+    """
+    await _require(desk, operator, action)
+    parameters = action.takes.from_json(json.dumps(proposal.parameters).encode())
+    return await _do(desk, action, operator, parameters, proposal.reason, proposal)
+
+
+async def reject(desk: Desk, action: Action[P], operator: Operator, proposal: Proposal, *, reason: str = "") -> None:
+    """Let nobody do it any more. Who may do it may reject it.
+
+    Raises:
+        NotPermitted, NothingThere, Conflict: see :func:`approve`.
+    """
+    await _require(desk, operator, action)
+    async with desk.database.begin() as db:
+        await decide(db, proposal.id, by=operator.id, name=operator.name, now=desk.now())
+        detail = {"proposal": proposal.id}
+        said = _said(desk, operator, action.name, Outcome.REJECTED, proposal.subject, reason[:MAX_REASON], detail)
+        await append(db, said, desk.secret.audit_key)
+
+
+async def _do(
+    desk: Desk, action: Action[P], operator: Operator, parameters: P, reason: str, proposal: Proposal | None = None
+) -> Done:
+    async with desk.database.begin() as db:
+        if proposal is not None:
+            await decide(db, proposal.id, by=operator.id, name=operator.name, now=desk.now())
+        done = await action.perform(desk, db, parameters, operator)
+        outcome = Outcome.DONE if proposal is None else Outcome.APPROVED
+        detail = _detail(action, parameters, done) | ({} if proposal is None else {"proposal": proposal.id})
+        said = _said(desk, operator, action.name, outcome, done.subject, reason, detail)
+        await append(db, said, desk.secret.audit_key)
+    if done.after is not None:
+        done.after()
+    return done
+
+
+async def _require(desk: Desk, operator: Operator, what: "View[Any, Any] | Action[Any]") -> None:
+    try:
+        require(operator.permissions, what.permission)
+    except NotPermitted:
+        await _note(desk, operator, what.name, Outcome.REFUSED)
+        raise
+
+
+class _RolledBack(Exception):
+    def __init__(self, done: Done) -> None:
+        self.done = done
+
+
+async def _try(desk: Desk, action: Action[P], operator: Operator, parameters: P) -> Done:
+    try:
+        async with desk.database.begin() as db:
+            raise _RolledBack(await action.perform(desk, db, parameters, operator))  # noqa: TRY301 - this is what rolls back
+    except _RolledBack as tried:
+        done = tried.done
+    await _note(desk, operator, action.name, Outcome.TRIED, done.subject)
+    return Done(done.effects, done.subject, done.detail)  # nothing to show, no notices: it has not happened
+
+
+async def _propose(desk: Desk, action: Action[P], operator: Operator, parameters: P, reason: str) -> int:
+    """Only what could be done is proposed."""
+    tried = await _try(desk, action, operator, parameters)
+    async with desk.database.begin() as db:
+        document = json.loads(parameters.to_json())
+        proposal = await add_proposal(
+            db, action.name, document, reason, tried.subject, by=operator.id, name=operator.name, now=desk.now()
+        )
+        said = _said(desk, operator, action.name, Outcome.PROPOSED, tried.subject, reason, {"proposal": proposal})
+        await append(db, said, desk.secret.audit_key)
+    return proposal
+
+
+async def _note(desk: Desk, operator: Operator, action: str, outcome: Outcome, subject: str = "") -> None:
+    async with desk.database.begin() as db:
+        await append(db, _said(desk, operator, action, outcome, subject, "", {}), desk.secret.audit_key)
+
+
+def _said(
+    desk: Desk,
+    operator: Operator,
+    action: str,
+    outcome: Outcome,
+    subject: str,
+    reason: str,
+    detail: Mapping[str, Any],
+) -> Said:
+    return Said(
+        at=desk.now(),
+        operator=operator.name,
+        via=operator.via,
+        action=action,
+        outcome=outcome,
+        subject=subject,
+        reason=reason,
+        detail=detail,
+    )
+
+
+def _detail(action: Action[P], parameters: P, done: Done) -> dict[str, Any]:
+    given = json.loads(parameters.to_json())
+    if action.parameters_for_log is not None:
+        given = {name: value for name, value in given.items() if name in action.parameters_for_log}
+    effects = {effect.what: effect.count for effect in done.effects}
+    return {"given": given, **({"touched": effects} if effects else {}), **done.detail}
+
+
+def account_subject(aci: UUID) -> str:
+    """How an account is named in the audit log."""
+    return f"account {aci}"
