@@ -13,9 +13,11 @@ import hashlib
 import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any, TypeVar
 
 from attestation import NO_COLLATERAL, Collateral, Policy
 from messaging.client.assistant import ANSWER_DEADLINE, Assistant, Sender
@@ -36,10 +38,14 @@ from messaging.wire.content import Content
 from messaging.wire.errors import MalformedField
 from messaging.wire.identifiers import IdentityKind, ServiceId
 
+T = TypeVar("T")
+
 __all__ = ["Assistants", "NoAssistant", "has_forgotten", "is_worth_another", "rank"]
 
 DIRECTORY_AGE = 30.0  # seconds for which the directory is believed
 DIRECTORY_AGE_TO_ASK = 2.0  # the same for who asks, and would wait long for an answer of one that is gone
+GONE_SECONDS = 2.0  # between two looks, while an answer is waited for, whether who is to give it is still connected
+GONE_LOOKS = 2  # one after the other at which it is not: a relay that restarts has nobody for a moment
 DOWN_SECONDS = 60.0  # for which one that was silent, or is about to stop, is left alone; twice as long each time
 REFUSED_SECONDS = 600.0  # for which one whose evidence was refused is left alone; nobody is left alone for longer
 MAX_ASSISTANTS = 64  # of a directory; a relay that lists more is not believed further
@@ -109,6 +115,7 @@ class Assistants:
     accounts: Accounts = field(default_factory=UnsafeAnyAccount)
     _known: dict[ServiceId, _Known] = field(default_factory=dict)
     _listed: frozenset[ServiceId] = frozenset()
+    _online: frozenset[ServiceId] = frozenset()  # connected, whether they take new requests or not
     _listed_at: float = -math.inf  # monotonic seconds
     _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
     _strangers: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_STRANGERS))  # when each was asked first
@@ -199,6 +206,31 @@ class Assistants:
         self._get(assistant.service_id).leave(self.monotonic(), why)
         self.look_again()
 
+    async def while_there(self, assistant: Assistant, exchange: Coroutine[Any, Any, T]) -> T:
+        """What comes of an ``exchange`` with one, unless it goes away meanwhile: then nobody waits for its whole deadline.
+
+        Raises:
+            AssistantSilent: it is not connected any more, as the directory says. Whoever lists nobody could as well drop messages.
+        """
+        asked, missed = asyncio.ensure_future(exchange), 0
+        try:
+            while not asked.done():
+                await asyncio.wait([asked], timeout=GONE_SECONDS)
+                if not asked.done():
+                    missed = 0 if await self._is_connected(assistant) else missed + 1
+                if missed == GONE_LOOKS and not asked.done():
+                    raise AssistantSilent
+            return await asked
+        finally:
+            if not asked.done():
+                asked.cancel()
+                await asyncio.wait([asked])
+
+    async def _is_connected(self, assistant: Assistant) -> bool:
+        """As the directory said last: as long as the relay does not answer, there is no news of the assistant."""
+        await self._look(GONE_SECONDS)
+        return assistant.service_id in self._online
+
     # --- what arrives ---
 
     def receive(self, sender: ServiceId, content: Content) -> bool:
@@ -251,7 +283,7 @@ class Assistants:
     async def _verify(self, assistant: Assistant) -> None:
         """What was proved before counts on while an assistant that is there has no time to prove it again."""
         try:
-            await assistant.verify()
+            await self.while_there(assistant, assistant.verify())
         except AssistantRefused as refused:
             if assistant.claims is None or refused.code == RefusalCode.DRAINING:
                 raise
@@ -263,10 +295,11 @@ class Assistants:
                 return
             self._listed_at = self.monotonic()  # before asking: who says meanwhile to look again is heard
             try:
-                listed = _eligible(await self.directory())
+                listed = _valid(await self.directory())
             except ClientError:
                 return
-            self._take(listed)
+            self._online = _some(service_id for service_id, each in listed if each.online)
+            self._take(_some(service_id for service_id, each in listed if each.online and each.accepting))
 
     def _take(self, listed: frozenset[ServiceId]) -> None:
         for service_id in listed - self._listed:
@@ -313,14 +346,15 @@ def has_forgotten(error: AssistantError) -> bool:
     return isinstance(error, AssistantNotVerified)
 
 
-def _eligible(listed: Iterable[ListedAssistant]) -> frozenset[ServiceId]:
-    """Those that say they are there and take requests. Of too many the same ones whatever their order, so that members agree."""
-    found = set()
+def _valid(listed: Iterable[ListedAssistant]) -> list[tuple[ServiceId, ListedAssistant]]:
+    """Those that can be accounts."""
+    found = []
     for each in listed:
-        try:
-            service_id = ServiceId.parse(each.service_id)
-        except MalformedField:
-            continue
-        if each.online and each.accepting and service_id.kind is IdentityKind.ACI:
-            found.add(service_id)
-    return frozenset(sorted(found)[:MAX_ASSISTANTS])
+        with suppress(MalformedField):
+            found.append((ServiceId.parse(each.service_id), each))
+    return [(service_id, each) for service_id, each in found if service_id.kind is IdentityKind.ACI]
+
+
+def _some(service_ids: Iterable[ServiceId]) -> frozenset[ServiceId]:
+    """Of too many the same ones whatever their order, so that members agree."""
+    return frozenset(sorted(set(service_ids))[:MAX_ASSISTANTS])

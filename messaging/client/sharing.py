@@ -343,20 +343,21 @@ class Sharing:
             AssistantError: what the last one said, or that there is none.
             RelayUnreachable, CredentialsRevoked, Displaced: nobody can be asked; see ``Device.send``.
         """
-        if self._assistants is None:
+        assistants = self._assistants
+        if assistants is None:
             raise NoAssistant
-        began = self._assistants.monotonic()
+        began = assistants.monotonic()
         failures: list[AssistantError] = []
         while True:
             try:
-                assistant = await self._choose_patiently(chat, self._assistants, began)
+                assistant = await self._choose_patiently(chat, assistants, began)
             except NoAssistant as none:
                 news = [refusal for refusal in none.refusals if refusal not in failures]
                 raise (failures[-1] if failures and not news else none) from None
             try:
                 await self._introduce_to(chat, assistant)
                 kind = make()
-                answered = await assistant.ask(kind, on_text=on_text)
+                answered = await assistants.while_there(assistant, assistant.ask(kind, on_text=on_text))
             except AssistantError as error:
                 failures.append(error)
                 if len(failures) == MAX_TRIES or not self._may_ask_again(chat, assistant, failures):

@@ -24,6 +24,7 @@ from messaging.client.assistant import (
 from messaging.client.assistants import (
     DIRECTORY_AGE,
     DOWN_SECONDS,
+    GONE_LOOKS,
     MAX_ASSISTANTS,
     MAX_STRANGERS,
     MAX_TRIES,
@@ -517,6 +518,86 @@ async def test_the_directory_is_looked_at_now_and_then() -> None:
     network.seconds += 2
     await network.assistants.choose(CONVERSATION, directory_age=2)
     assert network.looks == 3
+
+
+# --- waiting for one that goes away ---
+
+
+@dataclass
+class Waiting:
+    """Somebody who waits for an answer of the only assistant, while the directory says of it what ``states`` hold, look by look."""
+
+    states: list[dict[str, bool]]
+    network: Network = field(default_factory=lambda: a_network(1))
+    answer: asyncio.Event = field(default_factory=asyncio.Event)
+    cancelled: bool = False
+
+    async def exchange(self) -> str:
+        try:
+            await self.answer.wait()
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+        return "the answer"
+
+    async def directory(self) -> tuple[ListedAssistant, ...]:
+        self.network.seconds += 1  # each look finds the one before too old
+        state = self.states.pop(0)
+        if not self.states:
+            self.answer.set()
+        return (listed(self.network.order[0], **state),)
+
+    async def wait(self) -> str:
+        assistant = await self.network.assistants.choose(CONVERSATION)
+        self.network.seconds += 1
+        self.network.assistants.directory = self.directory
+        return await self.network.assistants.while_there(assistant, self.exchange())
+
+
+@pytest.fixture
+def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("messaging.client.assistants.GONE_SECONDS", 0.01)
+
+
+@pytest.mark.usefixtures("_looks_often")
+async def test_nobody_waits_the_whole_deadline_for_one_that_is_gone() -> None:
+    waiting = Waiting([{"online": False}] * (GONE_LOOKS + 1))
+    async with asyncio.timeout(10):
+        with pytest.raises(AssistantSilent):
+            await waiting.wait()
+    assert waiting.cancelled
+
+
+@pytest.mark.usefixtures("_looks_often")
+@pytest.mark.parametrize(
+    "states",
+    [
+        [{"accepting": False}] * 5,  # it drains: what it accepted it finishes
+        [{"online": False}, {}] * 3,  # relays restart, and it is back each time
+    ],
+)
+async def test_one_that_is_there_is_waited_for(states: list[dict[str, bool]]) -> None:
+    waiting = Waiting(list(states))
+    async with asyncio.timeout(10):
+        assert await waiting.wait() == "the answer"
+    assert waiting.states == []
+
+
+@pytest.mark.usefixtures("_looks_often")
+async def test_while_the_relay_says_nothing_of_the_directory_the_assistant_is_waited_for() -> None:
+    network = a_network(1)
+    assistant = await network.assistants.choose(CONVERSATION)
+    network.seconds += DIRECTORY_AGE
+    network.directory = RelayUnreachable()
+
+    async def answer_later() -> str:
+        while network.looks < 5:
+            network.seconds += 1
+            await asyncio.sleep(0.001)
+        return "the answer"
+
+    async with asyncio.timeout(10):
+        assert await network.assistants.while_there(assistant, answer_later()) == "the answer"
 
 
 # --- a hostile directory ---
