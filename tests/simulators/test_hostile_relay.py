@@ -36,7 +36,7 @@ from tests.simulators.hostile_relay import (
 )
 
 ANN, BOB, EVE = "+4915550000301", "+4915550000302", "+4915550000303"
-Register = Callable[[str], Awaitable[Device]]
+Register = Callable[..., Awaitable[Device]]
 
 
 @pytest.fixture(scope="module")
@@ -67,12 +67,12 @@ async def register(real: StartedRelay, client: Relay, crypto: SignalCrypto, tmp_
     """Registers a number through the hostile relay, and connects."""
     async with AsyncExitStack() as stack:
 
-        async def registered(number: str) -> Device:
+        async def registered(number: str, *, deadline: float = 10) -> Device:
             async def code() -> str:
                 return real.last_code(number)
 
             store = await stack.enter_async_context(Store.open(tmp_path / f"{number}.db", b"\x11" * 32))
-            device = await Device.register(store, client, crypto, number=number, code=code, deadline=1)
+            device = await Device.register(store, client, crypto, number=number, code=code, deadline=deadline)
             await stack.enter_async_context(device)
             await device.ready()
             return device
@@ -197,7 +197,7 @@ async def test_what_is_dropped_does_not_arrive(register: Register, hostile: Host
 
 
 async def test_a_dropped_send_is_not_confirmed_and_goes_out_again(register: Register, hostile: HostileRelay) -> None:
-    ann, bob = await register(ANN), await register(BOB)
+    ann, bob = await register(ANN, deadline=1), await register(BOB)
     hostile.rules.append(Drop(sends(by=ann.service_id, to=bob.service_id)))
     with pytest.raises(RelayUnreachable):
         await say(ann, bob, "late")
