@@ -136,10 +136,11 @@ Action = Start | Stop | Refuse
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """``waiting`` counts requests, without the one in service; ``expected_wait`` is a newcomer's, in seconds."""
+    """``waiting`` counts requests, without those in service (``serving``); ``expected_wait`` is a newcomer's, in seconds."""
 
     waiting: int
     expected_wait: float
+    serving: int = 0
 
 
 class Allowances:
@@ -211,7 +212,7 @@ class Desk:
 
     def load(self, now: float) -> Load:
         """How long the lines are."""
-        return Load(self._waiting, self._expected_wait(0, now))
+        return Load(self._waiting, self._expected_wait(0, now), len(self._serving))
 
     def _take(self, event: Event, now: float) -> list[Action]:
         match event:

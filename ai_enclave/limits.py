@@ -36,6 +36,9 @@ REQUESTS_PER_HOUR = 120  # of one user, in the long run; each refills after 30 s
 REQUESTS_BURST = 20  # of one user at once, after a rest
 FIRST_SERVICE_SECONDS = 1.0  # what one request is taken to need before any was measured
 MIN_RETRY_SECONDS = 1.0  # nobody is told to come back sooner
+REPORT_EVERY = 600.0  # seconds between two reports to the relay
+REPORT_SECONDS = 60.0  # for one report, the hardware's evidence included
+LAST_REPORT_SECONDS = 3.0  # for the one of an enclave that drains: it ends all the same
 COLLATERAL_REFRESH = timedelta(hours=3)  # between two looks at the vendors for what is stapled to evidence
 COLLATERAL_SECONDS = 90.0  # for all that one look asks for
 COLLATERAL_FIRST_RETRY = 60.0  # seconds after a look that failed; doubled each time, at most COLLATERAL_REFRESH

@@ -72,6 +72,11 @@ class Memory:
         return self._total
 
     @property
+    def conversations_held(self) -> int:
+        """Of how many conversations anything is held."""
+        return len(self._conversations)
+
+    @property
     def messages_held(self) -> int:
         """How many messages are held."""
         return sum(len(share.messages) for shares in self._conversations.values() for share in shares.values())

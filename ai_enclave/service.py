@@ -31,6 +31,7 @@ from ai_enclave.limits import DRAIN_SECONDS, FORGET_SECONDS, MAX_WRITING
 from ai_enclave.proving import Prover
 from ai_enclave.receipts import ReceiptIssuer
 from ai_enclave.release import measure_release, release_name
+from ai_enclave.reporting import Reporter, load_of
 from ai_enclave.tee import TeeKind, TeeSettings
 from ai_enclave.writers import Measured, WriterSettings, all_weights, open_writer
 from attestation import Collateral, KeySection
@@ -166,16 +167,19 @@ async def serve_enclave(
         issuer = ReceiptIssuer(receipt_key, release_name(), EnclaveClock())
         counter = Counter(Desk(places=1 if writer is None else MAX_WRITING))
         assistant = Assistant(engine, prover, issuer, counter, writer=writer)
+        load = partial(load_of, counter, assistant.memory)
+        reporter = Reporter(settings.name, release_name(), device, prover, load, lambda: collateral.current)
         await stack.enter_async_context(device)
         await device.ready()
         ready(str(device.service_id))
-        await _serve(settings.name, device, assistant, collateral, trial, stopping)
+        await _serve(settings.name, device, assistant, reporter, collateral, trial, stopping)
 
 
 async def _serve(
     name: str,
     device: Device,
     assistant: Assistant,
+    reporter: Reporter,
     collateral: StapledCollateral,
     trial: bytes,
     stopping: Stopping,
@@ -187,28 +191,36 @@ async def _serve(
             tasks.create_task(_receive(device, assistant, answers)),
             tasks.create_task(_look_after(device, assistant)),
             tasks.create_task(collateral.keep_fresh(trial)),
+            tasks.create_task(reporter.run()),
         ]
-        await _told_to_stop(name, device, assistant, answers, stopping)
+        await _told_to_stop(name, device, assistant, reporter, answers, stopping)
         for task in background:
             task.cancel()
 
 
 async def _told_to_stop(
-    name: str, device: Device, assistant: Assistant, answers: Collection[asyncio.Task[None]], stopping: Stopping
+    name: str,
+    device: Device,
+    assistant: Assistant,
+    reporter: Reporter,
+    answers: Collection[asyncio.Task[None]],
+    stopping: Stopping,
 ) -> None:
     await _first(stopping.drain.wait(), stopping.now.wait())
     if stopping.now.is_set():
         return
     assistant.drain()
-    await _first(_drain(name, device, assistant, answers), stopping.now.wait())
+    await _first(_drain(name, device, assistant, reporter, answers), stopping.now.wait())
 
 
-async def _drain(name: str, device: Device, assistant: Assistant, answers: Collection[asyncio.Task[None]]) -> None:
+async def _drain(
+    name: str, device: Device, assistant: Assistant, reporter: Reporter, answers: Collection[asyncio.Task[None]]
+) -> None:
     """Tell the directory, so that clients move before they ask; then finish. Nothing of it may keep the end from coming."""
     try:
         async with asyncio.timeout(DRAIN_SECONDS):
             await device.set_accepting(name, accepting=False)
-            await assistant.drained()
+            await asyncio.gather(assistant.drained(), reporter.report(evidence=False))
             await asyncio.gather(*answers, return_exceptions=True)  # what the engine has finished still has to be sent
     except (ClientError, TimeoutError) as error:
         _say("draining was cut short", error)

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -72,7 +73,7 @@ def install(folder: Path, asked_for: Path | None = None) -> bool:
     started = time.monotonic()
     _say("· installing libsignal for Node (npm, about 150 MB) ...", end="")
     try:
-        _run_npm(node, folder)
+        run_npm(node, ["ci", "--omit=dev", "--no-audit", "--no-fund"], folder)
         _prune(folder)
     except SetupFailed:
         _say(" failed")
@@ -90,14 +91,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run_npm(node: Path, folder: Path) -> None:
+def run_npm(node: Path, arguments: Sequence[str], folder: Path) -> None:
+    """Run the npm that belongs to ``node`` in ``folder``. No script of a package runs.
+
+    Raises:
+        SetupFailed: it did not do what it was asked to.
+    """
     command = [
         *_npm(node),
-        "ci",
+        *arguments,
         "--ignore-scripts",
-        "--omit=dev",
-        "--no-audit",
-        "--no-fund",
         "--no-update-notifier",
         "--fetch-timeout=120000",
         "--fetch-retries=1",

@@ -7,6 +7,7 @@
 from messaging.client.connection import Relay
 from messaging.client.device import Device, Received
 from messaging.client.errors import (
+    AccountSuspended,
     ClientError,
     ContentTooLarge,
     CorruptStore,
@@ -36,6 +37,7 @@ from messaging.client.problems import Failed, Problem, Undecryptable
 from messaging.client.stores import Store, derive_key
 
 __all__ = [
+    "AccountSuspended",
     "ClientError",
     "ContentTooLarge",
     "CorruptStore",

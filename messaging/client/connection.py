@@ -17,7 +17,8 @@ from typing import Self
 import aiohttp
 from aiohttp import WSMsgType
 
-from messaging.client.errors import CredentialsRevoked, Displaced, RelayRefused, RelayUnreachable
+from messaging.client.errors import AccountSuspended, CredentialsRevoked, Displaced, RelayRefused, RelayUnreachable
+from messaging.wire.accounts import REFUSED_HEADER, SUSPENDED
 from messaging.wire.assistants import AssistantDirectory, ListedAssistant
 from messaging.wire.errors import MalformedFrame, WireError
 from messaging.wire.frames import Request, Response, decode_frame, encode_frame
@@ -27,7 +28,9 @@ from messaging.wire.server_info import ServerInfo
 REQUEST_DEADLINE = 15.0  # seconds for one answer
 HEARTBEAT = 30.0  # seconds between pings
 FIRST_DELAY, LAST_DELAY = 0.2, 30.0  # seconds before connecting again; doubled each time, with jitter
+FIRST_SUSPENDED_DELAY, LAST_SUSPENDED_DELAY = 60.0, 600.0  # the same while the account is suspended: hours, or days
 DISPLACED, REVOKED = 4409, 4401  # close codes of Signal-Server
+SHUT_OUT = 4403  # ours: the account was suspended
 
 # No answer, or what is no HTTP: nobody knows what became of the request.
 UNREACHABLE = (
@@ -180,6 +183,7 @@ class ChatConnection:
         self._waiting: dict[int, asyncio.Future[Response]] = {}
         self._ids = itertools.count(1)
         self._ended: Exception | None = None
+        self._suspended = False  # so the relay said when it was asked last
 
     @property
     def ended(self) -> Exception | None:
@@ -196,21 +200,30 @@ class ChatConnection:
         if self._ended is not None:
             raise self._ended
 
-    async def run(self, on_connected: Callable[[], None]) -> None:
+    async def run(
+        self, on_connected: Callable[[], None], on_suspended: Callable[[AccountSuspended], None] = lambda _: None
+    ) -> None:
         """Stay connected until cancelled; connects again after any loss that may pass.
+
+        ``on_suspended`` is called each time that the relay says so of the account, which may pass too.
 
         Raises:
             CredentialsRevoked, Displaced: connecting again would not help.
         """
         delay = FIRST_DELAY
         while True:
-            with suppress(*UNREACHABLE, ConnectionLost):
+            try:
                 async with self._connection():
-                    delay = FIRST_DELAY
+                    self._suspended, delay = False, FIRST_DELAY
                     on_connected()
                     await self._read()
+            except AccountSuspended as suspended:
+                self._suspended, delay = True, max(delay, FIRST_SUSPENDED_DELAY)
+                on_suspended(suspended)
+            except (*UNREACHABLE, ConnectionLost):
+                pass
             await asyncio.sleep(delay * random.uniform(0.5, 1.5))  # noqa: S311  # jitter, not a secret
-            delay = min(delay * 2, LAST_DELAY)
+            delay = min(delay * 2, LAST_SUSPENDED_DELAY if self._suspended else LAST_DELAY)
 
     async def request(
         self, verb: str, path: str, body: bytes | None = None, *, deadline: float = REQUEST_DEADLINE
@@ -219,6 +232,7 @@ class ChatConnection:
 
         Raises:
             ConnectionLost: it broke before the answer came.
+            AccountSuspended: none within ``deadline`` seconds, for the account is suspended.
             RelayUnreachable: no connection, or no answer, within ``deadline`` seconds.
             CredentialsRevoked, Displaced: there will be none.
         """
@@ -234,7 +248,7 @@ class ChatConnection:
                 await self._send(encode_frame(request))
                 return await answered
         except TimeoutError:
-            raise RelayUnreachable from None
+            raise (AccountSuspended() if self._suspended else RelayUnreachable()) from None
         finally:
             self._waiting.pop(request.id, None)
 
@@ -263,6 +277,8 @@ class ChatConnection:
                 self._connected.set()
                 yield
         except aiohttp.WSServerHandshakeError as error:
+            if _says_suspended(error):
+                raise AccountSuspended from None
             if error.status in (401, 403):
                 self._end(CredentialsRevoked())
                 raise CredentialsRevoked from None
@@ -298,6 +314,8 @@ class ChatConnection:
         if socket.close_code == REVOKED:
             self._end(CredentialsRevoked())
             raise CredentialsRevoked
+        if socket.close_code == SHUT_OUT:
+            raise AccountSuspended
 
     async def _send(self, data: bytes) -> None:
         if self._socket is None:
@@ -312,3 +330,7 @@ class ChatConnection:
     def _end(self, why: Exception) -> None:
         self._ended = why
         self._connected.set()  # those who wait must hear it
+
+
+def _says_suspended(error: aiohttp.WSServerHandshakeError) -> bool:
+    return error.status == 403 and error.headers is not None and error.headers.get(REFUSED_HEADER) == SUSPENDED

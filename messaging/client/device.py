@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from messaging.client.access import AccessKeys, learn
 from messaging.client.account import Account, register_as_assistant, register_with_number
+from messaging.client.assistant_reports import report_nonce, send_report
 from messaging.client.attachments import Attachments
 from messaging.client.background import Background
 from messaging.client.bot_accounts import BotAccounts
@@ -43,7 +44,7 @@ from messaging.client.problems import Failed, Problem, Problems, Undecryptable
 from messaging.client.requests import Requests
 from messaging.client.sending import Sender
 from messaging.client.stores import Store, StoreTransaction
-from messaging.wire.assistants import AssistantState
+from messaging.wire.assistants import AssistantReport, AssistantState
 from messaging.wire.content import (
     Content,
     ProfileKeyUpdate,
@@ -429,6 +430,25 @@ class Device:
         if answer.status != 204:
             raise RelayRefused(answer.status)
 
+    async def report_nonce(self, name: str) -> bytes:
+        """The nonce (32 bytes) that the next report of the assistant ``name``, which this device must be of, has to answer.
+
+        Raises:
+            RelayRefused: this is not a device of that assistant, or the relay takes no reports.
+            RelayUnreachable, CredentialsRevoked: the relay did not say.
+        """
+        return await report_nonce(self._relay, self._account, name)
+
+    async def report(self, name: str, report: AssistantReport) -> None:
+        """Tell the operator how the assistant ``name``, which this device must be of, does.
+
+        Raises:
+            RelayRefused: this is not a device of that assistant, or its evidence does not answer the relay's nonce.
+            RelayUnreachable: no answer; it may be done or not.
+            CredentialsRevoked: this device is not registered any more.
+        """
+        await send_report(self._relay, self._account, name, report)
+
     # --- receiving ---
 
     async def ready(self) -> None:
@@ -557,7 +577,7 @@ class Device:
 
     async def _stay_connected(self) -> None:
         try:
-            await self._connection.run(self._forget_held)
+            await self._connection.run(self._forget_held, self.note_failure)
         except Exception as failure:  # noqa: BLE001  # whoever waits has to hear of it, whatever it is
             self._failure = failure
             await self._notify()

@@ -80,6 +80,13 @@ class RelayUnreachable(ClientError):
         super().__init__("the relay cannot be reached: check its address, its certificate and the network")
 
 
+class AccountSuspended(RelayUnreachable):
+    """An operator of the relay has suspended the account. The device looks again now and then, and goes on when it may."""
+
+    def __init__(self) -> None:
+        ClientError.__init__(self, "the account is suspended: its relay's operators can say why, and let it go on")
+
+
 class RelayRefused(ClientError):
     """The relay answered with a status that nothing can be done about, or with what no relay answers; nothing was stored."""
 

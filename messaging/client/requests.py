@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from messaging.client.connection import ChatConnection, ConnectionLost, Relay
-from messaging.client.errors import RelayRefused, RelayUnreachable
+from messaging.client.errors import AccountSuspended, RelayRefused, RelayUnreachable
 from messaging.wire.errors import WireError
 from messaging.wire.frames import Response
 from messaging.wire.json import Entity
@@ -61,6 +61,8 @@ class Requests:
             except ConnectionLost:
                 await asyncio.sleep(0)  # let the connection notice
                 continue
+            except AccountSuspended:  # the time is up, and this is why
+                raise
             except RelayUnreachable:
                 await asyncio.sleep(min(PAUSE, max(0.0, ends - time.monotonic())))
                 continue

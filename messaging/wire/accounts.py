@@ -25,6 +25,8 @@ from messaging.wire.limits import (
     REGISTRATION_LOCK,
 )
 
+REFUSED_HEADER, SUSPENDED = "X-Refused", "account_suspended"  # ours: beside the body that says the same
+
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _NO_COUNTRY = "+999"  # reserved, and given to no country, network or service (ITU-T, list of E.164 country codes)
 _NO_COUNTRY_DIGITS = 12  # behind it: 15 in all, the most there can be

@@ -117,6 +117,7 @@ class Summary:
     type: int
     story: bool
     client_timestamp: int
+    server_timestamp: int
     source: ServiceId | None
 
 
@@ -131,4 +132,4 @@ def summarise_envelope(data: bytes) -> Summary:
     except DecodeError:
         raise MalformedField("envelope") from None
     source = ServiceId.from_bytes(message.source_service_id) if message.source_service_id else None
-    return Summary(message.type, message.story, message.client_timestamp, source)
+    return Summary(message.type, message.story, message.client_timestamp, message.server_timestamp, source)

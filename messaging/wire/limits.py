@@ -5,6 +5,11 @@ Numbers with a source are Signal-Server's, so that its clients never meet a smal
 
 MAX_CONTENT = 96 * 1024  # ciphertext of one message for one device (Signal-Server, MessageSender): 413
 MAX_EVIDENCE = 4 * 1024 * 1024  # an evidence document, before it is deflated to fit into a message
+MAX_REPORTED_BUNDLE = (
+    512 * 1024
+)  # an evidence bundle as an assistant reports it, deflated; in base64 it fits into MAX_BODY
+MAX_RELEASE_NAME = 128  # characters (attestation: MAX_NAME)
+MEASUREMENT = 48  # of an enclave's code
 MAX_FRAME = 512 * 1024  # one WebSocket frame (Signal-Server): close code 1009
 MAX_BODY = 762_144  # one HTTP body (Signal-Server, of a message to many): 413
 MAX_IDEMPOTENCY_KEY = 128  # characters of an idempotency key; at least 16, so that nobody guesses one

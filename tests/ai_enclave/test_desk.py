@@ -194,7 +194,7 @@ def test_users_are_forgotten_when_their_bucket_is_full_again() -> None:
 def test_who_would_be_answered_too_late_is_refused_at_once_and_told_when_to_come_back() -> None:
     desk = Desk(service_seconds=10)
     told(desk, *map(Arrived, tickets("ann", "bob")), now=0)
-    assert desk.load(4) == Load(waiting=1, expected_wait=16)  # 6 s of Ann and 10 s of Bob
+    assert desk.load(4) == Load(waiting=1, expected_wait=16, serving=1)  # 6 s of Ann and 10 s of Bob
     late, later, in_time = (a_ticket("cid", seconds=seconds) for seconds in (25.5, 10, 26))
     assert told(desk, Arrived(late), now=4) == [Refuse(late, Reason.BUSY, MIN_RETRY_SECONDS)]
     assert told(desk, Arrived(later), now=4) == [Refuse(later, Reason.BUSY, 16.0)]
