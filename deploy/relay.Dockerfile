@@ -1,4 +1,4 @@
-# The relay alone: neither Node nor torch is in this image.
+# The relay, and the console for its operators: neither Node nor torch is in this image.
 FROM python:3.11.14-slim-bookworm AS build
 WORKDIR /build
 COPY pyproject.toml constraints.txt README.md LICENSE ./
@@ -8,7 +8,7 @@ COPY messaging messaging
 COPY migrations migrations
 COPY signal_protocol signal_protocol
 RUN python -m venv /opt/subrosa \
-    && /opt/subrosa/bin/pip install --no-cache-dir --constraint constraints.txt .
+    && /opt/subrosa/bin/pip install --no-cache-dir --constraint constraints.txt ".[console,telemetry]"
 
 FROM python:3.11.14-slim-bookworm
 RUN useradd --system --uid 10001 --no-create-home subrosa \
@@ -17,7 +17,7 @@ RUN useradd --system --uid 10001 --no-create-home subrosa \
 COPY --from=build /opt/subrosa /opt/subrosa
 ENV PATH=/opt/subrosa/bin:$PATH PYTHONUNBUFFERED=1
 USER 10001:10001
-EXPOSE 8443
+EXPOSE 8443 8480
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=6 \
     CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8443/v1/health/ready', timeout=2)"]
 ENTRYPOINT ["subrosa", "relay"]

@@ -10,9 +10,15 @@ VERBS = {
     "demo": ("messaging.demo.__main__", "play the first story: relay, two enclaves and a small cast on this machine"),
     "relay": ("messaging.relay.__main__", "run the relay, which stores and forwards what it cannot read"),
     "migrate": ("messaging.relay.migrate_command", "bring a relay's database up to date"),
+    "doctor": ("messaging.relay.doctor", "look whether a deployment is sound, and say how to mend what is not"),
+    "backup": ("messaging.relay.backup", "copy a relay's database and attachments while it runs"),
+    "restore": ("messaging.relay.restore", "put such a copy back, so that nothing harms that has happened since"),
     "grant": ("messaging.relay.grant", "give single accounts other limits"),
     "invite": ("messaging.relay.invite", "make, list and revoke the codes with which people register"),
     "bot": ("messaging.bots.command", "make bots, and run the gateway through which programs in any language speak"),
+    "console": ("messaging.console.__main__", "run the operators' console, and make the links with which they enrol"),
+    "admin": ("messaging.console.terminal", "see and do from a terminal what the console shows, over its API"),
+    "audit": ("messaging.relay.admin.audit_command", "verify or export the record of what operators did"),
     "enclave": ("ai_enclave.__main__", "run the assistant's enclave"),
     "evidence": (
         "messaging.verify.evidence_command",
@@ -41,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         sys.stderr.write(
-            f"subrosa {verb}: the package {package} is missing. Install subrosa with its extras client and enclave, "
+            f"subrosa {verb}: the package {package} is missing. Install subrosa with its extras client, console and enclave, "
             "or use python3 dev.py run.\n"
         )
         return 1

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -19,6 +20,7 @@ from messaging.relay.database import normalise_url, sqlite_path
 from messaging.relay.errors import StartupError
 from messaging.relay.limits import read_limits
 from messaging.relay.logs import configure_logs
+from messaging.relay.nodes import node_name
 from messaging.relay.remote_config import read_remote_config
 from messaging.relay.settings import DEFAULT_DATABASE, DEFAULT_PORT, Settings
 from messaging.relay.speed import what_is_slow
@@ -26,6 +28,7 @@ from messaging.relay.workers import (
     END_SECONDS,
     MAX_WORKERS,
     READY_SECONDS,
+    WORKER_VARIABLE,
     Supervisor,
     listening_socket,
     supervise,
@@ -34,6 +37,7 @@ from messaging.relay.workers import (
 )
 from signal_protocol.public.certificates import REVOKED_KEY_IDS
 
+MAX_PORT = 65_535
 YOUNG_OBJECTS = 20_000  # that are made before the garbage collector looks at them
 DESCRIPTION = """\
 The Sub Rosa relay: it stores and forwards messages that it cannot read.
@@ -102,7 +106,35 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
         listen_fd=arguments.listen_fd,
         database_wait=timedelta(seconds=arguments.database_wait),
         drain_delay=timedelta(seconds=arguments.drain_delay),
+        otlp_endpoint=arguments.otlp_endpoint,
+        otlp_ratio=arguments.otlp_ratio,
+        **_of_this_process(arguments),
     )
+
+
+def _of_this_process(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the processes of one machine have each of its own: the name, and the port of the metrics."""
+    number = os.environ.get(WORKER_VARIABLE, "")
+    worker = int(number) if number.isascii() and number.isdigit() else None
+    return {
+        "node_name": node_name(arguments.node_name, socket.gethostname(), worker),
+        "metrics_host": arguments.metrics_host,
+        "metrics_port": metrics_port(arguments.metrics_port, worker or 1, arguments.workers),
+        "metrics_port_shared": worker is not None,
+    }
+
+
+def metrics_port(first: int | None, worker: int, workers: int) -> int | None:
+    """The port of the figures of a worker, numbered from 1; with 0 each takes a free one.
+
+    Raises:
+        StartupError: there is no such port, of this worker or of another.
+    """
+    if first is None or first == 0:
+        return first
+    if not 0 < first <= MAX_PORT - max(worker, workers) + 1:
+        raise StartupError(f"--metrics-port must be from 0 to {MAX_PORT}, and leave one for each worker")
+    return first + worker - 1
 
 
 def certificate_key_id(number: int) -> int:
@@ -212,6 +244,13 @@ def _say_ready(url: str, port: int, settings: Settings, *, as_json: bool) -> Non
     sys.stdout.flush()
 
 
+def relay_options(prog: str, description: str) -> argparse.ArgumentParser:
+    """The relay's own options, for another command that is to understand them as a relay does."""
+    parser = _parser()
+    parser.prog, parser.description = prog, description
+    return parser
+
+
 def _parser(environment: Mapping[str, str] = os.environ) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="subrosa relay",
@@ -310,6 +349,19 @@ def _parser(environment: Mapping[str, str] = os.environ) -> argparse.ArgumentPar
         "TOML with values for clients: one table per name, with value, percentage, accounts",
         kind=Path,
     )
+    option("--node-name", "what operators call this process (default: like its machine)")
+    option(
+        "--metrics-port",
+        "port on which Prometheus finds figures; the second of several workers takes the next one, and so on",
+        kind=int,
+    )
+    option(
+        "--metrics-host",
+        "address of that port; the figures name nobody, and anybody who reaches it sees them",
+        default="127.0.0.1",
+    )
+    option("--otlp-endpoint", "collector of OpenTelemetry to which traces are sent over HTTP: http://HOST:4318")
+    option("--otlp-ratio", "share of requests that are traced, from 0 to 1", kind=float, default=0.01)
     switch(
         "--stop-at-end-of-input",
         "stop when standard input ends, as it does when the process that started this one does",

@@ -7,7 +7,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from messaging.relay.accounts.username_handlers import username_routes
 from messaging.relay.accounts.usernames import UsernameService
 from messaging.relay.accounts.webhook import WebhookProvider, parse_url, read_webhook_secret
 from messaging.relay.assistants.handlers import AssistantService, assistant_routes, server_info_routes
+from messaging.relay.assistants.reports import ReportService, report_routes
 from messaging.relay.attachments.handlers import attachment_routes
 from messaging.relay.attachments.service import AttachmentService
 from messaging.relay.attachments.storage import Storage, open_storage
@@ -53,23 +54,28 @@ from messaging.relay.http import Dispatcher, Route
 from messaging.relay.keys.generation import Generation, open_generation
 from messaging.relay.keys.handlers import key_routes
 from messaging.relay.keys.service import KeyService
-from messaging.relay.limits import BucketNames, Buckets, RateLimits
+from messaging.relay.limits import BucketNames, Buckets, LiveSizes, RateLimits, Sizes
 from messaging.relay.messages.handlers import message_routes
 from messaging.relay.messages.multi_recipient import MultiRecipientService
 from messaging.relay.messages.repair import RepairingSender
 from messaging.relay.messages.reports import SpamReports
 from messaging.relay.messages.service import MessageService
 from messaging.relay.messages.writer import EnvelopeWriter
+from messaging.relay.metrics import Figures, Snapshot
+from messaging.relay.metrics_server import Exporter, metrics_server
 from messaging.relay.migrate import migrate, require_current
+from messaging.relay.nodes import Heartbeat
 from messaging.relay.openapi import describe, openapi_route
+from messaging.relay.operator_settings import LIMITS, REMOTE_CONFIG, SettingsBook
 from messaging.relay.preflight import check_promises, wait_for_database
 from messaging.relay.profiles.handlers import profile_routes
 from messaging.relay.profiles.service import ProfileService
-from messaging.relay.remote_config import config_routes
+from messaging.relay.remote_config import LiveConfig, config_routes
 from messaging.relay.server import Entrance, refused, tls_context
 from messaging.relay.server_secret import ServerSecret, secret_of
 from messaging.relay.settings import Settings
 from messaging.relay.tasks import running
+from messaging.relay.tracing import open_traffic
 from messaging.relay.traffic import Traffic
 from messaging.serving.http import Bounds, HttpServer, is_loopback
 from messaging.wire.limits import MAX_BODY, MAX_CONTENT, MAX_DEVICES, MAX_FRAME, MAX_PREKEYS, MAX_UNACKNOWLEDGED
@@ -83,11 +89,13 @@ MIN_TOKEN = 16
 
 @dataclass(frozen=True, slots=True)
 class RunningRelay:
-    """A relay that serves. ``url`` is where, with the port that was taken."""
+    """A relay that serves. ``url`` is where, with the port that was taken; ``drains`` is set when it is to end by itself."""
 
     url: str
     port: int
     trust_root: bytes
+    metrics_port: int | None = None
+    drains: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @asynccontextmanager
@@ -103,23 +111,43 @@ async def open_relay(settings: Settings, say: Callable[[str], None] = lambda _: 
     url = normalise_url(settings.database_url)
     secret = secret_of(settings.secret_file, sqlite_path(url), create=True)
     token = None if settings.assistant_token_file is None else _read_token(settings.assistant_token_file)
-    storage = open_storage(_attachments_url(settings, url))
+    storage = open_storage(attachments_url_of(settings, url))
     database, local = open_database(url), LocalWakeups()
     provider = _provider_of(settings)
     await wait_for_database(url, settings.database_wait, say)
     await (migrate(url) if settings.migrate else require_current(url))
 
-    wakeups = local if settings.redis_url is None else _redis(settings.redis_url, secret, local)
+    figures = Figures()
+    wakeups = local if settings.redis_url is None else _redis(settings.redis_url, secret, local, figures)
     here = LocalBuckets(time.monotonic)
     levels = here if settings.redis_url is None else _settled(settings.redis_url, secret, here)
     async with (
         _closing(database),
         _closing(levels),
-        open_generation(database, _generation_file(settings, url)) as generation,
+        open_generation(database, generation_file_of(settings, url)) as generation,
+        open_traffic(
+            settings.otlp_endpoint, settings.otlp_ratio, node=settings.node_name, version=version()
+        ) as traffic,
     ):
         await check_promises(database, say)
-        parts = Parts(settings, database, wakeups, local, here, levels, secret, generation, provider, token, storage)
-        sweep = Sweep(database, parts.now, [parts.attachments.sweep])
+        parts = Parts(
+            settings,
+            database,
+            wakeups,
+            local,
+            here,
+            levels,
+            secret,
+            generation,
+            provider,
+            token,
+            storage,
+            figures,
+            traffic,
+        )
+        await parts.changed.read()  # what operators have set and granted stands from the first request on
+        await parts.grants.read()
+        sweep = Sweep(database, parts.now, [parts.attachments.sweep], figures)
         entrance = parts.entrance()
         background = [
             parts.writer.run(),
@@ -129,20 +157,24 @@ async def open_relay(settings: Settings, say: Callable[[str], None] = lambda _: 
             parts.traffic.run(),
             sweep.run(),
             parts.grants.run(),
+            parts.changed.run(),
             MailboxWatch(parts.mailboxes, local).run(),
             entrance.sockets.run(),
+            parts.heartbeat.run(),
         ]
         if isinstance(wakeups, RedisWakeups):
             background.append(wakeups.run())
         if isinstance(levels, SettledBuckets):
             background.append(levels.run())
-        async with running(*background, failed=parts.broken.set):
+        async with running(*background, failed=parts.fail), _showing_metrics(settings, parts, url) as metrics_port:
             async with _listening(settings, tls, entrance, parts.stopping) as port:
                 url_here = url_of(settings.host, port, secure=tls is not None)
                 parts.public_url = settings.public_url or url_here
-                yield RunningRelay(url_here, port, parts.certificates.trust_root)
+                parts.heartbeat.begin()
+                yield RunningRelay(url_here, port, parts.certificates.trust_root, metrics_port, parts.drains)
             await parts.writer.settle()
             await parts.acknowledgements.settle()
+            await parts.heartbeat.leave()
 
 
 class Parts:
@@ -161,8 +193,12 @@ class Parts:
         provider: CodeProvider | None,
         token: bytes | None,
         storage: Storage,
+        figures: Figures,
+        traffic: Traffic,
     ) -> None:
         now = Clock()
+        self.figures = figures
+        self._storage = storage
         self.now = now
         self.public_url = ""  # known when the port is
         self._settings = settings
@@ -172,10 +208,13 @@ class Parts:
         self.stopping = asyncio.Event()
         # A part has ended by a fault: not ready any more, until the process is started anew.
         self.broken = asyncio.Event()
+        self.drains = asyncio.Event()  # an operator has asked for it, and it is this process's turn
         self.grants = GrantBook(database)
-        self.limits = RateLimits(settings.limits, levels, self.grants.find, settings.bot_limits)
+        sizes, self.config = LiveSizes(Sizes(settings.limits, settings.bot_limits)), LiveConfig(settings.remote_config)
+        self.changed = SettingsBook(database, {LIMITS: sizes.apply, REMOTE_CONFIG: self.config.apply})
+        self.limits = RateLimits(sizes.everybody, levels, self.grants.find, sizes.bots)
         # All requests are counted in this process: who floods one relay shall not cost a call to Redis each time.
-        self.requests = RateLimits(settings.limits, here, bots=settings.bot_limits)
+        self.requests = RateLimits(sizes.everybody, here, bots=sizes.bots)
         self.authentication = Authentication(database, now)
         self.certificates = CertificateService(database, secret, now, settings.certificate_key_id)
         invites = InviteService(database, secret, now_milliseconds)
@@ -186,8 +225,8 @@ class Parts:
         self.keys = KeyService(database, self.limits, wakeups, generation)
         self.reports = SpamReports(database, secret, self.limits, now)
         self.directory = Directory(database)
-        self.writer = EnvelopeWriter(database, wakeups, listeners)
-        self.acknowledgements = Acknowledgements(database, wakeups, now, settings.envelope_lifetime)
+        self.writer = EnvelopeWriter(database, wakeups, listeners, figures=figures)
+        self.acknowledgements = Acknowledgements(database, wakeups, now, settings.envelope_lifetime, figures)
         self.messages = MessageService(
             database, self.directory, self.writer, self.limits, self.reports, now, settings.envelope_lifetime
         )
@@ -205,7 +244,33 @@ class Parts:
         self.parking = ParkingService(database, wakeups, now)
         self.openings = Openings(database, now)
         self.mailboxes = Mailboxes(database, now)
-        self.traffic = Traffic()
+        self.traffic = traffic
+        self.sockets: Sockets | None = None
+        self.heartbeat = Heartbeat(
+            database, settings.node_name, version(), self.snapshot, self.stopping, self.broken, self.drains.set
+        )
+
+    def fail(self) -> None:
+        """A part has ended by a fault."""
+        self.figures.background_failures += 1
+        self.broken.set()
+
+    def snapshot(self) -> Snapshot:
+        """The figures of this process as they stand."""
+        self.figures.pool_waits = self._database.pool_waits
+        gauges = {
+            "ready": int(not (self.stopping.is_set() or self.broken.is_set())),
+            "sockets": 0 if self.sockets is None else len(self.sockets.alive),
+            "sends_waiting": self.writer.waiting,
+            "redis_away": int(isinstance(self._wakeups, RedisWakeups) and self._wakeups.away),
+        }
+        return self.figures.snapshot(gauges, self.traffic.totals())
+
+    def exporter(self, path: Path | None) -> Exporter:
+        """What tells Prometheus. ``path`` is the file of an SQLite database."""
+        kept = {"database": None if path is None else path.parent, "attachments": self._storage.folder}
+        folders = {name: folder for name, folder in kept.items() if folder is not None}
+        return Exporter(self._database, path, folders, self._settings.node_name, version(), self.snapshot)
 
     def routes(self) -> list[Route]:
         """All endpoints."""
@@ -220,10 +285,11 @@ class Parts:
             *device_routes(self.accounts, self.linking, who),
             *username_routes(self.usernames, who),
             *profile_routes(self.profiles, who, lambda: self.public_url),
-            *config_routes(self._settings.remote_config, self.limits, who),
+            *config_routes(self.config, self.limits, who),
             *attachment_routes(self.attachments, who, lambda: self.public_url),
             *verification_routes(self.verification),
             *assistant_routes(AssistantService(self._database, self.registration, self._wakeups, self._token), who),
+            *report_routes(ReportService(self._database, self.registration.now, self.limits), who),
             *health_routes(HealthService(self._database, self.stopping, self.broken)),
             *server_info_routes(self._database, _describe(self.certificates.trust_root, self._settings)),
         ]
@@ -233,7 +299,7 @@ class Parts:
         """Where requests and sockets come in."""
         now = self.now
         dispatcher = Dispatcher(self.routes(), now, self.requests, self.traffic)
-        sockets = Sockets(
+        self.sockets = sockets = Sockets(
             self.authentication,
             dispatcher,
             self.openings,
@@ -242,6 +308,7 @@ class Parts:
             self._wakeups,
             self.keys,
             now,
+            figures=self.figures,
         )
         provisioning = ProvisioningSockets(self.linking, now)
         transfers = Transfers(self.attachments, self.requests)
@@ -254,14 +321,19 @@ async def run_relay(
     stop: asyncio.Event,
     say: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Serve until ``stop`` is set. ``ready`` is called once, when the relay answers; ``say`` is told what takes long.
+    """Serve until ``stop`` is set, or an operator has the relay drain.
+
+    ``ready`` is called once, when the relay answers; ``say`` is told what takes long.
 
     Raises:
         StartupError: see :func:`open_relay`.
     """
     async with open_relay(settings, say) as relay:
         ready(relay)
-        await stop.wait()
+        ends = [asyncio.create_task(event.wait()) for event in (stop, relay.drains)]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for each in ends:
+            each.cancel()
 
 
 def now_milliseconds() -> int:
@@ -280,6 +352,16 @@ async def _closing(resource: Database | LocalBuckets | SettledBuckets) -> AsyncI
         yield
     finally:
         await resource.close()
+
+
+@asynccontextmanager
+async def _showing_metrics(settings: Settings, parts: Parts, url: URL) -> AsyncIterator[int | None]:
+    if settings.metrics_port is None:
+        yield None
+        return
+    exporter, shared = parts.exporter(sqlite_path(url)), settings.metrics_port_shared
+    async with metrics_server(exporter, settings.metrics_host, settings.metrics_port, shared=shared) as port:
+        yield port
 
 
 @asynccontextmanager
@@ -345,7 +427,12 @@ def _provider_of(settings: Settings) -> CodeProvider | None:
             raise StartupError("verification must be console, file:PATH, invite or webhook:URL")
 
 
-def _generation_file(settings: Settings, url: URL) -> Path:
+def generation_file_of(settings: Settings, url: URL) -> Path:
+    """The file by which a restored backup is noticed.
+
+    Raises:
+        StartupError: it has to be named.
+    """
     if settings.generation_file is not None:
         return settings.generation_file
     database = sqlite_path(url)
@@ -355,7 +442,12 @@ def _generation_file(settings: Settings, url: URL) -> Path:
     return beside.with_name(f"{beside.name}.generation")
 
 
-def _attachments_url(settings: Settings, url: URL) -> str:
+def attachments_url_of(settings: Settings, url: URL) -> str:
+    """Where attachments are kept.
+
+    Raises:
+        StartupError: it has to be named.
+    """
     if settings.attachments_url is not None:
         return settings.attachments_url
     database = sqlite_path(url)
@@ -374,9 +466,9 @@ def _read_token(path: Path) -> bytes:
     return token
 
 
-def _redis(url: str, secret: ServerSecret, local: LocalWakeups) -> RedisWakeups:
+def _redis(url: str, secret: ServerSecret, local: LocalWakeups, figures: Figures) -> RedisWakeups:
     try:
-        return RedisWakeups(url, Channels.under(secret.limit_name_key), local)
+        return RedisWakeups(url, Channels.under(secret.limit_name_key), local, figures)
     except ValueError:
         raise StartupError("the Redis URL must be redis://, rediss:// or unix://") from None
 

@@ -72,6 +72,11 @@ class GroupCommit(Generic[Item, Result]):
         """
         self._add(item, size, None)
 
+    @property
+    def waiting(self) -> int:
+        """How many items wait to be taken into a batch."""
+        return len(self._waiting)
+
     async def settle(self) -> None:
         """Wait until all is written, or has failed, that has been submitted so far."""
         if self._done < self._submitted:

@@ -18,6 +18,7 @@ from messaging.relay.redis import FAILURES, connect
 from messaging.serving.logs import get_logger
 
 MAX_BUCKETS = 100_000  # the least recently used is forgotten: a bound on memory, not a promise to an attacker
+MAX_KEPT_SECONDS = 10**14  # for so long Redis keeps a bucket at most; it takes no more than 9 * 10**15
 REDIS_TIMEOUT_SECONDS = 0.5  # a limiter that is slow is treated like one that is away
 REDIS_PAUSE_SECONDS = 1
 SETTLE_SECONDS = 0.2
@@ -26,7 +27,7 @@ MOST_DEBT = 32  # sizes of a bucket: so many relays may each let through all of 
 
 # One call, one key: safe on a cluster. The time is the server's, so that relays need not agree on it. With a debt allowed, the
 # tokens are gone already and there may be fewer than none left; with 0 they are taken if they are there.
-_TAKE = """
+_TAKE = f"""
 local size, refill, amount, debt = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
@@ -38,9 +39,9 @@ if debt > 0 then tokens = math.max(-debt, tokens - amount); taken = 1
 elseif tokens >= amount then tokens = tokens - amount; taken = 1 end
 if amount > 0 then
   redis.call('HSET', KEYS[1], 'tokens', string.format('%.9f', tokens), 'at', string.format('%.6f', now))
-  redis.call('EXPIRE', KEYS[1], math.ceil((size - tokens) * refill) + 1)
+  redis.call('EXPIRE', KEYS[1], math.min(math.ceil((size - tokens) * refill) + 1, {MAX_KEPT_SECONDS}))
 end
-return {taken, string.format('%.9f', tokens)}
+return {{taken, string.format('%.9f', tokens)}}
 """
 
 

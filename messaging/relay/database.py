@@ -21,6 +21,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.pool import AsyncAdaptedQueuePool, ConnectionPoolEntry
 
 from messaging.relay.errors import StartupError
 
@@ -72,6 +73,17 @@ async def _known_to_the_pool(db: AsyncConnection) -> AsyncIterator[None]:
         raise
 
 
+class _Pool(AsyncAdaptedQueuePool):
+    """Counts how often somebody had to wait for a connection."""
+
+    waits = 0
+
+    def _do_get(self) -> ConnectionPoolEntry:
+        if self.checkedout() >= self.size() + self._max_overflow:
+            self.waits += 1
+        return super()._do_get()
+
+
 @dataclass(frozen=True, slots=True)
 class Database:
     """Transactions on one database. On SQLite writers take turns here, in order, rather than poll for its lock.
@@ -109,6 +121,12 @@ class Database:
         """
         async with asyncio.timeout(seconds), self.reader.connect() as db, _known_to_the_pool(db):
             yield db
+
+    @property
+    def pool_waits(self) -> int:
+        """How often somebody had to wait for a connection."""
+        pool = self.writer.pool
+        return pool.waits if isinstance(pool, _Pool) else 0
 
     async def close(self) -> None:
         """Close all connections."""
@@ -179,7 +197,8 @@ def open_database(url: URL, *, foreign_keys: bool = True) -> Database:
 
 def _postgresql_engine(url: URL, *, durable: bool, **pool: int) -> AsyncEngine:
     settings = _SESSION if durable else {**_SESSION, "synchronous_commit": "off"}
-    engine = create_async_engine(url, hide_parameters=True, connect_args={"server_settings": settings}, **pool)
+    connect_args = {"server_settings": settings}
+    engine = create_async_engine(url, hide_parameters=True, connect_args=connect_args, poolclass=_Pool, **pool)
 
     async def prepare(connection: Any) -> None:  # noqa: ANN401 - asyncpg has no types
         if durable:

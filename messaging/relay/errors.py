@@ -7,7 +7,7 @@ rule broken, never what broke it.
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
-from messaging.wire.accounts import RegistrationLockFailure, VerificationSession
+from messaging.wire.accounts import REFUSED_HEADER, SUSPENDED, RegistrationLockFailure, VerificationSession
 from messaging.wire.json import json_array, json_body
 from messaging.wire.keys import PreKeyResponseItem
 from messaging.wire.messages import AccountMismatchedDevices, AccountStaleDevices, MismatchedDevices, StaleDevices
@@ -46,6 +46,15 @@ class Forbidden(RelayError):
     """The caller is known, or need not be, and may not do this."""
 
     code = "forbidden"
+
+
+class AccountSuspended(RelayError):
+    """An operator has suspended the account: it keeps what it has, and can neither connect nor send. Told only to who proved to be it."""
+
+    code = SUSPENDED
+
+    def headers(self) -> Mapping[str, str]:
+        return {REFUSED_HEADER: SUSPENDED}  # of an upgrade that fails a WebSocket client sees no body
 
 
 class NotFound(RelayError):
@@ -341,6 +350,7 @@ STATUS: dict[type[RelayError], int] = {
     MalformedRequest: 400,
     NotAuthenticated: 401,
     Forbidden: 403,
+    AccountSuspended: 403,
     NotFound: 404,
     NoSuchPath: 404,
     NotSupported: 404,

@@ -11,7 +11,17 @@ from sqlalchemy.exc import DBAPIError
 
 from messaging.relay.errors import NotFound, StartupError
 from messaging.relay.grants import READ_SECONDS, list_grants, set_grant
-from messaging.relay.limits import BOT_DEFAULTS, DEFAULTS, Bucket, Limit
+from messaging.relay.limits import (
+    BOT_DEFAULTS,
+    DEFAULTS,
+    MAX_FILLING,
+    MAX_REFILL,
+    MAX_SIZE,
+    MIN_REFILL,
+    Bucket,
+    Limit,
+    bucket_of,
+)
 from messaging.relay.operator import database_option, relay_database
 
 
@@ -65,11 +75,21 @@ async def _run(arguments: argparse.Namespace) -> str:
             facts = [{"account": str(a), "limit": name, "size": b.size, "refill": b.refill} for a, name, b in found]
             lines = [f"{a}  {name}: size {b.size:g}, refill {b.refill:g}" for a, name, b in found]
             return json.dumps({"grants": facts}) if arguments.json else "\n".join(lines) or "There are no grants."
-        bucket = Bucket(arguments.size, arguments.refill) if arguments.command == "set" else None
+        bucket = _bucket(arguments) if arguments.command == "set" else None
         async with database.begin() as db:
             await set_grant(db, arguments.account, Limit(arguments.limit), bucket)
     said = "Granted." if bucket else "Removed: the usual limit holds again."
     return json.dumps({"done": arguments.command}) if arguments.json else said
+
+
+def _bucket(arguments: argparse.Namespace) -> Bucket:
+    try:
+        return bucket_of(Limit(arguments.limit), arguments.size, arguments.refill)
+    except ValueError:
+        raise StartupError(
+            f"--size goes from 1 to {MAX_SIZE:.0e}, --refill from {MIN_REFILL} to {MAX_REFILL}, "
+            f"and both multiplied to {MAX_FILLING:.0e}"
+        ) from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -85,18 +105,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, dest="command", metavar="set | list | remove")
     setting = commands.add_parser("set", parents=[one, common], help="grant a bucket to an account")
-    setting.add_argument("--size", type=_positive, required=True, help="tokens at once")
-    setting.add_argument("--refill", type=_positive, required=True, help="seconds until one more")
+    setting.add_argument("--size", type=float, required=True, help="tokens at once")
+    setting.add_argument("--refill", type=float, required=True, help="seconds until one more")
     commands.add_parser("list", parents=[common], help="show all grants")
     commands.add_parser("remove", parents=[one, common], help="take a grant back")
     return parser
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError("a number greater than 0")
-    return value
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from messaging.relay.accounts.tables import AccountRow, find_account
 from messaging.relay.database import Base, Database, RowId
 from messaging.relay.errors import NotFound
-from messaging.relay.limits import DEFAULTS, Bucket, Limit
+from messaging.relay.limits import Bucket, Limit, nearest_bucket
 from messaging.serving.logs import get_logger
 from messaging.wire.identifiers import ServiceId
 
@@ -45,7 +45,7 @@ class GrantBook:
         async with self._database.read() as db:
             found = (await db.execute(select(row.account_id, row.limit_name, row.size, row.refill))).all()
         self._grants = {
-            (account, name): Bucket(size, refill, DEFAULTS[Limit(name)].fail_open)
+            (account, name): nearest_bucket(Limit(name), size, refill)
             for account, name, size, refill in found
             if name in _NAMES
         }
@@ -70,10 +70,24 @@ async def set_grant(db: AsyncConnection, aci: UUID, limit: Limit, bucket: Bucket
     if account is None:
         raise NotFound
     row = GrantRow
-    await db.execute(delete(row).where(row.account_id == account.id, row.limit_name == limit.value))
+    await remove_grant(db, account.id, limit)
     if bucket is not None:
         values = {"account_id": account.id, "limit_name": limit.value, "size": bucket.size, "refill": bucket.refill}
         await db.execute(insert(row).values(values))
+
+
+async def remove_grant(db: AsyncConnection, account_id: int, limit: Limit) -> bool:
+    """Take a grant back; ``False`` if there is none."""
+    row = GrantRow
+    gone = delete(row).where(row.account_id == account_id, row.limit_name == limit.value)
+    return (await db.execute(gone)).rowcount > 0
+
+
+async def grants_of(db: AsyncConnection, account_id: int) -> list[tuple[str, Bucket]]:
+    """What was granted to an account, by the names of the limits."""
+    row = GrantRow
+    query = select(row.limit_name, row.size, row.refill).where(row.account_id == account_id).order_by(row.limit_name)
+    return [(name, Bucket(size, refill)) for name, size, refill in await db.execute(query)]
 
 
 async def list_grants(db: AsyncConnection) -> list[tuple[UUID, str, Bucket]]:

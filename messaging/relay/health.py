@@ -5,7 +5,7 @@ it can read from its database, all its parts run, and it is not about to stop. R
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import text
 
@@ -17,13 +17,17 @@ from messaging.wire.server_info import Health
 READY_SECONDS = 2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HealthService:
-    """Looks whether the relay can work. ``stopping`` is set when it is about to stop, ``broken`` when a part of it has failed."""
+    """Looks whether the relay can work. ``stopping`` is set when it is about to stop, ``broken`` when a part of it has failed.
+
+    Who asks is not counted: all who ask at the same time share one look at the database.
+    """
 
     database: Database
     stopping: asyncio.Event
     broken: asyncio.Event
+    _look: asyncio.Task[None] | None = field(default=None, init=False)
 
     async def check_ready(self) -> None:
         """Read from the database.
@@ -33,6 +37,11 @@ class HealthService:
         """
         if self.stopping.is_set() or self.broken.is_set():
             raise Unavailable
+        if self._look is None or self._look.done():
+            self._look = asyncio.create_task(self._read())
+        await asyncio.shield(self._look)
+
+    async def _read(self) -> None:
         try:
             async with asyncio.timeout(READY_SECONDS), self.database.read() as db:
                 await db.execute(text("SELECT 1"))

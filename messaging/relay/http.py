@@ -38,6 +38,9 @@ from messaging.wire.json import Entity, InvalidEntity, MalformedJson
 from messaging.wire.limits import MAX_PASSWORD, MAX_QUERY_FIELDS
 from messaging.wire.messages import TIMESTAMP_HEADER
 
+UNCOUNTED = (
+    "/v1/health/"  # paths below: who asks whether a relay lives is told, whatever else comes from the same address
+)
 JSON = {"Content-Type": "application/json"}  # exactly: libsignal compares the whole value
 
 E = TypeVar("E", bound=Entity)
@@ -305,9 +308,12 @@ class Dispatcher:
         """Find the handler, run it, and turn what it raises into an answer. A socket has one request of its ``own``."""
         with usage_noted() as usage:
             answer = await self._answer(call, own)
-        return Answer(
-            answer.status, answer.body, {**answer.headers, **headers_of(usage), TIMESTAMP_HEADER: str(self._now())}
-        )
+        try:
+            levels = headers_of(usage)
+        except Exception as error:  # noqa: BLE001 - the boundary: what the call has done is done, and is told without them
+            self._log.error("levels_not_told", error=type(error).__name__)
+            levels = {}
+        return Answer(answer.status, answer.body, {**answer.headers, **levels, TIMESTAMP_HEADER: str(self._now())})
 
     async def admit(self, call: Call) -> None:
         """Count a request, or a socket that is to be opened.
@@ -327,7 +333,8 @@ class Dispatcher:
     async def _answer(self, call: Call, handler: Handler | None) -> Answer:
         started, template = time.perf_counter(), "unknown"
         try:
-            await self.admit(call)
+            if not call.path.startswith(UNCOUNTED):
+                await self.admit(call)
             if handler is None:
                 path, _, rest = call.path.partition("?")
                 route, call.parameters = self._router.find(call.verb, path)

@@ -14,7 +14,7 @@ from enum import StrEnum
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from messaging.relay.errors import RateLimited, StartupError, Unavailable
 from messaging.serving.logs import get_logger
@@ -55,9 +55,20 @@ class Limit(StrEnum):
     CHECK_ACCOUNT_EXISTENCE = "checkAccountExistence"  # network address
     ATTACHMENT = "attachmentCreate"  # uploading account
     ATTACHMENT_BYTES = "attachmentCreateBytes"  # uploading account
+    ASSISTANT_REPORT = "assistantReport"  # reporting assistant: nonces asked for, and reports
 
 
-_BOTS = "bots"  # no bucket's name
+EVERYBODY, BOTS = "everybody", "bots"  # no buckets' names
+
+MAX_SIZE = 10**12  # tokens
+MIN_REFILL = 1e-9  # seconds
+MAX_REFILL = 31 * 24 * 60 * 60
+MAX_FILLING = (
+    10**12
+)  # seconds in which an empty bucket is full: exact in a header, and Redis can keep a bucket for so long
+# What operators set while relays run may shut out nobody who would set it back, and no probe of what keeps relays running.
+LEAST_REQUESTS = 50  # at once
+SLOWEST_REQUESTS = 10  # seconds until one more
 
 
 class Bucket(NamedTuple):
@@ -99,6 +110,7 @@ DEFAULTS: Mapping[Limit, Bucket] = {
     Limit.CHECK_ACCOUNT_EXISTENCE: Bucket(1000, 4, fail_open=True),
     Limit.ATTACHMENT: Bucket(50, 1.2, fail_open=True),
     Limit.ATTACHMENT_BYTES: Bucket(1_000_000_000, 0.000_001, fail_open=True),
+    Limit.ASSISTANT_REPORT: Bucket(10, 60, fail_open=True),
 }
 
 # A bot says much where it is a member, and comes near to few who do not know it: one conversation of the largest size begins at
@@ -138,7 +150,7 @@ def read_limits(path: Path | None) -> Sizes:
     something else for them: a default of theirs stands only where the file says nothing of the bucket.
 
     Raises:
-        StartupError: no such file, not TOML, an unknown bucket, or a number that is not positive.
+        StartupError: no such file, not TOML, an unknown bucket, or one that :func:`bucket_of` refuses.
     """
     if path is None:
         return Sizes(DEFAULTS, BOT_DEFAULTS)
@@ -146,16 +158,94 @@ def read_limits(path: Path | None) -> Sizes:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise StartupError(f"cannot read the limits file: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+    except ValueError:  # not TOML, not UTF-8, or a number with more digits than are read
         raise StartupError("the limits file is not TOML") from None
-    of_bots = tables.pop(_BOTS, {})
+    of_bots = tables.pop(BOTS, {})
     everybody = _buckets_of(tables)
     usual = {limit: bucket for limit, bucket in BOT_DEFAULTS.items() if limit not in everybody}
     return Sizes({**DEFAULTS, **everybody}, {**usual, **_buckets_of(of_bots)})
 
 
+class LiveSizes:
+    """The buckets of a relay as they are now: ``base``, which was read at its start, with what operators have set since.
+
+    ``everybody`` and ``bots`` are always the same two mappings, whose content changes: whoever holds them need not ask again.
+    """
+
+    def __init__(self, base: Sizes) -> None:
+        self._base = base
+        self.everybody: dict[Limit, Bucket] = dict(base.everybody)
+        self.bots: dict[Limit, Bucket] = dict(base.bots)
+
+    def apply(self, document: Mapping[str, Any]) -> None:
+        """Let the setting ``limits`` stand above the base; see :func:`layered`.
+
+        Raises:
+            ValueError: not such a document; nothing changes.
+        """
+        found = layered(self._base, document)
+        for live, sizes in ((self.everybody, found.everybody), (self.bots, found.bots)):
+            live |= sizes
+            for limit in live.keys() - sizes.keys():
+                del live[limit]
+
+
+def layered(base: Sizes, document: Mapping[str, Any]) -> Sizes:
+    """``base`` with the buckets of a document: ``everybody`` and ``bots``, each a table by name with ``size`` and ``refill``.
+
+    What it says of a bucket goes for bots too, unless it says something else for them, as in the file. A bucket of another
+    version's is left out.
+
+    Raises:
+        ValueError: not such a document, or a bucket that :func:`live_bucket_of` refuses.
+    """
+    everybody, bots = (_buckets_in(document, whose) for whose in (EVERYBODY, BOTS))
+    usual = {limit: bucket for limit, bucket in base.bots.items() if limit not in everybody}
+    return Sizes({**base.everybody, **everybody}, {**usual, **bots})
+
+
+def _buckets_in(document: Mapping[str, Any], whose: str) -> dict[Limit, Bucket]:
+    try:
+        return {
+            Limit(name): live_bucket_of(Limit(name), float(table["size"]), float(table["refill"]))
+            for name, table in document.get(whose, {}).items()
+            if name in frozenset(Limit)
+        }
+    except (AttributeError, KeyError, TypeError, OverflowError):
+        raise ValueError("not a document of limits") from None
+
+
+def bucket_of(limit: Limit, size: float, refill: float) -> Bucket:
+    """A bucket of this size, which behaves as that limit's do while levels cannot be read.
+
+    Raises:
+        ValueError: a number beyond its bounds, or both together beyond ``MAX_FILLING``.
+    """
+    if not (1 <= size <= MAX_SIZE and MIN_REFILL <= refill <= MAX_REFILL and size * refill <= MAX_FILLING):
+        raise ValueError("a bucket has a size of 1 or more, and is refilled in time")
+    return Bucket(size, refill, DEFAULTS[limit].fail_open)
+
+
+def live_bucket_of(limit: Limit, size: float, refill: float) -> Bucket:
+    """The same for what operators set while relays run.
+
+    Raises:
+        ValueError: also fewer requests than ``LEAST_REQUESTS`` and one every ``SLOWEST_REQUESTS`` seconds.
+    """
+    if limit is Limit.REQUESTS and not (size >= LEAST_REQUESTS and refill <= SLOWEST_REQUESTS):
+        raise ValueError("a bucket of requests may shut nobody out")
+    return bucket_of(limit, size, refill)
+
+
+def nearest_bucket(limit: Limit, size: float, refill: float) -> Bucket:
+    """The bucket within the bounds that comes next to these positive numbers, which were kept before there were bounds."""
+    size = min(max(size, 1.0), float(MAX_SIZE))
+    refill = min(max(refill, MIN_REFILL), MAX_REFILL, MAX_FILLING / size)
+    return Bucket(size, refill, DEFAULTS[limit].fail_open)
+
+
 def _buckets_of(tables: object) -> dict[Limit, Bucket]:
-    problem = f"the limits file takes tables with size and refill, also below [{_BOTS}], named: {', '.join(Limit)}"
+    problem = f"the limits file takes tables with size and refill, also below [{BOTS}], named: {', '.join(Limit)}"
     if not isinstance(tables, dict):
         raise StartupError(problem)
     buckets = {}
@@ -163,9 +253,14 @@ def _buckets_of(tables: object) -> dict[Limit, Bucket]:
         if name not in frozenset(Limit) or not isinstance(table, dict) or table.keys() != {"size", "refill"}:
             raise StartupError(problem)
         size, refill = table["size"], table["refill"]
-        if not all(isinstance(value, int | float) and value > 0 for value in (size, refill)):
-            raise StartupError(f"in the limits file, size and refill of {name} must be positive numbers")
-        buckets[Limit(name)] = Bucket(float(size), float(refill), DEFAULTS[Limit(name)].fail_open)
+        try:
+            bucket = bucket_of(Limit(name), size, refill)
+        except (ValueError, TypeError):
+            raise StartupError(
+                f"in the limits file, size of {name} must be from 1 to {MAX_SIZE:.0e}, refill from {MIN_REFILL} to "
+                f"{MAX_REFILL} seconds, and both multiplied at most {MAX_FILLING:.0e}"
+            ) from None
+        buckets[Limit(name)] = bucket
     return buckets
 
 

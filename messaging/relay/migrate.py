@@ -5,8 +5,10 @@ that start at once do not meet half-way. The revisions are in ``migrations/``, a
 installed wheel, beside this module.
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 from alembic import command
 from alembic.config import Config
@@ -15,11 +17,28 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging.relay.database import open_database
 from messaging.relay.errors import StartupError
 
+LOCK_SECONDS = 5  # what waits for a table has all others wait behind it, running relays too
+LOCK_TRIES = 6
+PAUSE_SECONDS = 2.0  # between two tries: relays go on meanwhile
+_LOCK_NOT_AVAILABLE = "55P03"  # PostgreSQL, Appendix A
 _LOCK = 0x5375_6252_6F73_6101  # any number, as long as it is always the same
+
+
+T = TypeVar("T")
+
+
+class TablesHeld(StartupError):
+    """Somebody else uses tables, for longer than running relays may be kept waiting."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a backup or another long transaction holds the tables: nothing was changed. Let it end, and try again"
+        )
 
 
 def migrations_folder() -> Path:
@@ -46,9 +65,39 @@ async def migrate(url: URL, *, revision: str = "head") -> None:
     """Bring the database to ``revision``, a later or an earlier one.
 
     Raises:
-        StartupError: the database cannot be reached, or is of a newer version.
+        StartupError: the database cannot be reached, is of a newer version, or its tables are held by somebody for long.
     """
-    await _in_transaction(url, lambda connection: _move(connection, revision))
+    for tries_left in reversed(range(LOCK_TRIES)):
+        try:
+            await _in_transaction(url, lambda connection: _move(connection, revision))
+        except TablesHeld:
+            if not tries_left:
+                raise
+            await asyncio.sleep(PAUSE_SECONDS)
+        else:
+            return
+
+
+async def finish_restore(url: URL, finish: Callable[[AsyncConnection], Awaitable[T]], *, restored: str | None) -> T:
+    """Bring a database that was put back up to date and do ``finish``, in one transaction.
+
+    ``restored`` is the revision of a database that does not name its own: until this is done, nobody takes it for a whole one.
+
+    Raises:
+        StartupError: the database cannot be reached or changed.
+    """
+    found: list[T] = []
+
+    async def work(db: AsyncConnection) -> None:
+        if restored is not None:
+            await db.execute(
+                text("INSERT INTO alembic_version (version_num) VALUES (:revision)"), {"revision": restored}
+            )
+        await db.run_sync(lambda connection: _move(connection, "head"))
+        found.append(await finish(db))
+
+    await _working(url, work)
+    return found[0]
 
 
 async def require_current(url: URL) -> None:
@@ -60,14 +109,39 @@ async def require_current(url: URL) -> None:
     await _in_transaction(url, _require_current)
 
 
+async def current_revision(url: URL) -> str | None:
+    """The revision of a database; ``None`` if it is empty.
+
+    Raises:
+        StartupError: it cannot be reached.
+    """
+    found: list[str | None] = []
+    await _in_transaction(url, lambda connection: found.append(_current(connection)))
+    return found[0]
+
+
+def known_revisions() -> list[str]:
+    """All revisions that this version knows, the present one first."""
+    return [known.revision for known in ScriptDirectory.from_config(alembic_config()).walk_revisions()]
+
+
 async def _in_transaction(url: URL, work: Callable[[Connection], None]) -> None:
+    await _working(url, lambda db: db.run_sync(work))
+
+
+async def _working(url: URL, work: Callable[[AsyncConnection], Awaitable[None]]) -> None:
     database = open_database(url, foreign_keys=False)
     try:
         async with database.begin(seconds=None) as db:  # it takes what it takes
-            if db.dialect.name == "postgresql":
+            if (
+                db.dialect.name == "postgresql"
+            ):  # behind others that migrate it waits without an end, and behind nobody else
                 await db.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
-            await db.run_sync(work)
+                await db.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
+            await work(db)
     except (OSError, DBAPIError) as error:
+        if getattr(getattr(error, "orig", None), "sqlstate", None) == _LOCK_NOT_AVAILABLE:
+            raise TablesHeld from None
         raise StartupError(f"the database cannot be reached or changed ({type(error).__name__})") from None
     finally:
         await database.close()

@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import JSON, BigInteger, String, Uuid
+from sqlalchemy import JSON, BigInteger, String, Uuid, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from messaging.relay.database import Base
@@ -17,7 +17,8 @@ class NodeRow(Base):
     name: Mapped[str] = mapped_column(String(64))  # what the operator calls it
     version: Mapped[str] = mapped_column(String(32))
     started_at: Mapped[int] = mapped_column(BigInteger)
-    seen_at: Mapped[int] = mapped_column(BigInteger, index=True)
-    state: Mapped[str] = mapped_column(String(16))  # nodes.State: ready, draining, ended
+    seen_at: Mapped[int] = mapped_column(BigInteger)
+    state: Mapped[str] = mapped_column(String(16))  # nodes.State
     drain_asked_at: Mapped[int | None] = mapped_column(BigInteger)
-    figures: Mapped[dict[str, Any]] = mapped_column(JSON)  # metrics.Figures: counts, no identifiers
+    drain_alone: Mapped[bool] = mapped_column(server_default=false())  # even while no other one serves
+    figures: Mapped[dict[str, Any]] = mapped_column(JSON)  # metrics.Snapshot.as_document: counts, no identifiers

@@ -13,6 +13,7 @@ from pydantic_core import core_schema
 
 from messaging.relay.errors import (
     STATUS,
+    AccountSuspended,
     InvalidRequest,
     MalformedRequest,
     NotAuthenticated,
@@ -28,6 +29,7 @@ from messaging.wire.messages import ACCESS_KEY_HEADER
 _SCHEMAS = "#/components/schemas/{model}"
 _PARAMETER = re.compile(r"{(\w+)}")
 _WITH_CREDENTIALS = frozenset(Access) - {Access.ANYONE, Access.NOBODY_KNOWN}
+_OF_AN_ACCOUNT = _WITH_CREDENTIALS - {Access.KEY}  # who calls may be an account that is suspended
 _CAPABILITIES = {"type": "object", "additionalProperties": {"type": "boolean"}, "maxProperties": 64}
 _ERROR = {
     "type": "object",
@@ -156,6 +158,8 @@ def _errors(doc: Doc) -> list[type[RelayError]]:
     errors: list[type[RelayError]] = [*doc.raises, RateLimited, Unavailable]
     if doc.access in _WITH_CREDENTIALS:
         errors.append(NotAuthenticated)
+    if doc.access in _OF_AN_ACCOUNT:
+        errors.append(AccountSuspended)
     if doc.takes is not None:
         errors += [MalformedRequest, TooLarge]
     if (doc.takes is not None and not isinstance(doc.takes, str)) or doc.headers:

@@ -17,6 +17,7 @@ from messaging.relay.database import Base, Database
 from messaging.serving.logs import get_logger
 
 READ_SECONDS = 10
+LIMITS, REMOTE_CONFIG = "limits", "remote_config"  # names of settings that relays read
 
 
 class SettingRow(Base):
@@ -58,6 +59,14 @@ async def read_versions(db: AsyncConnection, name: str, *, limit: int) -> list[S
     return [Setting(*found) for found in await db.execute(query.order_by(row.version.desc()).limit(limit))]
 
 
+async def read_version(db: AsyncConnection, name: str, version: int) -> Setting | None:
+    """One version; ``None`` if there is none."""
+    row = SettingRow
+    query = select(row.name, row.version, row.document, row.changed_at, row.changed_by)
+    found = (await db.execute(query.where(row.name == name, row.version == version))).one_or_none()
+    return None if found is None else Setting(*found)
+
+
 async def write_setting(
     db: AsyncConnection, name: str, document: Mapping[str, Any], *, after: int, at: int, by: str
 ) -> int:
@@ -84,20 +93,21 @@ class SettingsBook:
     def __init__(self, database: Database, apply: Mapping[str, Callable[[Mapping[str, Any]], None]]) -> None:
         self._database = database
         self._apply = apply
-        self._known: dict[str, int] = {}
+        self._known: dict[str, tuple[int, int] | None] = {}  # version and time: a restored database counts anew
 
     async def read(self) -> None:
         """Look at the latest versions, and apply what is new. What cannot be applied is left out, and said in the log."""
         async with self._database.read() as db:
             found = [await read_setting(db, name) for name in self._apply]
-        for setting in found:
-            if setting is None or self._known.get(setting.name) == setting.version:
+        for name, setting in zip(self._apply, found, strict=True):
+            stands = None if setting is None else (setting.version, setting.changed_at)
+            if self._known.get(name) == stands:
                 continue
-            self._known[setting.name] = setting.version
+            self._known[name] = stands
             try:
-                self._apply[setting.name](setting.document)
+                self._apply[name]({} if setting is None else setting.document)
             except Exception as error:  # noqa: BLE001 - the version of before stands; a relay does not stop for it
-                get_logger().warning("setting_not_applied", setting=setting.name, error=type(error).__name__)
+                get_logger().warning("setting_not_applied", setting=name, error=type(error).__name__)
 
     async def run(self) -> None:
         """Look every few seconds until cancelled."""

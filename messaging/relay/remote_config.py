@@ -5,9 +5,11 @@ A file in TOML, one table for each name: ``value``, and optionally ``percentage`
 """
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from messaging.relay.accounts.authentication import Authentication
@@ -48,8 +50,40 @@ def read_remote_config(path: Path | None) -> dict[str, ConfigValue]:
     return {name: _value(table) for name, table in tables.items()}
 
 
+class LiveConfig:
+    """The values as they are now: ``base``, which was read at the relay's start, with what operators have set since."""
+
+    def __init__(self, base: Mapping[str, ConfigValue]) -> None:
+        self._base = base
+        self._set: Mapping[str, ConfigValue | None] = {}
+
+    def values(self) -> dict[str, ConfigValue]:
+        """All values that stand."""
+        return {name: value for name, value in {**self._base, **self._set}.items() if value is not None}
+
+    def apply(self, document: Mapping[str, Any]) -> None:
+        """Let the setting ``remote_config`` stand above the base: tables as in the file, or null for a name that nobody has.
+
+        Raises:
+            ValueError: not such a document; nothing changes.
+        """
+        self._set = {name: None if table is None else value_of(table) for name, table in document.items()}
+
+
 def _value(table: object) -> ConfigValue:
-    problem = StartupError("the remote configuration takes tables with value, percentage (0 to 100) and accounts")
+    try:
+        return value_of(table)
+    except ValueError as problem:
+        raise StartupError(str(problem)) from None
+
+
+def value_of(table: object) -> ConfigValue:
+    """A value, read from a table with ``value``, ``percentage`` and ``accounts``.
+
+    Raises:
+        ValueError: a table of another shape.
+    """
+    problem = ValueError("the remote configuration takes tables with value, percentage (0 to 100) and accounts")
     if not isinstance(table, dict) or not table.keys() <= {"value", "percentage", "accounts"}:
         raise problem
     value, percentage, accounts = table.get("value"), table.get("percentage", 100), table.get("accounts", [])
@@ -62,12 +96,12 @@ def _value(table: object) -> ConfigValue:
     return ConfigValue(str(value).lower() if isinstance(value, bool) else str(value), percentage, known)
 
 
-def config_routes(config: dict[str, ConfigValue], limits: RateLimits, authentication: Authentication) -> list[Route]:
+def config_routes(config: LiveConfig, limits: RateLimits, authentication: Authentication) -> list[Route]:
     """The routes of remote configuration and of one's own quotas."""
 
     async def get_config(call: Call) -> Answer:
         caller = await authentication.require(call)
-        values = {name: each.value for name, each in sorted(config.items()) if each.is_for(name, caller.aci)}
+        values = {name: each.value for name, each in sorted(config.values().items()) if each.is_for(name, caller.aci)}
         answer = answer_with(RemoteConfig(config=values))
         tag = f'"{sha256(answer.body).hexdigest()[:32]}"'
         headers = {"ETag": tag, "Cache-Control": "private, no-cache"}

@@ -42,3 +42,9 @@ class Settings:
     attachments_url: str | None = None  # None: a folder beside the SQLite file
     attachment_lifetime: timedelta = timedelta(days=45)
     max_attachment: int = 100 * 1024 * 1024  # bytes
+    node_name: str = "relay"  # what operators call this process
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None  # for Prometheus; None: nowhere
+    metrics_port_shared: bool = False  # with the worker that this one replaces
+    otlp_endpoint: str | None = field(default=None, repr=False)  # where traces are sent; None: nowhere
+    otlp_ratio: float = 0.01  # of requests that are traced

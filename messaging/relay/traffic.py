@@ -7,6 +7,7 @@ long, or that failed by a fault of the relay, has a line of its own at once.
 import asyncio
 from dataclasses import dataclass
 
+from messaging.relay.metrics import Answered, Asked, status_class
 from messaging.serving.logs import get_logger
 
 REPORT_SECONDS = 10
@@ -26,7 +27,8 @@ class Traffic:
     """Counts calls. ``run`` reports them."""
 
     def __init__(self) -> None:
-        self._tallies: dict[tuple[str, str, int], Tally] = {}
+        self._tallies: dict[tuple[str, str, int], Tally] = {}  # since the last report
+        self._before: dict[Asked, Answered] = {}  # until then
 
     def count(self, route: str, verb: str, status: int, milliseconds: float) -> None:
         """Note a call that has been answered."""
@@ -42,10 +44,20 @@ class Traffic:
 
     def report(self) -> None:
         """Write what has been counted since the last time, and begin anew."""
+        self._before = self.totals()
         tallies, self._tallies = self._tallies, {}
         for (route, verb, status), tally in sorted(tallies.items()):
             mean = round(tally.milliseconds / tally.count, 1)
             get_logger().info("calls", route=route, verb=verb, status=status, count=tally.count, duration_ms=mean)
+
+    def totals(self) -> dict[Asked, Answered]:
+        """All calls since the process began, by the class of their status."""
+        totals = dict(self._before)
+        for (route, verb, status), tally in self._tallies.items():
+            asked = Asked(route, verb, status_class(status))
+            count, milliseconds = totals.get(asked, (0, 0.0))
+            totals[asked] = Answered(count + tally.count, round(milliseconds + tally.milliseconds, 1))
+        return totals
 
     async def run(self) -> None:
         """Report every few seconds until cancelled, and then once more."""

@@ -1,7 +1,7 @@
 """Several relay processes on one host behind one socket: ``subrosa relay --workers N``.
 
 The supervisor opens the socket, so that no connection is refused while a worker stops or starts, and does nothing else that a
-client could notice. A worker that dies is started again. SIGHUP starts each anew, one after the other: the new one is ready
+client could notice. A worker that dies is started again, one that has drained at once. SIGHUP starts each anew, one after the other: the new one is ready
 before the old one drains. SIGTERM and SIGINT drain all of them.
 """
 
@@ -17,6 +17,7 @@ from messaging.relay.errors import StartupError
 from messaging.serving.logs import get_logger
 
 MAX_WORKERS = 32  # while they are renewed there is one more, and each has a generation file of at most 64
+WORKER_VARIABLE = "SUBROSA_WORKER"  # the number of a worker, from 1, in its environment
 READY_SECONDS = 90  # beyond what a worker may wait for the database
 END_SECONDS = 45  # beyond the delay before it drains
 FIRST_PAUSE_SECONDS = 0.5
@@ -61,6 +62,11 @@ class Worker:
         """Wait for its end; false, and at once, if it is dismissed."""
         await self._ended_or(self.dismissed)
         return not self.dismissed.is_set()
+
+    @property
+    def has_drained(self) -> bool:
+        """Whether it has served and then ended in order, as when an operator asks for it: it may be started again at once."""
+        return self.ready.is_set() and self.process.returncode == 0
 
     async def stop(self) -> None:
         """Have it drain; end it if it does not in time."""
@@ -138,7 +144,7 @@ class Supervisor:
             StartupError: one of them cannot start; then all are stopped. It has said why.
         """
         for slot in range(self._count):
-            self._workers.append(await self._spawn())
+            self._workers.append(await self._spawn(slot))
             ready = await self._workers[slot].is_ready()
             if self._stopping.is_set():
                 return
@@ -170,7 +176,7 @@ class Supervisor:
         async with self._changing[slot]:
             if self._stopping.is_set():
                 return False
-            self._renewed = leaving = new = await self._spawn()
+            self._renewed = leaving = new = await self._spawn(slot)
             ready = await new.is_ready()
             if ready:
                 leaving, self._workers[slot], self._renewed = self._workers[slot], new, None
@@ -184,6 +190,10 @@ class Supervisor:
             worker = self._workers[slot]
             if not await worker.ends_by_itself():
                 continue
+            if worker.has_drained:
+                get_logger().info("worker_drained")
+                await self._restart(slot, worker)
+                continue
             get_logger().error("worker_ended", status=worker.process.returncode)
             pause = FIRST_PAUSE_SECONDS if worker.ready.is_set() else min(2 * pause, LONGEST_PAUSE_SECONDS)
             with suppress(TimeoutError):
@@ -194,15 +204,16 @@ class Supervisor:
         """Start a worker in the place of one that has ended, if that is still its place."""
         async with self._changing[slot]:
             if self._workers[slot] is ended and not self._stopping.is_set():
-                self._workers[slot] = await self._spawn()
+                self._workers[slot] = await self._spawn(slot)
 
-    async def _spawn(self) -> Worker:
+    async def _spawn(self, slot: int) -> Worker:
         """Start a worker. One that comes when we are stopping is stopped here: ``stop`` did not know it."""
         process = await asyncio.create_subprocess_exec(
             *self._command,
             stdin=asyncio.subprocess.PIPE,  # its end is ours: a worker does not outlive its supervisor
             stdout=asyncio.subprocess.PIPE,
             pass_fds=[self._listening.fileno()],
+            env={**os.environ, WORKER_VARIABLE: str(slot + 1)},
         )
         worker = Worker(process, ready_seconds=self.ready_seconds, end_seconds=self.end_seconds)
         if self._stopping.is_set():

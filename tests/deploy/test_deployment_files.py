@@ -99,6 +99,6 @@ def test_nothing_is_published_beyond_this_machine() -> None:
 def test_the_relay_image_has_neither_node_nor_torch() -> None:
     relay = (ROOT / "deploy" / "relay.Dockerfile").read_text()
     assert "signal_protocol.setup" not in relay
-    assert re.search(r"constraints\.txt \.\n", relay)
+    assert re.search(r"constraints\.txt \"\.\[console,telemetry\]\"\n", relay)
     enclave = (ROOT / "deploy" / "enclave.Dockerfile").read_text()
     assert "'.[enclave]'" in enclave

@@ -11,7 +11,10 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Uuid, bindparam, inspect, text
 from sqlalchemy.engine import URL
 
-import messaging.relay.app  # noqa: F401 - defines all tables
+import messaging.relay.admin.operator_tables
+import messaging.relay.admin.registry
+import messaging.relay.app
+import messaging.relay.node_tables  # noqa: F401 - these define all tables
 from messaging.relay.accounts.tables import assistants
 from messaging.relay.database import Base, normalise_url, open_database
 from messaging.relay.errors import StartupError
@@ -119,3 +122,25 @@ async def test_without_migrating_an_older_or_newer_schema_is_refused(empty: URL)
 async def test_a_database_that_is_not_there_is_a_sentence() -> None:
     with pytest.raises(StartupError, match="cannot be reached"):
         await migrate(normalise_url("postgresql://nobody@127.0.0.1:1/nothing"))
+
+
+async def test_who_holds_tables_for_long_keeps_neither_relays_nor_a_migration_waiting(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("messaging.relay.migrate.LOCK_SECONDS", 1)
+    monkeypatch.setattr("messaging.relay.migrate.LOCK_TRIES", 2)
+    monkeypatch.setattr("messaging.relay.migrate.PAUSE_SECONDS", 0.1)
+    name = await postgres.create()
+    url = normalise_url(postgres.url_of(name))
+    await migrate(url, revision="0004")
+    database = open_database(url)
+    async with database.begin() as backup:  # as pg_dump does, for as long as it takes
+        await backup.execute(text("SELECT 1 FROM accounts LIMIT 1"))
+        with pytest.raises(StartupError, match="a backup or another long transaction"):
+            await migrate(url)
+        async with database.read() as db:
+            await db.execute(text("SELECT 1 FROM accounts LIMIT 1"))
+    await migrate(url)
+    await require_current(url)
+    await database.close()
+    await postgres.drop(name)

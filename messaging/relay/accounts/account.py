@@ -1,13 +1,16 @@
 """What a registered account may see and change of itself: attributes, locks, devices, its report, its end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from messaging.relay.accounts.authentication import DAY
 from messaging.relay.accounts.locks import lock_columns, recovery_columns
 from messaging.relay.accounts.tables import (
+    Account,
     AccountDetails,
     DeviceDetails,
     account_details,
@@ -25,7 +28,7 @@ from messaging.relay.accounts.tables import (
     update_device,
 )
 from messaging.relay.database import Database
-from messaging.relay.delivery.wakeups import CredentialsReplaced, Wakeups
+from messaging.relay.delivery.wakeups import CredentialsReplaced, Suspended, Wakeups
 from messaging.relay.errors import Forbidden, NotAuthenticated, NotFound
 from messaging.relay.http import Caller
 from messaging.relay.messages.tables import count_envelopes, delete_mailboxes, lock_mailboxes
@@ -132,12 +135,7 @@ class AccountService:
         async with self.database.begin() as db:
             if await lock_account_by_id(db, caller.account_id) is None or not await lock_device(db, caller):
                 raise NotAuthenticated
-            devices = await devices_of(db, caller.account_id)
-            gone = [device.mailbox_id for device in devices if device.device_id == device_id]
-            await lock_mailboxes(db, mailbox_ids(devices))
-            await delete_device(db, caller.account_id, device_id)
-            await delete_mailboxes(db, gone)
-            await account_has_changed(db, caller.account_id)
+            gone = await remove_devices(db, caller.account_id, {device_id})
         self._disconnect(gone)
 
     async def delete(self, caller: Caller) -> None:
@@ -154,13 +152,7 @@ class AccountService:
             account = await lock_account_by_id(db, caller.account_id)
             if account is None or not await lock_device(db, caller):
                 raise NotAuthenticated
-            number_hash = await number_hash_of(db, account.id)
-            if number_hash is not None and not account.is_bot:
-                await bury(db, number_hash, account, expires_at=self.now() + TOMBSTONE_LIFETIME)
-            gone = mailbox_ids(await devices_of(db, account.id))
-            await lock_mailboxes(db, gone)
-            await delete_account(db, account.id)
-            await delete_mailboxes(db, gone)
+            gone = await erase_account(db, account, now=self.now())
         self._disconnect(gone)
 
     async def report(self, caller: Caller) -> Report:
@@ -190,8 +182,60 @@ class AccountService:
             await account_has_changed(db, caller.account_id)
 
     def _disconnect(self, mailboxes: list[int]) -> None:
-        for mailbox_id in mailboxes:
-            self.wakeups.announce(mailbox_id, CredentialsReplaced())
+        disconnect(self.wakeups, mailboxes)
+
+
+async def remove_devices(db: AsyncConnection, account_id: int, device_ids: Collection[int]) -> list[int]:
+    """Remove devices of an account that is locked, with their keys and what waits for them.
+
+    Returns their mailboxes: whoever commits disconnects them.
+    """
+    devices = await devices_of(db, account_id)
+    gone = [device for device in devices if device.device_id in device_ids]
+    await lock_mailboxes(db, mailbox_ids(devices))
+    for device in gone:
+        await delete_device(db, account_id, device.device_id)
+    await delete_mailboxes(db, mailbox_ids(gone))
+    await account_has_changed(db, account_id)
+    return mailbox_ids(gone)
+
+
+async def erase_account(db: AsyncConnection, account: Account, *, now: int) -> list[int]:
+    """Delete an account that is locked, and everything in it; a person's number keeps a tombstone for a month.
+
+    Returns the mailboxes of its devices: whoever commits disconnects them.
+    """
+    number_hash = await number_hash_of(db, account.id)
+    if number_hash is not None and not account.is_bot:
+        await bury(db, number_hash, account, expires_at=now + TOMBSTONE_LIFETIME)
+    gone = mailbox_ids(await devices_of(db, account.id))
+    await lock_mailboxes(db, gone)
+    await delete_account(db, account.id)
+    await delete_mailboxes(db, gone)
+    return gone
+
+
+async def set_suspended(db: AsyncConnection, account_id: int, at: int | None) -> list[int]:
+    """Suspend an account that is locked, or with ``None`` let it go on. It keeps all that it has.
+
+    Sends that were planned before are planned again, and then refused, or not any more. Returns the mailboxes of its devices:
+    whoever commits a suspension lets them know (:func:`shut_out`).
+    """
+    await update_account(db, account_id, {"suspended_at": at})
+    await account_has_changed(db, account_id)
+    return mailbox_ids(await devices_of(db, account_id))
+
+
+def disconnect(wakeups: Wakeups, mailboxes: Iterable[int]) -> None:
+    """Let the sockets of these mailboxes close, on all relays."""
+    for mailbox_id in mailboxes:
+        wakeups.announce(mailbox_id, CredentialsReplaced())
+
+
+def shut_out(wakeups: Wakeups, mailboxes: Iterable[int]) -> None:
+    """Let the sockets of these mailboxes of a suspended account close, on all relays; their devices look again now and then."""
+    for mailbox_id in mailboxes:
+        wakeups.announce(mailbox_id, Suspended())
 
 
 def info_of(device: DeviceDetails) -> DeviceInfo:

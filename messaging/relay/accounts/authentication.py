@@ -15,7 +15,7 @@ from messaging.relay.accounts.passwords import PasswordHash, hash_password, pass
 from messaging.relay.accounts.tables import StoredCredentials, find_all_credentials, mark_seen
 from messaging.relay.batching import Bounds, GroupCommit
 from messaging.relay.database import Database
-from messaging.relay.errors import NotAuthenticated
+from messaging.relay.errors import AccountSuspended, NotAuthenticated
 from messaging.relay.http import Call, Caller, Credentials
 from messaging.relay.lanes import Lane
 from messaging.wire.errors import MalformedField
@@ -72,6 +72,7 @@ class Authentication:
 
         Raises:
             NotAuthenticated: no credentials, or wrong ones.
+            AccountSuspended: see :meth:`check`; here and below.
         """
         caller = await self.find(call)
         if caller is None:
@@ -94,6 +95,7 @@ class Authentication:
 
         Raises:
             NotAuthenticated: there is none, or the password is wrong.
+            AccountSuspended: an operator has suspended its account.
         """
         try:
             address = DeviceAddress.parse(credentials.username)
@@ -105,6 +107,8 @@ class Authentication:
         expected = _NOBODY if stored is None else PasswordHash(stored.salt, stored.digest)
         if not password_matches(credentials.password, expected) or stored is None:
             raise NotAuthenticated
+        if stored.suspended:  # said only to who has the password
+            raise AccountSuspended
         today = day_of(self._now())
         if stored.seen_on < today:  # once a day: what is kept is the day, not the time
             async with self._database.begin() as db:

@@ -31,18 +31,8 @@ class InviteService:
 
     async def create(self, terms: Terms) -> NewInvite:
         """Make an invite."""
-        code, now = new_code(), self.now()
-        values = {
-            "code_hash": hash_code(self.secret, code),
-            "role": terms.role,
-            "uses_left": terms.uses,
-            "created_at": now,
-            "expires_at": now + terms.lifetime,
-            "number_hash": None if terms.number is None else self.secret.number_hash(terms.number),
-            "revoked": False,
-        }
         async with self.database.begin() as db:
-            return NewInvite(await insert_invite(db, values), code)
+            return await make_invite(db, self.secret, terms, now=self.now())
 
     async def redeem(self, db: AsyncConnection, code: str, number: str, *, bots_only: bool) -> Grant | None:
         """Take a use of the invite with this code, if it is good for the number; the use is gone when ``db`` commits.
@@ -73,3 +63,18 @@ class InviteService:
         """Make an invite worthless; ``False`` if there is none with this id."""
         async with self.database.begin() as db:
             return await revoke_invite(db, invite_id)
+
+
+async def make_invite(db: AsyncConnection, secret: ServerSecret, terms: Terms, *, now: int) -> NewInvite:
+    """Make an invite, in the caller's transaction."""
+    code = new_code()
+    values = {
+        "code_hash": hash_code(secret, code),
+        "role": terms.role,
+        "uses_left": terms.uses,
+        "created_at": now,
+        "expires_at": now + terms.lifetime,
+        "number_hash": None if terms.number is None else secret.number_hash(terms.number),
+        "revoked": False,
+    }
+    return NewInvite(await insert_invite(db, values), code)

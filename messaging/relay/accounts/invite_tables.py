@@ -59,6 +59,13 @@ async def all_invites(db: AsyncConnection) -> list[Invite]:
     return [Invite(*found) for found in await db.execute(select(*_INVITE).order_by(InviteRow.id))]
 
 
+async def invites_before(db: AsyncConnection, before: int | None, *, limit: int) -> list[Invite]:
+    """The latest invites with smaller ids than ``before``, newest first."""
+    query = select(*_INVITE).order_by(InviteRow.id.desc()).limit(limit)
+    query = query if before is None else query.where(InviteRow.id < before)
+    return [Invite(*found) for found in await db.execute(query)]
+
+
 async def revoke_invite(db: AsyncConnection, invite_id: int) -> bool:
     """Revoke an invite; ``False`` if there is none with this id."""
     revoked = update(InviteRow).where(InviteRow.id == invite_id).values(revoked=True)

@@ -39,6 +39,7 @@ from messaging.relay.accounts.tables import (
 )
 from messaging.relay.database import Database
 from messaging.relay.errors import (
+    AccountSuspended,
     CapabilityMissing,
     Forbidden,
     InvalidRequest,
@@ -104,6 +105,7 @@ class LinkingService:
 
         Raises:
             Forbidden: the token is not one of ours, too old, or used.
+            AccountSuspended: an operator has suspended the account.
             TooManyDevices: the account is full.
             CapabilityMissing: all devices of the account have a capability that this one lacks.
             InvalidRequest: the PNI's keys are missing, or there is no PNI.
@@ -115,6 +117,8 @@ class LinkingService:
             account = await find_account(db, ServiceId(aci))
         if account is None:
             raise Forbidden
+        if account.is_suspended:
+            raise AccountSuspended
         await self.limits.take(Limit.VERIFY_DEVICE, account.id, account=account.id, bot=account.is_bot)
         await asyncio.to_thread(check_device_keys, account, request)
         try:
@@ -129,7 +133,7 @@ class LinkingService:
     ) -> int:
         locked = await lock_account_by_id(db, account.id)
         if locked != account:
-            raise Forbidden  # registered anew since the keys were checked
+            raise Forbidden  # registered anew, or suspended, since the keys were checked
         devices = await device_details(db, account.id)
         check_room(devices)
         attributes, hashed = request.account_attributes, hash_password(password)

@@ -32,7 +32,14 @@ from messaging.relay.accounts.usernames import release_username
 from messaging.relay.accounts.verification import Verification
 from messaging.relay.database import Database
 from messaging.relay.delivery.wakeups import CredentialsReplaced, Wakeups
-from messaging.relay.errors import Forbidden, InvalidRequest, MalformedRequest, NotAuthenticated, NotFound
+from messaging.relay.errors import (
+    AccountSuspended,
+    Forbidden,
+    InvalidRequest,
+    MalformedRequest,
+    NotAuthenticated,
+    NotFound,
+)
 from messaging.relay.http import Credentials
 from messaging.relay.keys.service import store_keys
 from messaging.relay.keys.signatures import check_identity_key, check_prekeys
@@ -77,6 +84,7 @@ class RegistrationService:
             InvalidSignedKey: a prekey that the identity key did not sign.
             Forbidden: the recovery password is not the account's.
             RegistrationLocked: the account has a registration lock, and it was not given.
+            AccountSuspended: an operator has suspended the account.
             RateLimited: too many registrations of this number, or locks and passwords tried.
             NotAuthenticated: the session does not exist, is not verified, or does not prove enough for an account that exists.
             MalformedRequest: the session is another number's.
@@ -157,6 +165,8 @@ class RegistrationService:
                 account_id = await insert_account(db, {**values, "created_on": day_of(self.now())})
             else:
                 await self._check_proofs(db, existing, request)
+                if existing.is_suspended:  # registering it again lifts nothing, and what waits for it stays
+                    raise AccountSuspended
                 aci, pni, account_id = existing.aci, existing.pni, existing.id
                 await update_account(db, account_id, columns)
                 await delete_profiles(db, account_id)  # encrypted under keys that the new registration need not have

@@ -4,6 +4,7 @@ A phone number is stored as a keyed hash only; while a verification session live
 the database. Times are milliseconds since 1970.
 """
 
+import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -14,6 +15,7 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     ForeignKey,
+    Index,
     LargeBinary,
     SmallInteger,
     String,
@@ -23,7 +25,9 @@ from sqlalchemy import (
     false,
     func,
     insert,
+    literal_column,
     select,
+    text,
     true,
     update,
 )
@@ -32,7 +36,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from messaging.relay.accounts.invites import Role
 from messaging.relay.accounts.passwords import PasswordHash
-from messaging.relay.database import Base, RowId, in_postgresql
+from messaging.relay.database import Base, RowId, in_postgresql, in_sqlite
 from messaging.relay.http import Caller
 from messaging.relay.messages.tables import MailboxRow, change_versions
 from messaging.wire.identifiers import IdentityKind, ServiceId
@@ -40,11 +44,20 @@ from messaging.wire.identifiers import IdentityKind, ServiceId
 _AT_ONCE = 1000  # rows asked for in one statement
 
 
+def _index_of_some(name: str, column: str, *, where: str) -> Index:
+    """An index of the few rows for which a condition holds."""
+    return Index(name, column, postgresql_where=text(where), sqlite_where=text(where))
+
+
 class AccountRow(Base):
     """An account: of a person, by the hash of a number, or of an assistant, by a name."""
 
     __tablename__ = "accounts"
-    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012 - SQLAlchemy's own idiom
+    __table_args__ = (
+        _index_of_some("ix_accounts_bots", "id", where="role = 'bot'"),
+        _index_of_some("ix_accounts_suspended", "id", where="suspended_at IS NOT NULL"),
+        {"sqlite_autoincrement": True},
+    )
     id: Mapped[int] = mapped_column(RowId, primary_key=True)
     aci: Mapped[UUID] = mapped_column(Uuid, unique=True)
     pni: Mapped[UUID | None] = mapped_column(Uuid, unique=True)
@@ -90,7 +103,7 @@ class DeletedAccountRow(Base):
 
     __tablename__ = "deleted_accounts"
     number_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
-    aci: Mapped[UUID] = mapped_column(Uuid)
+    aci: Mapped[UUID] = mapped_column(Uuid, index=True)
     pni: Mapped[UUID | None] = mapped_column(Uuid)
     expires_at: Mapped[int] = mapped_column(BigInteger, index=True)
 
@@ -126,6 +139,12 @@ class Account:
     access_key: bytes | None = field(repr=False)
     unrestricted_access: bool
     role: str | None
+    suspended_at: int | None
+
+    @property
+    def is_suspended(self) -> bool:
+        """Whether an operator has stopped it: it may neither connect nor send."""
+        return self.suspended_at is not None
 
     @property
     def is_bot(self) -> bool:
@@ -166,6 +185,7 @@ _ACCOUNT = (
     AccountRow.access_key,
     AccountRow.unrestricted_access,
     AccountRow.role,
+    AccountRow.suspended_at,
 )
 
 
@@ -184,8 +204,11 @@ async def find_accounts(db: AsyncConnection, service_ids: Iterable[ServiceId]) -
         uuids = [service_id.uuid for service_id in wanted if service_id.kind is kind]
         for start in range(0, len(uuids), _AT_ONCE):
             some = column.in_(uuids[start : start + _AT_ONCE])
-            for columns in await db.execute(select(column, *_ACCOUNT).where(some)):
-                found[ServiceId(UUID(str(columns[0])), kind)] = Account(*columns[1:])
+            rows: list[tuple[Any, ...]] = [
+                tuple(row) for row in await db.execute(select(column, *_ACCOUNT).where(some))
+            ]
+            for uuid, *account in rows:
+                found[ServiceId(UUID(str(uuid)), kind)] = Account(*account)
     return found
 
 
@@ -222,7 +245,10 @@ async def update_account(db: AsyncConnection, account_id: int, values: dict[str,
 
 @dataclass(frozen=True, slots=True)
 class Assistant:
-    """What everybody may know of an assistant, and the mailboxes of its devices."""
+    """What everybody may know of an assistant, and the mailboxes of its devices.
+
+    ``accepting``: it does not drain, and no operator has drained it.
+    """
 
     name: str
     aci: UUID
@@ -234,7 +260,7 @@ async def assistants(db: AsyncConnection) -> list[Assistant]:
     """All assistants, in the order of their names."""
     account, device = AccountRow, DeviceRow
     query = (
-        select(account.assistant_name, account.aci, account.accepting, device.mailbox_id)
+        select(account.assistant_name, account.aci, account.accepting & ~account.drained, device.mailbox_id)
         .outerjoin(device, device.account_id == account.id)
         .where(account.assistant_name.is_not(None))
         .order_by(account.assistant_name, device.device_id)
@@ -401,6 +427,55 @@ async def account_details(db: AsyncConnection, account_id: int) -> AccountDetail
     )
 
 
+async def mailboxes_of_suspended(db: AsyncConnection, mailbox_ids: Collection[int]) -> set[int]:
+    """Those of the mailboxes whose accounts are suspended."""
+    joined = "devices JOIN accounts ON accounts.id = account_id"
+    query = f"SELECT mailbox_id FROM {joined} WHERE suspended_at IS NOT NULL AND mailbox_id"  # noqa: S608 - texts of ours
+    if db.dialect.name == "postgresql":  # one array, as where progress is read: this is asked with it
+        rows = await in_postgresql(db, f"{query} = ANY($1::bigint[])", list(mailbox_ids))
+    else:
+        query = f"{query} IN (SELECT value FROM json_each(?))"  # noqa: S608 - a text of ours
+        ids = json.dumps(list(mailbox_ids))
+        rows = await in_sqlite(db, lambda connection: connection.execute(query, (ids,)).fetchall())
+    return {mailbox_id for (mailbox_id,) in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class AccountSummary:
+    """An account in a list for operators. ``created_on`` is a day, in milliseconds since 1970."""
+
+    id: int
+    aci: UUID
+    role: str | None
+    assistant_name: str | None
+    created_on: int
+    suspended_at: int | None
+
+
+async def account_summaries(
+    db: AsyncConnection,
+    *,
+    aci: UUID | None = None,
+    number_hash: bytes | None = None,
+    bots: bool = False,
+    suspended: bool = False,
+    before: int | None = None,
+    limit: int,
+) -> list[AccountSummary]:
+    """The newest accounts that match all that is given, with smaller row ids than ``before``."""
+    row = AccountRow
+    query = select(row.id, row.aci, row.role, row.assistant_name, row.created_on, row.suspended_at)
+    for column, wanted in ((row.aci, aci), (row.number_hash, number_hash)):
+        query = query if wanted is None else query.where(column == wanted)
+    if bots:
+        query = query.where(row.role == literal_column(f"'{Role.BOT}'"))  # as its index says it
+    if suspended:
+        query = query.where(row.suspended_at.is_not(None))
+    if before is not None:
+        query = query.where(row.id < before)
+    return [AccountSummary(*found) for found in await db.execute(query.order_by(row.id.desc()).limit(limit))]
+
+
 async def mark_seen(db: AsyncConnection, caller: Caller, day: int) -> None:
     """Note the day on which a device was last seen."""
     row = DeviceRow
@@ -454,10 +529,11 @@ class StoredCredentials:
     salt: bytes = field(repr=False)
     digest: bytes = field(repr=False)
     seen_on: int
+    suspended: bool
 
 
 _CREDENTIALS = """
-SELECT w.place, a.id, a.aci, a.pni, d.device_id, d.mailbox_id, d.password_salt, d.password_hash, d.seen_on, a.role
+SELECT w.place, a.id, a.aci, a.pni, d.device_id, d.mailbox_id, d.password_salt, d.password_hash, d.seen_on, a.role, a.suspended_at
 FROM unnest($1::uuid[], $2::int[]) WITH ORDINALITY AS w(aci, device_id, place)
 JOIN accounts a ON a.aci = w.aci JOIN devices d ON d.account_id = a.id AND d.device_id = w.device_id
 """
@@ -488,11 +564,12 @@ async def find_credentials(db: AsyncConnection, aci: UUID, device_id: int) -> St
             DeviceRow.password_hash,
             DeviceRow.seen_on,
             AccountRow.role,
+            AccountRow.suspended_at,
         )
         .join(DeviceRow, DeviceRow.account_id == AccountRow.id)
         .where(AccountRow.aci == aci, DeviceRow.device_id == device_id)
     )
-    found = (await db.execute(query)).one_or_none()
+    found: tuple[Any, ...] | None = (await db.execute(query)).one_or_none()
     return None if found is None else _credentials(*found)
 
 
@@ -506,9 +583,10 @@ def _credentials(
     digest: bytes,
     seen_on: int,
     role: str | None,
+    suspended_at: int | None,
 ) -> StoredCredentials:
     caller = Caller(account_id, aci, pni, device_id, mailbox_id, is_bot=role == Role.BOT)
-    return StoredCredentials(caller, salt, digest, seen_on)
+    return StoredCredentials(caller, salt, digest, seen_on, suspended_at is not None)
 
 
 _SESSION = (

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import BigInteger, ForeignKey, LargeBinary, Uuid, delete, insert, select, update
+from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, Uuid, delete, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import Mapped, mapped_column
@@ -30,6 +30,14 @@ class UsernameRow(Base):
     """A hash that is not free: reserved or held until ``expires_at``, or confirmed, which does not expire."""
 
     __tablename__ = "usernames"
+    __table_args__ = (
+        Index(
+            "ix_usernames_expires_at",
+            "expires_at",
+            postgresql_where=text("expires_at IS NOT NULL"),
+            sqlite_where=text("expires_at IS NOT NULL"),
+        ),
+    )
     username_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
     account_id: Mapped[int] = mapped_column(RowId, ForeignKey("accounts.id", ondelete="CASCADE"), index=True)
     confirmed: Mapped[bool]
@@ -132,10 +140,8 @@ class UsernameService:
             RateLimited: too many look-ups.
         """
         await self.limits.take(Limit.USERNAME_LOOKUP, remote)
-        row = UsernameRow
-        query = select(AccountRow.aci).join(row, row.account_id == AccountRow.id)
         async with self.database.read() as db:
-            found: UUID | None = await db.scalar(query.where(row.username_hash == username_hash, row.confirmed))
+            found = await find_owner(db, username_hash)
         if found is None:
             raise NotFound
         return found
@@ -213,6 +219,14 @@ async def release_username(db: AsyncConnection, account_id: int, *, now: int) ->
     mine = update(row).where(row.account_id == account_id, row.confirmed)
     held: dict[str, Any] = {"confirmed": False, "expires_at": now + HELD}
     await db.execute(mine.values(**held, link_handle=None, encrypted_username=None))
+
+
+async def find_owner(db: AsyncConnection, username_hash: bytes) -> UUID | None:
+    """The ACI of the account whose username has this hash."""
+    row = UsernameRow
+    query = select(AccountRow.aci).join(row, row.account_id == AccountRow.id)
+    found: UUID | None = await db.scalar(query.where(row.username_hash == username_hash, row.confirmed))
+    return found
 
 
 async def _find(db: AsyncConnection, username_hash: bytes) -> _Username | None:

@@ -14,7 +14,7 @@ from hashlib import sha256
 
 from sqlalchemy.exc import IntegrityError
 
-from messaging.relay.attachments.storage import Storage
+from messaging.relay.attachments.storage import Storage, is_piece, name_piece
 from messaging.relay.attachments.tables import (
     Attachment,
     Piece,
@@ -205,7 +205,8 @@ class AttachmentService:
     async def _sweep_orphans(self) -> int:
         count = 0
         before = datetime.fromtimestamp(self.now() / 1000, UTC) - ORPHAN_AGE
-        async for names in self.storage.older_than(before):
+        async for listed in self.storage.older_than(before):
+            names = [name for name in listed if is_piece(name)]
             async with self.database.read() as db:
                 known = await known_names(db, names)
             for name in set(names) - known:
@@ -214,7 +215,7 @@ class AttachmentService:
         return count
 
     async def _keep(self, key: str, upload: Attachment, data: bytes) -> Attachment:
-        name = f"{hash_key(key).hex()}/{upload.received:012}-{secrets.token_hex(8)}"
+        name = name_piece(hash_key(key), upload.received)
         received = upload.received + len(data)
         expires_at = self._attachment_ends(upload) if received == upload.length else self._upload_ends()
         await self.storage.put(name, data)

@@ -5,6 +5,8 @@ An upload is kept as the pieces in which it arrived. A piece is never changed: i
 
 import asyncio
 import os
+import re
+import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +20,18 @@ from obstore.store import LocalStore, ObjectStore, from_url
 from messaging.relay.errors import StartupError
 
 LISTED_AT_ONCE = 500
+# A hash of the attachment's key, where the piece begins, and 8 random bytes: see ``name_piece``.
+_PIECE = re.compile(r"[0-9a-f]{40}/[0-9]{12}-[0-9a-f]{16}")
+
+
+def name_piece(key_hash: bytes, start: int) -> str:
+    """A new name for the piece of an attachment that begins at the byte ``start``."""
+    return f"{key_hash.hex()}/{start:012}-{secrets.token_hex(8)}"
+
+
+def is_piece(name: str) -> bool:
+    """Whether a name is one of a piece; whatever else is in the same place is not ours to copy or to delete."""
+    return _PIECE.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from messaging.relay.http import Caller
 from messaging.relay.lanes import Lane
 from messaging.relay.messages.append import Append, Place, append
 from messaging.relay.messages.tables import forget_envelopes, lock_mailboxes, take_envelopes
+from messaging.relay.metrics import Figures
 from messaging.serving.logs import get_logger
 
 BOUNDS = Bounds(batch_items=2000, batch_bytes=0, waiting_items=200_000, waiting_bytes=1, delay_seconds=0.01)
@@ -51,7 +52,9 @@ class Acknowledgements:
         wakeups: Wakeups,
         now: Callable[[], int],
         receipt_lifetime: timedelta,
+        figures: Figures | None = None,
     ) -> None:
+        self._figures = figures or Figures()
         self._relaxed = Lane(database, relaxed=True)
         self._durable = Lane(database, relaxed=False)
         self._wakeups = wakeups
@@ -95,9 +98,11 @@ class Acknowledgements:
             async with self.lane_for(batch).batch() as db:
                 queued = await self._forget(db, batch)
         except Exception as error:  # noqa: BLE001 - tried again in a moment, and then left
+            self._figures.acknowledgement_failures += 1
             get_logger().warning("delete_failed", count=len(batch), error=type(error).__name__)
             self._try_again(batch)
         else:
+            self._figures.envelopes_acknowledged += len(batch)
             for mailbox_id, sequence in queued:
                 self._wakeups.announce(mailbox_id, MailArrived(sequence))
         return [None] * len(batch)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from messaging.relay.accounts.tables import mailboxes_of_suspended
 from messaging.relay.database import Database
 from messaging.relay.delivery.stream import ReadPage
 from messaging.relay.messages.tables import (
@@ -20,6 +21,11 @@ PROGRESS_SECONDS = 2
 
 
 @dataclass(frozen=True, slots=True)
+class Closed:
+    """The mailbox is there, and its account is suspended."""
+
+
+@dataclass(frozen=True, slots=True)
 class Mailboxes:
     """Reads mailboxes. ``now`` gives milliseconds since 1970."""
 
@@ -31,14 +37,15 @@ class Mailboxes:
         async with self.database.read() as db:
             return await read_envelopes(db, mailbox_id, after=page.after, limit=page.limit, now=self.now())
 
-    async def progress(self, mailbox_ids: Collection[int]) -> dict[int, Progress]:
-        """How far each mailbox is that exists.
+    async def progress(self, mailbox_ids: Collection[int]) -> dict[int, Progress | Closed]:
+        """How far each mailbox is that exists, or that nothing is delivered to it.
 
         Raises:
             TimeoutError: the database does not answer soon.
         """
         async with self.database.read(seconds=PROGRESS_SECONDS) as db:
-            return await progress_of(db, mailbox_ids)
+            found, closed = await progress_of(db, mailbox_ids), await mailboxes_of_suspended(db, mailbox_ids)
+        return {mailbox_id: Closed() if mailbox_id in closed else each for mailbox_id, each in found.items()}
 
     async def count_failure(self, mailbox_id: int, sequence: int) -> list[StoredGap]:
         """Count a failed delivery; the gap, if the envelope is parked now."""

@@ -35,6 +35,8 @@ from messaging.relay.delivery.stream import (
     Started,
 )
 from messaging.relay.http import Caller
+from messaging.relay.messages.tables import Progress
+from messaging.relay.metrics import Figures
 from messaging.serving.logs import get_logger
 from messaging.wire import frames
 from messaging.wire.envelope import summarise_envelope
@@ -141,6 +143,7 @@ class Outbound:
     __slots__ = (
         "_acknowledgements",
         "_connected",
+        "_figures",
         "_mailboxes",
         "_now",
         "_opened",
@@ -170,7 +173,9 @@ class Outbound:
         wake: Callable[[], None],
         unfinished: Unfinished,
         now: Callable[[], int],
+        figures: Figures | None = None,
     ) -> None:
+        self._figures = figures or Figures()
         self._receiver = receiver
         self._wishes = wishes
         self._openings = openings
@@ -214,7 +219,7 @@ class Outbound:
     async def mark(self, marker: str) -> None:
         """Send ``marker`` back when everything has been sent that is queued now."""
         found = (await self._mailboxes.progress([self._receiver.mailbox_id])).get(self._receiver.mailbox_id)
-        self._do(Marked(marker, 0 if found is None else found.last_sequence))
+        self._do(Marked(marker, found.last_sequence if isinstance(found, Progress) else 0))
 
     async def note(self, path: str, body: bytes) -> None:
         """Tell the device something that is no part of the stream."""
@@ -282,10 +287,11 @@ class Outbound:
 
     def _frame(self, action: _Sendable) -> bytes | None:
         """What to write; ``None`` for a story that the device does not want."""
-        stamp = f"{TIMESTAMP_HEADER}:{self._now()}"
+        now = self._now()
+        stamp = f"{TIMESTAMP_HEADER}:{now}"
         match action:
             case SendEnvelope(request_id, sequence, data):
-                if not self._is_wanted(action):
+                if not self._is_wanted(action, now):
                     return None
                 cursor = f"{CURSOR_HEADER}:{self._tag}-{sequence}"
                 return frames.encode_request(request_id, "PUT", MESSAGE_PATH, (stamp, cursor), data)
@@ -297,7 +303,7 @@ class Outbound:
             case SendMarker(request_id, marker):
                 return frames.encode_request(request_id, "PUT", MARKER_PATH, (stamp,), marker.encode())
 
-    def _is_wanted(self, action: SendEnvelope) -> bool:
+    def _is_wanted(self, action: SendEnvelope, now: int) -> bool:
         envelope = summarise_envelope(action.data)
         if envelope.story and not self._wishes.stories:
             self._do(Answered(action.request_id, accepted=True))  # it does not want stories: they are dropped
@@ -305,6 +311,11 @@ class Outbound:
         due = receipt_due(envelope, self._receiver)
         if due is not None:
             self._receipts[action.sequence] = due
+        figures = self._figures
+        figures.envelopes_delivered += 1
+        if action.fresh:
+            # Another relay's clock may be ahead of ours.
+            figures.delivery_seconds.add(max(0, now - envelope.server_timestamp) / 1000)
         return True
 
     def _do(self, event: Event) -> None:
@@ -332,5 +343,6 @@ class Outbound:
         except Exception as error:  # noqa: BLE001 - what is not counted is tried once more, no worse
             get_logger().warning("failure_not_counted", error=type(error).__name__)
         else:
+            self._figures.envelopes_parked += len(gaps)
             if gaps and self._wishes.gaps:
                 self._do(GapsFound(gaps))

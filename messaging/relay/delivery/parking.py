@@ -6,6 +6,8 @@ One that is tried again goes to the end of the queue: what came after it has bee
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from messaging.relay.database import Database
 from messaging.relay.delivery.wakeups import MailArrived, Wakeups
 from messaging.relay.errors import NotFound
@@ -44,15 +46,10 @@ class ParkingService:
             NotFound: it is not parked.
         """
         async with self.database.begin() as db:
-            await lock_mailboxes(db, [caller.mailbox_id])  # of two that retry at once, one finds nothing
-            found = await parked_envelopes(db, caller.mailbox_id, now=self.now(), limit=1, sequence=sequence)
-            if not found:
-                raise NotFound
-            await delete_envelopes(db, caller.mailbox_id, [sequence])
-            queued = await append_envelopes(db, {caller.mailbox_id: found[0].envelope}, expires_at=found[0].expires_at)
+            queued = await retry_parked(db, caller.mailbox_id, now=self.now(), limit=1, sequence=sequence)
             if not queued:
-                raise NotFound  # registered anew meanwhile
-        self.wakeups.announce(caller.mailbox_id, MailArrived(queued[caller.mailbox_id]))
+                raise NotFound  # or registered anew meanwhile
+        self.wakeups.announce(caller.mailbox_id, MailArrived(queued[-1]))
 
     async def drop(self, caller: Caller, sequence: int) -> None:
         """Forget a parked envelope.
@@ -61,10 +58,29 @@ class ParkingService:
             NotFound: it is not parked.
         """
         async with self.database.begin() as db:
-            found = await parked_envelopes(db, caller.mailbox_id, now=self.now(), limit=1, sequence=sequence)
-            if not found:
+            if not await drop_parked(db, caller.mailbox_id, now=self.now(), limit=1, sequence=sequence):
                 raise NotFound
-            await delete_envelopes(db, caller.mailbox_id, [sequence])
+
+
+async def retry_parked(
+    db: AsyncConnection, mailbox_id: int, *, now: int, limit: int, sequence: int | None = None
+) -> list[int]:
+    """Queue parked envelopes again, at the end, the oldest first; or the one with this sequence. Returns their new sequences."""
+    await lock_mailboxes(db, [mailbox_id])  # of two that retry at once, one finds nothing
+    found = await parked_envelopes(db, mailbox_id, now=now, limit=limit, sequence=sequence)
+    await delete_envelopes(db, mailbox_id, [each.sequence for each in found])
+    queued: list[int] = []
+    for each in found:
+        queued += (await append_envelopes(db, {mailbox_id: each.envelope}, expires_at=each.expires_at)).values()
+    return queued
+
+
+async def drop_parked(
+    db: AsyncConnection, mailbox_id: int, *, now: int, limit: int, sequence: int | None = None
+) -> int:
+    """Forget parked envelopes, the oldest first; or the one with this sequence. Returns how many."""
+    found = await parked_envelopes(db, mailbox_id, now=now, limit=limit, sequence=sequence)
+    return len(await delete_envelopes(db, mailbox_id, [each.sequence for each in found]))
 
 
 def _describe(parked: Parked) -> ParkedMessage:

@@ -26,7 +26,9 @@ from messaging.relay.delivery.wakeups import (
     MailArrived,
     Notice,
     PrekeysRunLow,
+    Suspended,
 )
+from messaging.relay.metrics import Figures
 from messaging.relay.redis import FAILURES, connect, node_url
 from messaging.relay.tasks import end, running
 from messaging.serving.logs import get_logger
@@ -73,6 +75,8 @@ def encode_notice(notice: Notice) -> bytes:
             return b"c%d" % connection
         case CredentialsReplaced():
             return b"r"
+        case Suspended():
+            return b"s"
         case PrekeysRunLow():
             return b"k"
 
@@ -86,6 +90,8 @@ def decode_notice(data: bytes) -> Notice | None:
             return ConnectedElsewhere(int(number))
         case b"r", b"":
             return CredentialsReplaced()
+        case b"s", b"":
+            return Suspended()
         case b"k", b"":
             return PrekeysRunLow()
         case _:
@@ -93,9 +99,14 @@ def decode_notice(data: bytes) -> Notice | None:
 
 
 class RedisWakeups:
-    """Notices within this process (``local``) and between all processes on one Redis. ``run`` does the work."""
+    """Notices within this process (``local``) and between all processes on one Redis. ``run`` does the work.
 
-    def __init__(self, url: str, channels: Channels, local: LocalWakeups) -> None:
+    ``away``: nothing is heard of the others now.
+    """
+
+    def __init__(self, url: str, channels: Channels, local: LocalWakeups, figures: Figures | None = None) -> None:
+        self.away = True  # until the first subscription
+        self._figures = figures or Figures()
         self._url = url
         self._channels = channels
         self._local = local
@@ -144,6 +155,7 @@ class RedisWakeups:
             async with asyncio.timeout(_PRESENCE_SECONDS):
                 subscribers = await self._count_subscribers(list(elsewhere))
         except FAILURES as error:
+            self._figures.redis_failures += 1
             get_logger().warning("presence_unknown", error=type(error).__name__)
             self._asks_again_at = time.monotonic() + _RETRY_SECONDS
             return set(mailbox_ids)
@@ -182,6 +194,7 @@ class RedisWakeups:
             try:
                 await self._publish_batch([(self._channels.of(box), encode_notice(notice)) for box, notice in batch])
             except Exception as error:  # noqa: BLE001 - the next notices may get through
+                self._figures.redis_failures += 1
                 get_logger().warning("notices_lost", count=len(batch), error=type(error).__name__)
                 await asyncio.sleep(_RETRY_SECONDS)
 
@@ -202,6 +215,8 @@ class RedisWakeups:
                 get_logger().warning("notices_interrupted")
             except Exception as error:  # noqa: BLE001 - the next subscription may last
                 get_logger().warning("notices_interrupted", error=type(error).__name__)
+            self.away = True
+            self._figures.redis_failures += 1
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def _receive_until_broken(self) -> None:
@@ -210,6 +225,7 @@ class RedisWakeups:
             if isinstance(client, RedisCluster):
                 await client.initialize()
             async with Subscriptions(self._url, client, self._deliver, self._changed.set) as subscriptions:
+                self.away = False
                 self._changes = set(self._local.mailboxes())
                 while not subscriptions.broken:
                     changes, self._changes = self._changes, set()

@@ -27,11 +27,13 @@ from messaging.relay.delivery.wakeups import (
     MailArrived,
     MailboxSeen,
     PrekeysRunLow,
+    Suspended,
     Wakeups,
 )
 from messaging.relay.errors import MalformedRequest
 from messaging.relay.http import NO_CONTENT, Answer, Call, Caller, Dispatcher
 from messaging.relay.keys.service import KeyService
+from messaging.relay.metrics import Figures
 from messaging.relay.tasks import end
 from messaging.relay.websocket import CLOSING_SECONDS, WebSocket, WebSockets
 from messaging.serving.logs import get_logger
@@ -59,6 +61,7 @@ class CloseCode(IntEnum):
     MALFORMED = 1007
     FAULT = 1011
     CREDENTIALS_REPLACED = 4401
+    SUSPENDED = 4403  # ours: 4401 would have a device give up for ever
     CONNECTED_ELSEWHERE = 4409
 
 
@@ -79,6 +82,7 @@ class Sockets:
     nobody: asyncio.Event = field(default_factory=asyncio.Event)  # is alive any more
     websockets: WebSockets = field(default_factory=lambda: WebSockets(MAX_FRAME))
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    figures: Figures = field(default_factory=Figures)
 
     async def serve(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
         """Open one socket, which then lives by itself. Without credentials it carries requests only.
@@ -171,6 +175,7 @@ class ChatSocket:
                 self._wake,
                 sockets.unfinished,
                 sockets.now,
+                sockets.figures,
             )
 
     def opened(self, websocket: WebSocket) -> None:
@@ -313,6 +318,7 @@ class ChatSocket:
 
     def fail(self, error: Exception | None = None) -> None:
         """Close the connection after a fault: the device comes back, and nothing is lost."""
+        self._sockets.figures.delivery_failures += 1
         get_logger().error("delivery_failed", error=None if error is None else type(error).__name__)
         self.close(CloseCode.FAULT)
 
@@ -351,6 +357,8 @@ class ChatSocket:
                 self._tell_of_prekeys()
             case CredentialsReplaced():
                 self.close(CloseCode.CREDENTIALS_REPLACED)
+            case Suspended():
+                self.close(CloseCode.SUSPENDED)
 
 
 def _hint(code: CloseCode) -> bytes:

@@ -77,11 +77,12 @@ class ReadPage:
 
 @dataclass(frozen=True, slots=True)
 class SendEnvelope:
-    """Send the envelope under a request id of its own."""
+    """Send the envelope under a request id of its own. ``fresh``: it has just come, and did not wait for its device."""
 
     request_id: int
     sequence: int
     data: bytes = field(repr=False)
+    fresh: bool = field(default=False, compare=False)  # for figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +251,7 @@ class DeliveryStream:
     def _send(self, sequence: int, data: bytes) -> SendEnvelope:
         request_id = self.next_request_id()
         self._unacknowledged[request_id] = sequence
-        return SendEnvelope(request_id, sequence, data)
+        return SendEnvelope(request_id, sequence, data, self._started and self._backlog is None)
 
     def _is_next(self, sequence: int) -> bool:
         """Whether nothing that has not been sent comes before ``sequence``, and there is room for it."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -14,6 +14,7 @@ from messaging.relay.database import Database
 from messaging.relay.messages.idempotency import delete_expired_sends
 from messaging.relay.messages.reports import delete_expired_reports
 from messaging.relay.messages.tables import delete_expired, delete_unused_payloads, mailboxes_behind
+from messaging.relay.metrics import Figures
 from messaging.relay.profiles.tables import expire_unshown_avatars
 from messaging.serving.logs import get_logger
 
@@ -48,6 +49,7 @@ class Sweep:
     database: Database
     now: Callable[[], int]
     more: Sequence[Callable[[], Awaitable[int]]] = ()
+    figures: Figures = field(default_factory=Figures)
 
     async def sweep(self) -> int:
         """Forget envelopes, a few mailboxes at a time, and then the rest; returns how many rows."""
@@ -57,6 +59,8 @@ class Sweep:
                 count += await forget(db, now=self.now())
         for another in self.more:
             count += await another()
+        self.figures.sweeps += 1
+        self.figures.swept_rows += count
         return count
 
     async def run(self) -> None:
@@ -66,6 +70,7 @@ class Sweep:
             try:
                 log.info("swept", count=await self.sweep())
             except Exception as error:  # noqa: BLE001 - tried again later; nothing else depends on it
+                self.figures.sweep_failures += 1
                 log.warning("sweep_failed", error=type(error).__name__)
             await asyncio.sleep(SWEEP_SECONDS)
 

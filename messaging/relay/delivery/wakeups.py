@@ -38,11 +38,16 @@ class CredentialsReplaced:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspended:
+    """An operator has suspended the account: its devices may come back when it is let go on."""
+
+
+@dataclass(frozen=True, slots=True)
 class PrekeysRunLow:
     """The device should upload one-time prekeys."""
 
 
-Notice = MailArrived | ConnectedElsewhere | CredentialsReplaced | PrekeysRunLow
+Notice = MailArrived | ConnectedElsewhere | CredentialsReplaced | Suspended | PrekeysRunLow
 Heard = Notice | MailboxSeen
 Listener = Callable[[Heard], None]
 

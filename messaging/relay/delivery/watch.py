@@ -4,8 +4,16 @@ import asyncio
 from dataclasses import dataclass
 from itertools import islice
 
-from messaging.relay.delivery.mailbox import Mailboxes
-from messaging.relay.delivery.wakeups import ConnectedElsewhere, CredentialsReplaced, LocalWakeups, MailboxSeen
+from messaging.relay.delivery.mailbox import Closed, Mailboxes
+from messaging.relay.delivery.wakeups import (
+    ConnectedElsewhere,
+    CredentialsReplaced,
+    Heard,
+    LocalWakeups,
+    MailboxSeen,
+    Suspended,
+)
+from messaging.relay.messages.tables import Progress
 from messaging.serving.logs import get_logger
 
 WATCH_SECONDS = 3  # no socket sleeps longer than 5 s, whatever happens to Redis
@@ -20,17 +28,13 @@ class MailboxWatch:
     listeners: LocalWakeups
 
     async def look(self) -> None:
-        """Tell each listener how far its mailbox is, or that it is gone."""
+        """Tell each listener how far its mailbox is, or that it is gone or closed."""
         connected = iter(self.listeners.mailboxes())
         while some := list(islice(connected, _AT_ONCE)):
             found = await self.mailboxes.progress(some)
             for mailbox_id in some:
-                progress = found.get(mailbox_id)
-                if progress is None:
-                    self.listeners.announce(mailbox_id, CredentialsReplaced())
-                else:
-                    self.listeners.announce(mailbox_id, ConnectedElsewhere(progress.connection))
-                    self.listeners.announce(mailbox_id, MailboxSeen(progress.last_sequence))
+                for notice in _heard_of(found.get(mailbox_id)):
+                    self.listeners.announce(mailbox_id, notice)
 
     async def run(self) -> None:
         """Look every few seconds, until cancelled."""
@@ -40,3 +44,13 @@ class MailboxWatch:
                 await self.look()
             except Exception as error:  # noqa: BLE001 - the next look is a few seconds away
                 get_logger().warning("watch_failed", error=type(error).__name__)
+
+
+def _heard_of(found: Progress | Closed | None) -> tuple[Heard, ...]:
+    match found:
+        case None:
+            return (CredentialsReplaced(),)
+        case Closed():
+            return (Suspended(),)
+        case Progress(last_sequence, connection):
+            return ConnectedElsewhere(connection), MailboxSeen(last_sequence)

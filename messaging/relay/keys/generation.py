@@ -94,7 +94,7 @@ async def open_generation(database: Database, base: Path) -> AsyncIterator[Gener
         own = _read(path)
         async with database.begin() as db:
             if own is None or await _is_behind(db, marks):
-                count = await _void_one_time_keys(db)
+                count = await void_one_time_keys(db)
                 if count:
                     get_logger().warning("one_time_prekeys_voided", count=count)
             own = own or Mark(uuid4(), 0)
@@ -114,7 +114,8 @@ async def _is_behind(db: AsyncConnection, marks: list[Mark]) -> bool:
     return any(reached.get(mark.relay, -1) < mark.number for mark in marks)
 
 
-async def _void_one_time_keys(db: AsyncConnection) -> int:
+async def void_one_time_keys(db: AsyncConnection) -> int:
+    """Forget every one-time prekey: each may have been handed out already. Returns how many; last-resort keys serve."""
     count = 0
     for row in (OneTimePreKeyRow, OneTimeKyberPreKeyRow):
         count += (await db.execute(delete(row))).rowcount

@@ -60,7 +60,7 @@ class SpamReports:
         values = {
             "reported": sender,
             "report_hash": self._mac(b"report", guid, caller.aci),
-            "reporter_hash": self._mac(b"reporter", caller.aci),
+            "reporter_hash": hash_reporter(self.secret, caller.aci),
             "expires_at": self.now() + REPORT_LIFETIME,
         }
         try:
@@ -70,8 +70,17 @@ class SpamReports:
             return  # the same report again
 
     def _mac(self, label: bytes, *parts: UUID) -> bytes:
-        message = label + b"".join(part.bytes for part in parts)
-        return hmac.digest(self.secret.report_key, message, sha256)[:TOKEN_BYTES]
+        return _mac(self.secret, label, *parts)
+
+
+def hash_reporter(secret: ServerSecret, reporter: UUID) -> bytes:
+    """What is kept of who has reported."""
+    return _mac(secret, b"reporter", reporter)
+
+
+def _mac(secret: ServerSecret, label: bytes, *parts: UUID) -> bytes:
+    message = label + b"".join(part.bytes for part in parts)
+    return hmac.digest(secret.report_key, message, sha256)[:TOKEN_BYTES]
 
 
 async def count_reporters(db: AsyncConnection, reported: UUID) -> int:

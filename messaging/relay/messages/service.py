@@ -14,7 +14,15 @@ from messaging.relay.accounts.access import check_access
 from messaging.relay.accounts.directory import Directory, Entry
 from messaging.relay.accounts.tables import Account
 from messaging.relay.database import Database
-from messaging.relay.errors import Forbidden, NotAuthenticated, RateLimited, RelayError, TooLarge, Unavailable
+from messaging.relay.errors import (
+    AccountSuspended,
+    Forbidden,
+    NotAuthenticated,
+    RateLimited,
+    RelayError,
+    TooLarge,
+    Unavailable,
+)
 from messaging.relay.http import Caller
 from messaging.relay.limits import Limit, RateLimits
 from messaging.relay.messages.append import Append, Place, Remembered
@@ -67,6 +75,8 @@ class MessageService:
         Raises:
             TooLarge: the content for one device is beyond ``MAX_CONTENT``.
             Forbidden: to the sender's own phone number identity.
+            AccountSuspended: the sender's account was suspended since it authenticated. Of a sealed message nobody knows the sender;
+                it ends with the sender's certificate, which is not renewed.
             NotFound, NotAuthenticated: see ``accounts.access``.
             RateLimited: too many messages from this sender to this account, or too many bytes to it
                 (to an assistant: from this network address).
@@ -163,6 +173,8 @@ class Attempt:
             to_own = ServiceId(sender.aci)
             own = (not fresh and directory.known(to_own)) or await directory.read(to_own)
         try:
+            if own is not None and own.account.is_suspended:
+                raise AccountSuspended  # since it authenticated
             if not self.sending.story:
                 account = None if target is None else target.account
                 check_access(account, self.to, caller=sender, access_key=self.sending.access_key)

@@ -19,12 +19,15 @@ from sqlalchemy import (
     exists,
     func,
     insert,
+    literal_column,
     select,
     text,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import InstrumentedAttribute, Mapped, mapped_column
+from sqlalchemy.sql.expression import ColumnElement
+from sqlalchemy.sql.selectable import ScalarSelect
 
 from messaging.relay.database import Base, RowId, in_postgresql, in_sqlite
 from messaging.wire.envelope import content_field
@@ -58,6 +61,13 @@ class EnvelopeRow(Base):
             "payload_id",
             postgresql_where=text("payload_id IS NOT NULL"),
             sqlite_where=text("payload_id IS NOT NULL"),
+        ),
+        Index(
+            "ix_envelopes_parked",
+            "mailbox_id",
+            "sequence",
+            postgresql_where=text(f"deliveries >= {MAX_DELIVERIES}"),
+            sqlite_where=text(f"deliveries >= {MAX_DELIVERIES}"),
         ),
     )
     mailbox_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
@@ -355,6 +365,22 @@ async def count_envelopes(db: AsyncConnection, mailbox_ids: Collection[int]) -> 
     row = EnvelopeRow
     query = select(row.mailbox_id, func.count()).where(row.mailbox_id.in_(mailbox_ids)).group_by(row.mailbox_id)
     return dict((await db.execute(query)).all())
+
+
+def count_up_to(limit: int, mailbox_id: InstrumentedAttribute[int], *, parked: bool = False) -> ScalarSelect[int]:
+    """For a query that has a column of mailboxes: how many envelopes each has, or how many are ``parked``.
+
+    It looks at no more than ``limit`` of them.
+    """
+    row = EnvelopeRow
+    some = select(row.sequence).where(row.mailbox_id == mailbox_id).limit(limit)
+    some = some.where(is_parked()) if parked else some
+    return select(func.count()).select_from(some.correlate_except(row).subquery()).scalar_subquery()
+
+
+def is_parked() -> ColumnElement[bool]:
+    """For a query of envelopes: those that failed too often, as their index says it."""
+    return EnvelopeRow.deliveries >= literal_column(str(MAX_DELIVERIES))
 
 
 async def mailboxes_behind(db: AsyncConnection, mailbox_id: int, *, limit: int) -> list[int]:

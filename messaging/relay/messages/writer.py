@@ -15,12 +15,16 @@ from messaging.relay.lanes import Lane
 from messaging.relay.messages.append import Append, Sequences, append
 from messaging.relay.messages.held import Held
 from messaging.relay.messages.tables import NewEnvelope, whole_envelope
+from messaging.relay.metrics import Figures
 
 BOUNDS = Bounds(batch_items=500, batch_bytes=8 * 2**20, waiting_items=10_000, waiting_bytes=64 * 2**20)
 
 
 class EnvelopeWriter:
-    """Appends sends. ``run`` does the work; ``here`` are the sockets of this process, which get what was just committed."""
+    """Appends sends. ``run`` does the work; ``here`` are the sockets of this process, which get what was just committed.
+
+    ``figures`` are told how many envelopes are stored, and how long a commit takes.
+    """
 
     def __init__(
         self,
@@ -29,7 +33,9 @@ class EnvelopeWriter:
         here: LocalWakeups,
         bounds: Bounds = BOUNDS,
         clock: Callable[[], float] = time.monotonic,
+        figures: Figures | None = None,
     ) -> None:
+        self._figures = figures or Figures()
         self._lane = Lane(database, relaxed=False)
         self._wakeups = wakeups
         self._here = here
@@ -53,6 +59,11 @@ class EnvelopeWriter:
         finally:
             await self._lane.close()
 
+    @property
+    def waiting(self) -> int:
+        """How many sends wait for a commit."""
+        return self._commits.waiting
+
     async def settle(self) -> None:
         """Wait until nothing is left to write."""
         await self._commits.settle()
@@ -69,11 +80,18 @@ class EnvelopeWriter:
         return [Unavailable() if is_held else next(written) for is_held in held]
 
     async def _append(self, sends: Sequence[Append]) -> Sequence[Sequences | None]:
-        async with self._lane.batch() as db:
-            results = await append(db, sends)
+        figures, started = self._figures, time.perf_counter()
+        try:
+            async with self._lane.batch() as db:
+                results = await append(db, sends)
+        except Exception:
+            figures.commit_failures += 1
+            raise
+        figures.commit_seconds.add(time.perf_counter() - started)
         # After the commit: a device woken earlier could find its mailbox still empty.
         for send, sequences in zip(sends, results, strict=True):
             if sequences is not None:
+                figures.envelopes_stored += len(sequences)
                 for place, envelope in send.envelopes:
                     self._announce(place.mailbox_id, sequences[place.mailbox_id], envelope, send)
         return results

@@ -43,8 +43,7 @@ async def test_a_grant_is_set_listed_and_removed(
     "words",
     [
         ("set", str(uuid4()), "unknown", "--size", "1", "--refill", "1"),
-        ("set", str(uuid4()), "messages", "--size", "0", "--refill", "1"),
-        ("set", str(uuid4()), "messages", "--size", "inf", "--refill", "1"),
+        ("set", str(uuid4()), "messages", "--size", "x", "--refill", "1"),
         ("set", "nobody", "messages", "--size", "1", "--refill", "1"),
         ("set", str(uuid4()), "messages"),
         (),
@@ -54,6 +53,18 @@ def test_what_makes_no_sense_is_refused(words: tuple[str, ...]) -> None:
     with pytest.raises(SystemExit) as caught:
         subrosa(["grant", *words])
     assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(("size", "refill"), [("0", "1"), ("inf", "1"), ("nan", "1"), ("1e200", "1e200"), ("1", "0")])
+async def test_a_bucket_beyond_its_bounds_is_refused(
+    relays: Relays, capsys: pytest.CaptureFixture[str], size: str, refill: str
+) -> None:
+    settings = await relays.settings("sqlite")
+    where = ("--database-url", settings.database_url)
+    await types(capsys, "migrate", *where)
+    granted = ("set", str(uuid4()), "messages", "--size", size, "--refill", refill)
+    code, _, err = await types(capsys, "grant", *granted, *where)
+    assert (code, err.startswith("grant: --size goes from 1 to ")) == (1, True)
 
 
 async def test_help_names_every_limit(capsys: pytest.CaptureFixture[str]) -> None:

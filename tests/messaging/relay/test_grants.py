@@ -2,12 +2,12 @@
 
 from uuid import uuid4
 
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 
 from messaging.relay.accounts.tables import insert_account
 from messaging.relay.database import Database
 from messaging.relay.grants import GrantBook, GrantRow, set_grant
-from messaging.relay.limits import DEFAULTS, Bucket, Limit
+from messaging.relay.limits import DEFAULTS, MAX_SIZE, Bucket, Limit
 
 
 async def an_account(database: Database, **more: object) -> tuple[int, GrantBook]:
@@ -42,3 +42,11 @@ async def test_a_grant_of_a_bucket_that_this_version_does_not_have_is_none(datab
         await db.execute(insert(GrantRow).values(row))
     await book.read()
     assert book.find(account, Limit.MESSAGES) is not None
+
+
+async def test_a_grant_from_before_there_were_bounds_is_the_nearest_within_them(database: Database) -> None:
+    account, book = await an_account(database)
+    async with database.begin() as db:
+        await db.execute(update(GrantRow).values(size=1e200, refill=1e200))
+    await book.read()
+    assert book.find(account, Limit.PIN) == Bucket(MAX_SIZE, 1)

@@ -6,9 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import text
 from sqlalchemy.exc import OperationalError
+from structlog.testing import capture_logs
 
+from messaging.relay.buckets import LocalBuckets
 from messaging.relay.errors import MethodNotAllowed, NoSuchPath, NotAuthenticated, RelayError
 from messaging.relay.http import Answer, Call, Credentials, Dispatcher, Doc, Route, Router, outcome_of
+from messaging.relay.limits import Bucket, Limit, RateLimits
 from messaging.wire.json import MalformedJson
 from messaging.wire.limits import MAX_QUERY_FIELDS
 from tests.relays import unlimited
@@ -113,3 +116,13 @@ async def test_as_many_query_fields_as_allowed_are_read() -> None:
     query = "&".join(f"q{n}=" for n in range(MAX_QUERY_FIELDS))
     answer = await Dispatcher([Route("GET", "/a", ok, DOC)], lambda: 7, unlimited()).answer(Call("GET", f"/a?{query}"))
     assert answer.status == 200
+
+
+async def test_a_level_that_cannot_be_told_costs_nobody_the_answer() -> None:
+    buckets = {limit: Bucket(1e200, 1e200) for limit in Limit}
+    limits = RateLimits(buckets, LocalBuckets(lambda: 0.0))
+    dispatcher = Dispatcher([Route("GET", "/a", ok, DOC)], lambda: 7, limits)
+    with capture_logs() as logs:
+        answer = await dispatcher.answer(Call("GET", "/a"))
+    assert (answer.status, dict(answer.headers)) == (200, {"X-Signal-Timestamp": "7"})
+    assert [each["event"] for each in logs if each["log_level"] == "error"] == ["levels_not_told"]

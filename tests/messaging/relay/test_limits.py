@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,15 +17,27 @@ from messaging.relay.errors import RateLimited, StartupError, Unavailable
 from messaging.relay.limits import (
     BOT_DEFAULTS,
     DEFAULTS,
+    LEAST_REQUESTS,
+    MAX_FILLING,
+    MAX_REFILL,
+    MAX_SIZE,
+    MIN_REFILL,
     OF_ACCOUNT,
+    SLOWEST_REQUESTS,
     Bucket,
     BucketKey,
     BucketNames,
     BucketsAway,
     Limit,
+    LiveSizes,
     RateLimits,
     Sizes,
+    Usage,
+    bucket_of,
     headers_of,
+    layered,
+    live_bucket_of,
+    nearest_bucket,
     read_limits,
     usage_noted,
 )
@@ -377,6 +390,9 @@ def test_what_a_file_says_for_all_goes_for_bots_unless_it_says_something_else_fo
         "[bots.messages]\nsize=1",
         "[bots.messages]\nsize=-1\nrefill=1",
         "[bots.bots.messages]\nsize=1\nrefill=1",
+        "[messages]\nsize=1e200\nrefill=1",
+        "[messages]\nsize=1\nrefill=inf",
+        f"[messages]\nsize=1{'0' * 5000}\nrefill=1",
     ],
 )
 def test_a_file_that_makes_no_sense_is_refused(tmp_path: Path, text: str) -> None:
@@ -388,3 +404,101 @@ def test_a_file_that_makes_no_sense_is_refused(tmp_path: Path, text: str) -> Non
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StartupError, match="limits file"):
         read_limits(tmp_path / "limits.toml")
+
+
+SET = {"everybody": {"messages": {"size": 5, "refill": 2}}, "bots": {"pin": {"size": 3.0, "refill": 1.0}}}
+
+
+async def test_limits_change_while_a_relay_runs_and_who_holds_them_need_not_ask_again() -> None:
+    live = LiveSizes(Sizes(DEFAULTS, BOT_DEFAULTS))
+    limits = RateLimits(live.everybody, LocalBuckets(lambda: 0.0), bots=live.bots)
+    live.apply({"everybody": {"messages": {"size": 1, "refill": 60}}})
+    await limits.take(Limit.MESSAGES, 1, bot=True)  # said of everybody, and so of bots
+    with pytest.raises(RateLimited):
+        await limits.take(Limit.MESSAGES, 1, bot=True)
+    live.apply({})
+    assert (live.everybody, live.bots) == (DEFAULTS, BOT_DEFAULTS)
+
+
+def test_what_operators_set_stands_above_the_file() -> None:
+    base = Sizes({**DEFAULTS, Limit.PIN: Bucket(9, 9)}, BOT_DEFAULTS)
+    sizes = layered(base, SET)
+    assert sizes.everybody[Limit.MESSAGES] == Bucket(5, 2, fail_open=True)
+    assert sizes.everybody[Limit.PIN] == Bucket(9, 9)
+    assert sizes.bots == {Limit.PIN: Bucket(3, 1), Limit.PREKEYS_PER_CALLER: BOT_DEFAULTS[Limit.PREKEYS_PER_CALLER]}
+
+
+def test_a_bucket_of_another_version_is_left_out() -> None:
+    base = Sizes(DEFAULTS, BOT_DEFAULTS)
+    assert layered(base, {"everybody": {"ofAnotherVersion": {"size": 1, "refill": 1}}}) == base
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"everybody": {"pin": {"size": 0, "refill": 1}}},
+        {"everybody": {"pin": {"size": 1}}},
+        {"everybody": {"pin": {"size": 1, "refill": "x"}}},
+        {"bots": {"pin": 1}},
+        {"bots": 1},
+        {"everybody": None},
+        [],
+        {"everybody": {"pin": {"size": 1e200, "refill": 1e200}}},
+        {"everybody": {"pin": {"size": 10**400, "refill": 1}}},
+        {"everybody": {"pin": {"size": float("nan"), "refill": 1}}},
+        {"everybody": {"requests": {"size": LEAST_REQUESTS - 1, "refill": 1}}},
+        {"bots": {"requests": {"size": LEAST_REQUESTS, "refill": SLOWEST_REQUESTS + 1}}},
+    ],
+)
+def test_a_document_that_makes_no_sense_changes_nothing(document: Mapping[str, Any]) -> None:
+    live = LiveSizes(Sizes(DEFAULTS, BOT_DEFAULTS))
+    live.apply(SET)
+    before = (dict(live.everybody), dict(live.bots))
+    with pytest.raises(ValueError, match=r"document|bucket|float"):
+        live.apply(document)
+    assert (live.everybody, live.bots) == before
+
+
+@pytest.mark.parametrize(
+    ("size", "refill"),
+    [(1, MIN_REFILL), (1, MAX_REFILL), (MAX_SIZE, 1), (MAX_SIZE, MIN_REFILL), (MAX_FILLING / MAX_REFILL, MAX_REFILL)],
+)
+def test_a_bucket_has_bounds_and_within_them_it_can_be_told(size: float, refill: float) -> None:
+    bucket = bucket_of(Limit.PIN, size, refill)
+    assert headers_of([Usage(Limit.PIN, bucket, -MOST_DEBT * size)])
+    beyond = [(size * 1.001, refill), (size, refill * 1.001), (size * 0.999, refill), (size, refill * 0.999)]
+    assert any(_is_refused(*numbers) for numbers in beyond)
+
+
+def _is_refused(size: float, refill: float) -> bool:
+    try:
+        bucket_of(Limit.PIN, size, refill)
+    except ValueError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("size", "refill"),
+    [(0.999, 1), (MAX_SIZE + 1, 1e-3), (1, MIN_REFILL / 2), (1, MAX_REFILL + 1), (MAX_FILLING, 1.001), (1e200, 1e200)],
+)
+def test_beyond_its_bounds_there_is_no_bucket_but_one_that_comes_next(size: float, refill: float) -> None:
+    assert _is_refused(size, refill)
+    near = nearest_bucket(Limit.PIN, size, refill)
+    assert bucket_of(Limit.PIN, near.size, near.refill) == near
+
+
+def test_operators_cannot_shut_everybody_out_while_relays_run() -> None:
+    least = live_bucket_of(Limit.REQUESTS, LEAST_REQUESTS, SLOWEST_REQUESTS)
+    assert least == Bucket(LEAST_REQUESTS, SLOWEST_REQUESTS, fail_open=True)
+    for size, refill in ((LEAST_REQUESTS - 1, SLOWEST_REQUESTS), (LEAST_REQUESTS, SLOWEST_REQUESTS + 0.1)):
+        with pytest.raises(ValueError, match="nobody"):
+            live_bucket_of(Limit.REQUESTS, size, refill)
+        assert live_bucket_of(Limit.PIN, size, refill).size == size
+
+
+async def test_redis_keeps_even_a_bucket_that_is_never_full(valkey_url: str, redis_buckets: RedisBuckets) -> None:
+    key = ("never full",)
+    assert (await redis_buckets.take(key, Bucket(10, 1e18), 1)).taken
+    async with Redis.from_url(valkey_url) as redis:
+        assert await redis.ttl(redis_buckets._place_of(key)) > MOST_DEBT * MAX_FILLING

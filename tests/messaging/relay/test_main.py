@@ -11,11 +11,13 @@ import pytest
 from sqlalchemy import text
 
 from messaging import cli
-from messaging.relay.__main__ import main, stop_at_end_of_input
+from messaging.relay.__main__ import main, relay_options, settings_of, stop_at_end_of_input
 from messaging.relay.accounts.invite_service import InviteService
 from messaging.relay.accounts.invites import Role, Terms
 from messaging.relay.app import now_milliseconds
 from messaging.relay.database import normalise_url, open_database
+from messaging.relay.errors import StartupError
+from messaging.relay.nodes import State, ask_to_drain, read_nodes
 from messaging.relay.server_secret import read_secret
 from messaging.wire.keys import SetKeysRequest
 from tests.devices import Device, MakePeer, Reply, a_number, message_for, one_time_prekey
@@ -108,6 +110,26 @@ async def test_a_signal_ends_it_in_order_and_the_log_tells_nothing(
     assert {json.loads(line)["event"] for line in log.splitlines()} <= {"calls", "swept"}
     for canary in (alice.known.number, alice.known.password, str(alice.aci), "127.0.0.1", str(tmp_path)):
         assert canary not in log
+
+
+async def test_a_relay_that_an_operator_has_drain_sends_its_sockets_away_and_ends_in_order(
+    relays: Relays, peer_of: MakePeer
+) -> None:
+    settings = await relays.settings("sqlite")
+    database = open_database(normalise_url(settings.database_url))
+    async with relay_process(settings) as relay:
+        alice = await peer_of(relay.started).register()
+        async with alice.socket() as socket, asyncio.timeout(20):
+            await socket.queue_empty()
+            while True:
+                async with database.begin() as db:
+                    if (nodes := await read_nodes(db)) and await ask_to_drain(db, [nodes[0].id], alone=True):
+                        break
+            assert await socket.close_code() == 1001
+        assert await asyncio.wait_for(relay.process.wait(), 20) == 0
+    async with database.read() as db:
+        assert [node.state for node in await read_nodes(db)] == [State.ENDED]
+    await database.close()
 
 
 async def test_of_a_webhook_that_refuses_nothing_is_told(relays: Relays, peer_of: MakePeer, tmp_path: Path) -> None:
@@ -215,3 +237,52 @@ def test_an_option_is_written_out(words: list[str], capsys: pytest.CaptureFixtur
             run_with(words)
         assert caught.value.code == 2
         assert "unrecognized arguments" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("worker", "given", "found"),
+    [
+        (None, [], ("127.0.0.1", None, False)),
+        (None, ["--metrics-port", "9464"], ("127.0.0.1", 9464, False)),
+        ("1", ["--metrics-port", "9464"], ("127.0.0.1", 9464, True)),
+        ("3", ["--metrics-port", "9464", "--metrics-host", "10.0.0.1"], ("10.0.0.1", 9466, True)),
+        ("x", ["--metrics-port", "9464"], ("127.0.0.1", 9464, False)),
+    ],
+)
+def test_each_worker_has_a_name_and_a_port_of_metrics_of_its_own(
+    worker: str | None, given: list[str], found: tuple[str, int | None, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SUBROSA_WORKER", raising=False)
+    if worker is not None:
+        monkeypatch.setenv("SUBROSA_WORKER", worker)
+    settings = settings_of(relay_options("x", "y").parse_args(["--node-name", "north", *given]))
+    assert (settings.metrics_host, settings.metrics_port, settings.metrics_port_shared) == found
+    assert settings.node_name == ("north" if worker in (None, "x") else f"north-{worker}")
+
+
+@pytest.mark.parametrize(
+    ("port", "workers", "found"),
+    [("0", 1, 0), ("0", 3, 0), ("1", 1, 1), ("65535", 1, 65535), ("65533", 3, 65533)],
+)
+def test_a_port_of_metrics_may_be(port: str, workers: int, found: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SUBROSA_WORKER", raising=False)
+    given = ["--metrics-port", port, "--workers", str(workers)]
+    assert settings_of(relay_options("x", "y").parse_args(given)).metrics_port == found
+
+
+@pytest.mark.parametrize(
+    ("port", "workers", "worker"),
+    [("-1", 1, None), ("65536", 1, None), ("70000", 1, None), ("65534", 3, None), ("65535", 1, "2")],
+)
+def test_a_port_of_metrics_that_cannot_be_is_refused(
+    port: str, workers: int, worker: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUBROSA_WORKER", worker or "")
+    arguments = relay_options("x", "y").parse_args(["--metrics-port", port, "--workers", str(workers)])
+    with pytest.raises(StartupError, match="--metrics-port"):
+        settings_of(arguments)
+
+
+def test_each_worker_takes_a_free_port_of_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUBROSA_WORKER", "3")
+    assert settings_of(relay_options("x", "y").parse_args(["--metrics-port", "0"])).metrics_port == 0

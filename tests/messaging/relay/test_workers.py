@@ -10,12 +10,15 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import aiohttp
 import pytest
 
 from messaging.relay.__main__ import check_workers, supervisor_of
+from messaging.relay.database import normalise_url, open_database
 from messaging.relay.errors import StartupError
+from messaging.relay.nodes import State, ask_to_drain, read_nodes
 from messaging.relay.settings import Settings
 from messaging.relay.workers import (
     END_SECONDS,
@@ -84,10 +87,10 @@ class WatchedSupervisor(Supervisor):
         command = [sys.executable, "-ISc", code]
         super().__init__(command, self.socket, count, ready_seconds=ready_seconds, end_seconds=end_seconds)
 
-    async def _spawn(self) -> Worker:
+    async def _spawn(self, slot: int) -> Worker:
         self.starting.set()
         await self.may_start.wait()
-        worker = await super()._spawn()
+        worker = await super()._spawn(slot)
         self.started.append(worker)
         return worker
 
@@ -133,6 +136,37 @@ async def test_a_worker_that_dies_is_started_again() -> None:
         second = await supervisor.has_started(2)
         assert supervisor.running() == [second]
     assert [worker.process.returncode for worker in supervisor.started] == [-signal.SIGKILL, 0]
+
+
+async def test_a_worker_that_has_drained_is_started_again_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FIRST_PAUSE, 600)
+    async with supervising(WatchedSupervisor(A_WORKER)) as supervisor:
+        for count in (2, 3):
+            supervisor.started[-1].process.send_signal(signal.SIGTERM)
+            await supervisor.has_started(count)
+        assert supervisor.running() == [supervisor.started[-1]]
+
+
+async def test_a_worker_that_ends_in_order_before_it_serves_has_its_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FIRST_PAUSE, 600)
+    async with supervising(WatchedSupervisor("pass"), start=False) as supervisor:
+        worker = await supervisor._spawn(0)
+        supervisor._workers = [worker]
+        keeping = asyncio.create_task(supervisor._keep(0))
+        await worker.ended
+        await asyncio.wait([keeping], timeout=0.2)
+        assert supervisor.started == [worker]
+        worker.dismissed.set()
+        keeping.cancel()
+
+
+async def test_each_worker_knows_its_number() -> None:
+    code = "import os, sys; sys.exit(10 + int(os.environ['SUBROSA_WORKER']))"
+    async with supervising(WatchedSupervisor(code), start=False) as supervisor:
+        for slot in (0, 1):
+            worker = await supervisor._spawn(slot)
+            await worker.ended
+            assert worker.process.returncode == 11 + slot
 
 
 async def test_who_is_renewed_in_the_crash_pause_keeps_the_place_after_it() -> None:
@@ -353,6 +387,33 @@ async def test_workers_are_renewed_and_replaced_and_nobody_notices(relays: Relay
         assert traffic.received == sorted(traffic.received, key=int)
         relay.process.terminate()
         assert await asyncio.wait_for(relay.process.wait(), 30) == 0
+
+
+@pytest.mark.long
+async def test_workers_that_are_asked_drain_one_after_the_other_and_nobody_notices(
+    relays: Relays, peer_of: MakePeer
+) -> None:
+    settings = await relays.settings("postgresql")
+    database = open_database(normalise_url(settings.database_url))
+    async with relay_process(settings, "--workers", "2", "--limits", str(LIMITS), "--node-name", "n") as relay:
+        peer = peer_of(relay.started)
+        alice, bob = await peer.register(), await peer.register()
+
+        async def serving() -> dict[str, UUID]:
+            async with database.read() as db:
+                return {node.name: node.id for node in await read_nodes(db) if node.state is State.READY}
+
+        async with asyncio.timeout(60), talking(alice, bob) as traffic:
+            while (first := await serving()).keys() != {"n-1", "n-2"}:
+                await asyncio.sleep(0.1)
+            async with database.begin() as db:
+                await ask_to_drain(db, list(first.values()), alone=False)
+            while (now := await serving()).keys() != {"n-1", "n-2"} or set(now.values()) & set(first.values()):
+                assert now  # there is always one
+                await asyncio.sleep(0.1)
+        assert traffic.errors == []
+        assert traffic.received == sorted(traffic.received, key=int)
+    await database.close()
 
 
 async def test_workers_that_cannot_start_end_the_supervisor_with_a_sentence(relays: Relays) -> None:

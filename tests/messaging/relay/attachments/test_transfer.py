@@ -17,7 +17,7 @@ from hypothesis.strategies import DataObject, binary, data, integers, lists
 
 from messaging.relay.attachments import service as module
 from messaging.relay.attachments.service import AttachmentService, Permitted
-from messaging.relay.attachments.storage import open_storage
+from messaging.relay.attachments.storage import name_piece, open_storage
 from messaging.relay.attachments.tables import hash_key
 from messaging.relay.database import Database
 from messaging.relay.errors import StartupError
@@ -242,20 +242,22 @@ async def test_what_has_expired_is_forgotten_bytes_and_all(database: Database, t
     for key, length in (("whole", 10), ("half", 20)):
         await service.begin(key, length, Permitted(100))
         await service.append(key, 0, body())
-    await service.storage.put("orphan/of-a-crash", b"lost")
+    lost = name_piece(b"l" * 20, 0)  # of a crash
+    await service.storage.put(lost, b"lost")
+    await service.storage.put("not/of-ours", b"kept")
 
     def files() -> set[str]:
         return {path.parent.name for path in (tmp_path / "store").rglob("*") if path.is_file()}
 
-    whole, half = hash_key("whole").hex(), hash_key("half").hex()
+    whole, half, orphan = hash_key("whole").hex(), hash_key("half").hex(), lost.partition("/")[0]
     now[0] = int(time.time() * 1000)
-    assert files() == {whole, half, "orphan"}
+    assert files() == {whole, half, orphan, "not"}
     now[0] = 1_000_000_000_000 + 2 * 24 * 60 * 60 * 1000
     await service.sweep()
-    assert files() == {whole, "orphan"}
+    assert files() == {whole, orphan, "not"}
     now[0] = int(time.time() * 1000) + 2 * 24 * 60 * 60 * 1000
     await service.sweep()
-    assert files() == set()
+    assert files() == {"not"}
 
 
 @pytest.mark.parametrize("url", ["ftp://x/y", "file://", "s3://", "s3:///x", "nonsense", "file:///proc/1/no"])

@@ -3,7 +3,7 @@
 from messaging.relay.database import Database
 from messaging.relay.delivery.mailbox import Mailboxes
 from messaging.relay.delivery.stream import ReadPage
-from messaging.relay.messages.tables import NewEnvelope, StoredGap, append_envelopes, create_mailbox
+from messaging.relay.messages.tables import NewEnvelope, Progress, StoredGap, append_envelopes, create_mailbox
 
 
 async def mailbox_with(database: Database, *expire_at: int) -> int:
@@ -23,8 +23,7 @@ async def test_a_page_is_read_and_the_last_number_known(database: Database) -> N
     box = await mailbox_with(database, 50, 100, 100)
     page = await mailboxes.read_page(box, ReadPage(after=0, limit=10))
     assert [(envelope.sequence, envelope.data) for envelope in page] == [(2, b"1"), (3, b"2")]
-    found = await mailboxes.progress([box, 99])
-    assert {each: progress.last_sequence for each, progress in found.items()} == {box: 3}
+    assert await mailboxes.progress([box, 99]) == {box: Progress(last_sequence=3, connection=0)}
 
 
 async def test_what_fails_five_times_is_parked_and_no_page_holds_it(database: Database) -> None:
