@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Sub Rosa for people who work on it: set up what is missing, then run, test, check or measure.
 
-  python3 dev.py run        the first story: relay, two enclaves and a small cast, on this machine (--help for options)
+  python3 dev.py run        the first story: relay, two enclaves, a small cast and the console, on this machine (--help for options)
   python3 dev.py test       every test, with a real PostgreSQL and a real Valkey (arguments go to pytest)
   python3 dev.py check      format, lint, types, import rules, coverage, and last the tests (--long: the slow ones too)
   python3 dev.py bench NAME one benchmark of benchmarks/ (without NAME: their names)
@@ -30,8 +30,8 @@ PYTHON = os.path.join(BIN, "python")
 STAMP = os.path.join(VENV, "subrosa-setup.json")
 OLDEST = (3, 11)
 
-RUN_EXTRAS = ["client", "enclave"]
-DEV_EXTRAS = ["client", "dev", "enclave"]
+RUN_EXTRAS = ["client", "console", "enclave"]
+DEV_EXTRAS = ["client", "console", "dev", "enclave"]
 JUDGING_TESTS = [
     "tests/attestation/%s" % name
     for name in ("parsing", "verification", "appraisal", "test_binding.py", "test_receipt.py")
@@ -167,6 +167,9 @@ def set_up(extras):
         code = subprocess.call([PYTHON, "-m", "signal_protocol.setup"])  # says itself what went wrong
         if code != 0:
             sys.exit(code)
+        if "dev" in extras:
+            # Says itself what went wrong; without a browser its tests are skipped, or fail where nothing may be.
+            subprocess.call([PYTHON, "-m", "tests.browser.chromium"])
 
 
 def digest():

@@ -52,6 +52,11 @@ def find_canaries(
     return list(dict.fromkeys(places))
 
 
+def holds_canary(canaries: Iterable[bytes], text: bytes) -> bool:
+    """Whether one of them is in ``text``, in any of the spellings that :func:`find_canaries` knows."""
+    return _holds(frozenset(needle for canary in canaries for needle in _spellings(canary)), text)
+
+
 def descendants(pids: Iterable[int]) -> list[int]:
     """``pids``, their children, and so on."""
     children: dict[int, list[int]] = {}

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests import secrecy
-from tests.secrecy import SHORTEST, descendants, find_canaries
+from tests.secrecy import SHORTEST, descendants, find_canaries, holds_canary
 
 ROOT = Path(__file__).parents[1]
 CANARY = secrets.token_hex(8).encode()
@@ -251,3 +251,11 @@ def test_a_process_that_is_gone_holds_nothing() -> None:
     with process(WAIT, CANARY.decode()) as pid:
         pass
     assert found(pids=[pid]) == []
+
+
+@pytest.mark.parametrize(
+    "spelling", [bytes, lambda text: text.hex().encode(), lambda text: base64.b64encode(b"x" + text)]
+)
+def test_a_text_is_searched_for_the_same_spellings(spelling: Callable[[bytes], bytes]) -> None:
+    assert holds_canary([b"another-canary", CANARY], b"before " + spelling(CANARY) + b" behind")
+    assert not holds_canary([b"another-canary", CANARY], b"before " + spelling(CANARY[:-4]) + b" behind")

@@ -6,16 +6,17 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
+from attestation.appraisal.policy_file import PolicyKey
 from messaging.client import ClientError
 from messaging.demo.chat_file import ChatFileError, read_chat
-from messaging.demo.services import Folders, ServiceFailed, bot_invite, write_policy
+from messaging.demo.services import Folders, ServiceFailed, bot_invite, running_console, write_policy
 from messaging.demo.story import Narrator, Outcome, Script, StoryFailed, play, write_script
 from messaging.demo.terminal import PlainNarrator, TerminalNarrator, as_json, show
 from signal_protocol.errors import SignalError
@@ -68,7 +69,7 @@ async def _play(script: Script, folders: Folders, arguments: argparse.Namespace)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     plain = arguments.json or not sys.stderr.isatty()
     narrator: Narrator = PlainNarrator() if plain else TerminalNarrator()
-    async with play(script, folders, narrator, port=arguments.port) as outcome:
+    async with play(script, folders, narrator, port=arguments.port, go_on=not arguments.once) as outcome:
         for path, saved in ((arguments.bundle, outcome.bundle), (arguments.receipt, outcome.receipt.file)):
             if path is not None:
                 try:
@@ -81,10 +82,30 @@ async def _play(script: Script, folders: Folders, arguments: argparse.Namespace)
         else:
             show(outcome, Console())
         if not arguments.once:
-            _how_to_connect(outcome, folders, Console(stderr=arguments.json))
-            _how_to_run_bots(outcome, folders, await bot_invite(folders, BOTS), Console(stderr=arguments.json))
-            await asyncio.Event().wait()  # until Ctrl-C
+            await _stay_up(outcome, folders, Console(stderr=arguments.json))
     return 0 if outcome.went_well else 1
+
+
+async def _stay_up(outcome: Outcome, folders: Folders, terminal: Console) -> None:
+    """Until Ctrl-C, with everything that somebody may want to try."""
+    policy, key = write_policy(folders, outcome.claims)
+    async with running_console(folders, policy, key) as console:
+        _how_to_connect(outcome, folders, terminal)
+        _how_to_run_bots(outcome, folders, await bot_invite(folders, BOTS), policy, key, terminal)
+        _how_to_look_after_it(console, terminal)
+        await asyncio.Event().wait()
+
+
+def _how_to_look_after_it(console: Mapping[str, str], terminal: Console) -> None:
+    terminal.print(
+        f"The operators' console (docs/console.md): {console['url']}\n"
+        "Become its owner here, with a passkey of this device; the link is good once:\n"
+        f"  {console['firstLink']}\n"
+        "The cast talks on meanwhile, so that there is something to see.\n",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 def _how_to_connect(outcome: Outcome, folders: Folders, console: Console) -> None:
@@ -105,8 +126,9 @@ def _how_to_connect(outcome: Outcome, folders: Folders, console: Console) -> Non
     )
 
 
-def _how_to_run_bots(outcome: Outcome, folders: Folders, invite: str, console: Console) -> None:
-    policy, key = write_policy(folders, outcome.claims)
+def _how_to_run_bots(
+    outcome: Outcome, folders: Folders, invite: str, policy: Path, key: PolicyKey, console: Console
+) -> None:
     console.print(
         "To run a bot here (docs/bots.md), in another terminal:\n"
         f"  export SUBROSA_RELAY={outcome.url} SUBROSA_CA={folders.ca} SUBROSA_INVITE={invite}\n"

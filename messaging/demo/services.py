@@ -177,6 +177,26 @@ async def running_relay(folders: Folders, port: int) -> AsyncIterator[tuple[Serv
         await relay.stop()
 
 
+@asynccontextmanager
+async def running_console(folders: Folders, policy: Path, key: PolicyKey) -> AsyncIterator[dict[str, str]]:
+    """The operators' console of the story's relay; yields its ``url``, and the ``firstLink`` with which the first operator enrols."""
+    server = folders.server
+    console = Service(
+        "console",
+        [
+            *("-m", "messaging.console", "serve", "--json-ready", "--port", "0"),
+            *("--database-url", f"sqlite:///{server / 'relay.db'}"),
+            *("--policy", str(policy), "--policy-key", str(key)),
+        ],
+        server / "console.log",
+    )
+    said = await console.start()
+    try:
+        yield {name: str(said[name]) for name in ("url", "firstLink")}
+    finally:
+        await console.stop()
+
+
 def write_policy(folders: Folders, claims: Claims) -> tuple[Path, PolicyKey]:
     """A policy that accepts the story's enclaves and no others, signed by a key that is not kept; returns where it is, and the key."""
     text = (

@@ -5,16 +5,18 @@ It decides what happens and in which order, and gathers facts; showing them belo
 
 import asyncio
 import json
+import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Protocol, TypeVar
 
 from attestation import AttestationError, Claims, Policy, UnsafeAcceptSimulated, appraise
 from attestation.bundle import Bundle
-from messaging.client import Relay
+from messaging.client import ClientError, Relay
 from messaging.client.assistant import Answered, AssistantRefused
 from messaging.client.receipt_checks import ReceiptAppraisal, assess_receipt
 from messaging.client.receipts import ReceiptFile
@@ -31,12 +33,14 @@ from messaging.demo.services import (
 )
 from messaging.wire.assistant import Coverage, Replies, Result, Status, Summary
 from messaging.wire.identifiers import MessageId, ServiceId
+from signal_protocol.errors import SignalError
 from signal_protocol.operations import SignalCrypto
 
 MAX_CAST = 8  # devices on one machine; the people who wrote most
 MAX_PLAYED = 500  # messages; the last ones, since an enclave keeps no more of a conversation
 STEP_DEADLINE = 120.0  # seconds for any one step of the story
 REPLIES = 3
+PAUSES = 0.5, 3.0  # seconds between what the cast says after the story, at least and at most
 FIRST_NUMBER = 4_915_550_000_000  # no telephone has these numbers
 
 
@@ -169,8 +173,12 @@ def write_script(chat: Chat, *, without: Sequence[str] = (), requester: str | No
 
 
 @asynccontextmanager
-async def play(script: Script, folders: Folders, narrator: Narrator, *, port: int = 0) -> AsyncIterator[Outcome]:
+async def play(
+    script: Script, folders: Folders, narrator: Narrator, *, port: int = 0, go_on: bool = False
+) -> AsyncIterator[Outcome]:
     """Play the story; yields what came out while everything still runs, and stops it all afterwards.
+
+    With ``go_on`` the cast talks on meanwhile, so that there is something to watch.
 
     Raises:
         StoryFailed, ServiceFailed, ClientError, SignalError: it could not be played to its end.
@@ -190,6 +198,9 @@ async def play(script: Script, folders: Folders, narrator: Narrator, *, port: in
             relay = await stack.enter_async_context(Relay(url, ca_file=folders.ca))
             story = _Story(script, folders, narrator, clock, relay, crypto, policy, enclaves)
             outcome = await story.tell(stack, url)
+        if go_on:
+            talking = asyncio.create_task(story.talk_on())
+            stack.callback(talking.cancel)
         yield outcome
 
 
@@ -215,9 +226,17 @@ class _Story:
     crypto: SignalCrypto
     policy: Policy
     enclaves: Enclaves
+    cast: dict[str, Member] = field(default_factory=dict)
+
+    async def talk_on(self) -> None:
+        """Say it all again, a message every now and then, until cancelled."""
+        for message in cycle(self.script.messages):
+            await asyncio.sleep(random.uniform(*PAUSES))  # noqa: S311 - no secret
+            with suppress(ClientError, SignalError):  # a part may be killed to see what happens
+                await self.cast[message.author].write(message.text)
 
     async def tell(self, stack: AsyncExitStack, url: str) -> Outcome:
-        cast = await self._assemble(stack)
+        cast = self.cast = await self._assemble(stack)
         requester = cast[self.script.requester]
         names = {member.service_id: member.name for member in cast.values()}
         await self._meet(cast)

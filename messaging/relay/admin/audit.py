@@ -110,30 +110,56 @@ def seal_of(digest: bytes, key: bytes) -> bytes:
     return hmac.digest(key, digest, sha256)
 
 
-def verify(entries: Iterable[Entry], *, key: bytes | None, head: bytes | None = None) -> Entry | None:
-    """Walk through a whole log, from its first entry; returns the last one, ``None`` if there is none.
+class Verifier:
+    """Walks through a whole log, from its first entry, as the entries come: a long one need not be in memory.
 
     Args:
-        entries: in their order.
         key: of the seals; ``None`` for an export that is checked where the secret is not: then only the chain is.
         head: a digest that was noted earlier, which has to be one of the entries'.
-
-    Raises:
-        AuditBroken: an entry was changed, is missing, or was added by somebody without the key.
     """
-    last, seen = None, head is None
-    for entry in entries:
-        sequence, previous = (1, GENESIS) if last is None else (last.sequence + 1, last.digest)
+
+    def __init__(self, *, key: bytes | None, head: bytes | None = None) -> None:
+        self.last: Entry | None = None
+        self._key = key
+        self._head = head
+        self._seen = head is None
+
+    def take(self, entry: Entry) -> None:
+        """The next entry.
+
+        Raises:
+            AuditBroken: it was changed, something before it is missing, or it was added by somebody without the key.
+        """
+        sequence, previous = (1, GENESIS) if self.last is None else (self.last.sequence + 1, self.last.digest)
         if entry.sequence != sequence or not hmac.compare_digest(entry.previous, previous):
             raise AuditBroken(f"Before entry {entry.sequence} something is missing or was changed.")
         if not hmac.compare_digest(entry.digest, digest_of(sequence, entry.said, previous)):
             raise AuditBroken(f"Entry {sequence} was changed.")
-        if key is not None and not hmac.compare_digest(entry.seal, seal_of(entry.digest, key)):
+        if self._key is not None and not hmac.compare_digest(entry.seal, seal_of(entry.digest, self._key)):
             raise AuditBroken(f"Entry {sequence} was not written by this server.")
-        last, seen = entry, seen or entry.digest == head
-    if not seen:
-        raise AuditBroken("The log ends before the entry that was noted, or is another log.")
-    return last
+        self.last, self._seen = entry, self._seen or entry.digest == self._head
+
+    def finish(self) -> Entry | None:
+        """The last entry, ``None`` if there was none.
+
+        Raises:
+            AuditBroken: the noted head did not come.
+        """
+        if not self._seen:
+            raise AuditBroken("The log ends before the entry that was noted, or is another log.")
+        return self.last
+
+
+def verify(entries: Iterable[Entry], *, key: bytes | None, head: bytes | None = None) -> Entry | None:
+    """Walk through a whole log that is at hand; returns the last entry, ``None`` if there is none. See :class:`Verifier`.
+
+    Raises:
+        AuditBroken: an entry was changed, is missing, or was added by somebody without the key.
+    """
+    verifier = Verifier(key=key, head=head)
+    for entry in entries:
+        verifier.take(entry)
+    return verifier.finish()
 
 
 def _members(sequence: int, said: Said, previous: bytes) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import Mapped, mapped_column
 
 from messaging.relay.admin.audit import Entry, Outcome, Said, link
-from messaging.relay.database import Base
+from messaging.relay.database import Base, Database
 
 _PAGE = 500
 
@@ -72,17 +72,29 @@ async def entries_before(
     return [_entry(*found) for found in await db.execute(query.order_by(row.sequence.desc()).limit(limit))]
 
 
-async def all_entries(db: AsyncConnection) -> AsyncIterator[Entry]:
-    """Every entry in its order, a page at a time."""
+async def entries_after(db: AsyncConnection, sequence: int, *, limit: int) -> list[Entry]:
+    """The first entries above ``sequence``, in their order."""
+    query = _all().where(AuditRow.sequence > sequence).order_by(AuditRow.sequence).limit(limit)
+    return [_entry(*found) for found in await db.execute(query)]
+
+
+async def all_entries(database: Database) -> AsyncIterator[Entry]:
+    """Every entry in its order, a page at a time, each page in a look of its own: a long log takes longer than one may last."""
     after = 0
     while True:
-        query = _all().where(AuditRow.sequence > after).order_by(AuditRow.sequence).limit(_PAGE)
-        page = [_entry(*found) for found in await db.execute(query)]
+        async with database.read() as db:
+            page = await entries_after(db, after, limit=_PAGE)
         for entry in page:
             yield entry
         if len(page) < _PAGE:
             return
         after = page[-1].sequence
+
+
+async def entries_written(db: AsyncConnection) -> int:
+    """How many entries there should be, as those who wrote them have counted."""
+    written: int = (await db.execute(select(AuditTurnRow.entries).where(AuditTurnRow.id == 1))).scalar_one()
+    return written
 
 
 def _all() -> Any:  # noqa: ANN401 - a select of these columns

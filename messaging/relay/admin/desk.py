@@ -5,18 +5,23 @@ and rolling back, so that what it says it will touch is what it touches. Web pag
 """
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from messaging.relay.admin.api_tokens import find_token_by_id
 from messaging.relay.admin.audit import Outcome, Said
 from messaging.relay.admin.audit_tables import append
-from messaging.relay.admin.errors import NotPermitted, ReasonNeeded, SecondOperatorNeeded
-from messaging.relay.admin.limits import MAX_REASON
+from messaging.relay.admin.errors import Conflict, InvalidInput, NotPermitted, ReasonNeeded, SecondOperatorNeeded
+from messaging.relay.admin.evidence import Appraiser
+from messaging.relay.admin.limits import MAX_GIVEN, MAX_REASON
+from messaging.relay.admin.operators import find_operator, lock_with_owners, permitted
 from messaging.relay.admin.permissions import Permission, require
 from messaging.relay.admin.proposals import Proposal, add_proposal, decide, needs_second
 from messaging.relay.attachments.storage import Storage
@@ -33,7 +38,8 @@ R = TypeVar("R", bound=Entity)
 class Operator:
     """Who asks: an operator as they are signed in, or through a token that has only a part of their permissions.
 
-    ``via`` is ``console``, ``api`` or ``terminal``. ``id`` is that of the operator's row.
+    ``via`` is ``console``, ``api`` or ``terminal``. ``id`` is that of the operator's row. ``fresh``: they have signed in a short while
+    ago (``limits.FRESH``), which nobody has with a token.
     """
 
     id: int
@@ -41,6 +47,7 @@ class Operator:
     permissions: frozenset[Permission]
     via: str
     token_id: int | None = None
+    fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +61,7 @@ class Desk:
     storage: Storage | None
     now: Callable[[], int]
     redis_url: str | None = field(default=None, repr=False)
-    policy: Any = None  # attestation.Policy, which this package does not know: for who appraises
-    appraise: Callable[[bytes, bytes, int], Any] | None = None  # bundle, nonce, time; see ``assistants``
+    appraise: Appraiser | None = None  # who reads evidence, which this package cannot
 
 
 class Nothing(Entity):
@@ -66,7 +72,9 @@ class Nothing(Entity):
 class View(Generic[P, R]):
     """Something to look at. ``name`` is its place in the API: ``accounts.search`` is ``/api/v1/accounts/search``.
 
-    ``of_account``: it shows data of a single account, so that looking is written down, with the ``subject`` that its parameters give.
+    ``subject_found``: the same where it is known only from what was found; then that is read, written down, and shown.
+    ``noted``: whether looking is written down for another reason. ``of_account``: it shows data of a single account, so that looking is written down, with the ``subject`` that its parameters give.
+    ``shown_to``: what of the result this operator may see, if not all.
     """
 
     name: str
@@ -77,6 +85,9 @@ class View(Generic[P, R]):
     read: Callable[[Desk, AsyncConnection, P], Awaitable[R]]
     of_account: bool = False
     subject: Callable[[P], str] = lambda _: ""
+    subject_found: Callable[[P, R], str] | None = None
+    noted: Callable[[P], bool] = lambda _: False
+    shown_to: Callable[[R, Operator], R] = lambda result, _: result
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +112,14 @@ class Done:
     after: Callable[[], None] | None = None
 
 
+class Presence(Enum):
+    """How an operator has to be there to do something."""
+
+    ANY = auto()
+    SIGNED_IN = auto()  # not through a token
+    FRESH = auto()  # signed in a short while ago
+
+
 @dataclass(frozen=True, slots=True)
 class Action(Generic[P]):
     """Something to do. ``dangerous``: it needs a reason, and the console asks again, with what it will touch.
@@ -117,6 +136,7 @@ class Action(Generic[P]):
     perform: Callable[[Desk, AsyncConnection, P, Operator], Awaitable[Done]]
     dangerous: bool = False
     parameters_for_log: frozenset[str] | None = None  # None: all
+    presence: Presence = Presence.ANY
 
 
 async def look(desk: Desk, view: View[P, R], operator: Operator, parameters: P) -> R:
@@ -126,11 +146,15 @@ async def look(desk: Desk, view: View[P, R], operator: Operator, parameters: P) 
         NotPermitted: not to this operator; that is in the audit log.
         AdminError: see the view.
     """
-    await _require(desk, operator, view)
-    if view.of_account:  # before it is shown: no entry, no data
+    await require_permitted(desk, operator, view)
+    is_noted = view.of_account or view.noted(parameters)
+    if is_noted and view.subject_found is None:  # before it is shown: no entry, no data
         await _note(desk, operator, view.name, Outcome.READ, view.subject(parameters))
     async with desk.database.read() as db:
-        return await view.read(desk, db, parameters)
+        result = await view.read(desk, db, parameters)
+    if view.subject_found is not None:  # the same
+        await _note(desk, operator, view.name, Outcome.READ, view.subject_found(parameters, result))
+    return view.shown_to(result, operator)
 
 
 async def act(
@@ -150,15 +174,20 @@ async def act(
         SecondOperatorNeeded: it was proposed, and waits for another operator.
         AdminError: see the action; then nothing has changed.
     """
-    await _require(desk, operator, action)
+    await require_permitted(desk, operator, action)
     reason = reason.strip()
     if len(reason) > MAX_REASON or (action.dangerous and not dry_run and not reason):
         raise ReasonNeeded
-    if dry_run:
-        return await _try(desk, action, operator, parameters)
-    if await needs_second(desk.database, action.name):
-        raise SecondOperatorNeeded(await _propose(desk, action, operator, parameters, reason))
-    return await _do(desk, action, operator, parameters, reason)
+    if len(json.dumps(_given(action, parameters)).encode()) > MAX_GIVEN:
+        raise InvalidInput((), "That is too much at once.")
+    async with _noting_refusals(desk, operator, action):
+        _require_presence(operator, action.presence)
+        if dry_run:
+            return await _try(desk, action, operator, parameters)
+        try:
+            return await _do(desk, action, operator, parameters, reason)
+        except _Waits:
+            raise SecondOperatorNeeded(await _propose(desk, action, operator, parameters, reason)) from None
 
 
 async def approve(desk: Desk, action: Action[P], operator: Operator, proposal: Proposal) -> Done:
@@ -166,23 +195,26 @@ async def approve(desk: Desk, action: Action[P], operator: Operator, proposal: P
 
     Raises:
         NotPermitted: not by this operator, who may not do it either, or it is their own proposal.
-        NothingThere, Conflict: it is too old, or was decided on already.
+        NothingThere, Conflict: it is too old, was decided on already, or who proposed it may not do it any more.
         AdminError: see the action; then the proposal still waits.
     """
-    await _require(desk, operator, action)
+    await require_permitted(desk, operator, action)
     parameters = action.takes.from_json(json.dumps(proposal.parameters).encode())
-    return await _do(desk, action, operator, parameters, proposal.reason, proposal)
+    async with _noting_refusals(desk, operator, action):
+        _require_presence(operator, action.presence)
+        return await _do(desk, action, operator, parameters, proposal.reason, proposal)
 
 
 async def reject(desk: Desk, action: Action[P], operator: Operator, proposal: Proposal, *, reason: str = "") -> None:
-    """Let nobody do it any more. Who may do it may reject it.
+    """Let nobody do it any more. Who may do it may reject it, and who has proposed it.
 
     Raises:
         NotPermitted, NothingThere, Conflict: see :func:`approve`.
     """
-    await _require(desk, operator, action)
-    async with desk.database.begin() as db:
-        await decide(db, proposal.id, by=operator.id, name=operator.name, now=desk.now())
+    await require_permitted(desk, operator, action)
+    async with _noting_refusals(desk, operator, action), desk.database.begin() as db:
+        await _require_now(desk, db, operator, action)
+        await decide(db, proposal.id, by=operator.id, name=operator.name, now=desk.now(), withdraws=True)
         detail = {"proposal": proposal.id}
         said = _said(desk, operator, action.name, Outcome.REJECTED, proposal.subject, reason[:MAX_REASON], detail)
         await append(db, said, desk.secret.audit_key)
@@ -192,8 +224,12 @@ async def _do(
     desk: Desk, action: Action[P], operator: Operator, parameters: P, reason: str, proposal: Proposal | None = None
 ) -> Done:
     async with desk.database.begin() as db:
+        await _require_now(desk, db, operator, action)
         if proposal is not None:
             await decide(db, proposal.id, by=operator.id, name=operator.name, now=desk.now())
+            await _require_proposer(db, proposal, action)
+        elif await needs_second(db, action.name):  # under the lock: not before a rule that comes meanwhile
+            raise _Waits
         done = await action.perform(desk, db, parameters, operator)
         outcome = Outcome.DONE if proposal is None else Outcome.APPROVED
         detail = _detail(action, parameters, done) | ({} if proposal is None else {"proposal": proposal.id})
@@ -204,12 +240,52 @@ async def _do(
     return done
 
 
-async def _require(desk: Desk, operator: Operator, what: "View[Any, Any] | Action[Any]") -> None:
-    try:
+async def require_permitted(desk: Desk, operator: Operator, what: "View[Any, Any] | Action[Any]") -> None:
+    """See that an operator may look at this, or do it.
+
+    Raises:
+        NotPermitted: they may not; that is in the audit log.
+    """
+    async with _noting_refusals(desk, operator, what):
         require(operator.permissions, what.permission)
+
+
+def _require_presence(operator: Operator, presence: Presence) -> None:
+    if presence is not Presence.ANY and operator.token_id is not None:
+        raise NotPermitted("A token does not do this: sign in for that.")
+    if presence is Presence.FRESH and not operator.fresh:
+        raise NotPermitted("Sign in again first: this is done only shortly after that.")
+
+
+async def _require_now(desk: Desk, db: AsyncConnection, operator: Operator, action: Action[Any]) -> None:
+    """Who asks may still do it: they may have been disabled, or the token revoked, since they were let in."""
+    record = await lock_with_owners(db, operator.id)
+    held = frozenset() if record is None else record.permissions
+    if record is not None and operator.token_id is not None:
+        token = await find_token_by_id(db, operator.token_id)
+        is_good = token is not None and token.operator_id == record.id and token.is_good(desk.now())
+        held = permitted(record, token.permissions) if token is not None and is_good else frozenset()
+    require(held, action.permission)
+
+
+async def _require_proposer(db: AsyncConnection, proposal: Proposal, action: Action[Any]) -> None:
+    """What somebody may not do any more is not done for them."""
+    proposer = await find_operator(db, proposal.operator_id)
+    if proposer is None or action.permission not in proposer.permissions:
+        raise Conflict("Who proposed this may not do it any more. Reject it.")
+
+
+@asynccontextmanager
+async def _noting_refusals(desk: Desk, operator: Operator, what: "View[Any, Any] | Action[Any]") -> AsyncIterator[None]:
+    try:
+        yield
     except NotPermitted:
         await _note(desk, operator, what.name, Outcome.REFUSED)
         raise
+
+
+class _Waits(Exception):
+    """It needs a second operator."""
 
 
 class _RolledBack(Exception):
@@ -220,6 +296,7 @@ class _RolledBack(Exception):
 async def _try(desk: Desk, action: Action[P], operator: Operator, parameters: P) -> Done:
     try:
         async with desk.database.begin() as db:
+            await _require_now(desk, db, operator, action)
             raise _RolledBack(await action.perform(desk, db, parameters, operator))  # noqa: TRY301 - this is what rolls back
     except _RolledBack as tried:
         done = tried.done
@@ -228,10 +305,14 @@ async def _try(desk: Desk, action: Action[P], operator: Operator, parameters: P)
 
 
 async def _propose(desk: Desk, action: Action[P], operator: Operator, parameters: P, reason: str) -> int:
-    """Only what could be done is proposed."""
+    """Only what could be done is proposed, and nothing that is to stand nowhere."""
+    document = json.loads(parameters.to_json())
+    private = _private(action, document)
+    if private:
+        raise InvalidInput(private, "What stands in no log cannot wait for another operator.")
     tried = await _try(desk, action, operator, parameters)
     async with desk.database.begin() as db:
-        document = json.loads(parameters.to_json())
+        await _require_now(desk, db, operator, action)
         proposal = await add_proposal(
             db, action.name, document, reason, tried.subject, by=operator.id, name=operator.name, now=desk.now()
         )
@@ -266,12 +347,25 @@ def _said(
     )
 
 
+def _private(action: Action[P], document: Mapping[str, Any]) -> tuple[str, ...]:
+    if action.parameters_for_log is None:
+        return ()
+    return tuple(
+        name for name, value in document.items() if value not in ("", []) and name not in action.parameters_for_log
+    )
+
+
 def _detail(action: Action[P], parameters: P, done: Done) -> dict[str, Any]:
-    given = json.loads(parameters.to_json())
-    if action.parameters_for_log is not None:
-        given = {name: value for name, value in given.items() if name in action.parameters_for_log}
     effects = {effect.what: effect.count for effect in done.effects}
-    return {"given": given, **({"touched": effects} if effects else {}), **done.detail}
+    return {"given": _given(action, parameters), **({"touched": effects} if effects else {}), **done.detail}
+
+
+def _given(action: Action[P], parameters: P) -> dict[str, Any]:
+    """The parameters that go into the log."""
+    given: dict[str, Any] = json.loads(parameters.to_json())
+    if action.parameters_for_log is None:
+        return given
+    return {name: value for name, value in given.items() if name in action.parameters_for_log}
 
 
 def account_subject(aci: UUID) -> str:

@@ -33,7 +33,6 @@ class Permission(StrEnum):
     INVITES_SEE = "invites.see"
     INVITES_MANAGE = "invites.manage"
     BOTS_SEE = "bots.see"
-    BOTS_MANAGE = "bots.manage"
     ABUSE_SEE = "abuse.see"
     ABUSE_SETTLE = "abuse.settle"
     CONFIG_SEE = "config.see"
@@ -62,7 +61,6 @@ _MODERATOR: Final = _VIEWER | {
     P.ACCOUNTS_SUSPEND,
     P.ABUSE_SEE,
     P.ABUSE_SETTLE,
-    P.BOTS_MANAGE,
     P.INVITES_SEE,
 }
 _SECURITY: Final = _VIEWER | {

@@ -1,23 +1,28 @@
-"""What waits for a second operator: proposed by one, approved or rejected by another, done once, forgotten after a day.
+"""What waits for a second operator: proposed by one, approved or rejected by another, done once.
 
-Which actions wait is a setting: the names in ``second_operator``. Who proposed something may not approve it, however they are signed in.
+After a day nobody can decide on it any more; a month later its row is deleted, when the next one is added. What was done stays in the
+audit log.
+Which actions wait is a setting: the names in ``second_operator``. Who proposed something may not approve it, however they are signed in;
+they may withdraw it.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, String, Text, func, insert, select, update
+from sqlalchemy import JSON, BigInteger, ForeignKey, String, Text, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import Mapped, mapped_column
 
 from messaging.relay.admin.errors import Conflict, NothingThere, NotPermitted
-from messaging.relay.admin.limits import MAX_PROPOSALS, PROPOSAL_LIFETIME
-from messaging.relay.database import Base, Database, RowId
+from messaging.relay.admin.limits import MAX_OWN_PROPOSALS, MAX_PROPOSALS, PROPOSAL_KEPT, PROPOSAL_LIFETIME
+from messaging.relay.database import Base, RowId
 from messaging.relay.operator_settings import read_setting
 
 SETTING = "second_operator"
+_UNDOES: Final = {"config.undo": "config.change", "limits.undo": "limits.change"}  # undoing is a change, too
 _LIFETIME = int(PROPOSAL_LIFETIME.total_seconds() * 1000)
+_KEPT = int(PROPOSAL_KEPT.total_seconds() * 1000)
 
 
 class ProposalRow(Base):
@@ -50,11 +55,10 @@ class Proposal:
     at: int
 
 
-async def needs_second(database: Database, action: str) -> bool:
-    """Whether the setting says that this action waits for a second operator."""
-    async with database.read() as db:
-        setting = await read_setting(db, SETTING)
-    return setting is not None and action in setting.document.get("actions", ())
+async def needs_second(db: AsyncConnection, action: str) -> bool:
+    """Whether the setting says that this action, or the one that it undoes, waits for a second operator."""
+    setting = await read_setting(db, SETTING)
+    return setting is not None and not {action, _UNDOES.get(action)}.isdisjoint(setting.document.get("actions", ()))
 
 
 async def add_proposal(
@@ -68,15 +72,18 @@ async def add_proposal(
     name: str,
     now: int,
 ) -> int:
-    """Let something wait; returns its number.
+    """Let something wait, and forget what is long over; returns its number.
 
     Raises:
-        Conflict: too many wait already.
+        Conflict: too many wait already, of all operators or of this one.
     """
     row = ProposalRow
+    await db.execute(delete(row).where(row.at <= now - _LIFETIME - _KEPT))
     waiting = select(func.count()).select_from(row).where(row.decided_at.is_(None), row.at > now - _LIFETIME)
     if (await db.execute(waiting)).scalar_one() >= MAX_PROPOSALS:
         raise Conflict("Too many proposals wait already.")
+    if (await db.execute(waiting.where(row.operator_id == by))).scalar_one() >= MAX_OWN_PROPOSALS:
+        raise Conflict("Too many of your proposals wait already. Withdraw one first.")
     values = {
         "action": action,
         "parameters": dict(parameters),
@@ -103,8 +110,19 @@ async def find_proposal(db: AsyncConnection, number: int) -> Proposal | None:
     return None if found is None else Proposal(*found)
 
 
-async def decide(db: AsyncConnection, number: int, *, by: int, name: str, now: int) -> Proposal:
+async def reject_proposals_of(db: AsyncConnection, operator_id: int, *, name: str, now: int) -> int:
+    """Let nobody do what this operator has proposed; returns how much of it waited. ``name`` is who decides."""
+    row = ProposalRow
+    waiting = (row.operator_id == operator_id, row.decided_at.is_(None), row.at > now - _LIFETIME)
+    return int((await db.execute(update(row).where(*waiting).values(decided_by=name, decided_at=now))).rowcount)
+
+
+async def decide(
+    db: AsyncConnection, number: int, *, by: int, name: str, now: int, withdraws: bool = False
+) -> Proposal:
     """Mark a proposal as decided by ``by``, in the transaction that does what follows from it: no two decide.
+
+    ``withdraws``: it may be their own.
 
     Raises:
         NothingThere: there is none with this number, or it is too old.
@@ -114,7 +132,7 @@ async def decide(db: AsyncConnection, number: int, *, by: int, name: str, now: i
     row, proposal = ProposalRow, await find_proposal(db, number)
     if proposal is None or proposal.at <= now - _LIFETIME:
         raise NothingThere
-    if proposal.operator_id == by:
+    if proposal.operator_id == by and not withdraws:
         raise NotPermitted("Another operator has to decide on your proposal.")
     decided = update(row).where(row.id == number, row.decided_at.is_(None)).values(decided_by=name, decided_at=now)
     if (await db.execute(decided)).rowcount == 0:
