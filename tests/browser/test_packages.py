@@ -1,61 +1,25 @@
 """What is fetched is what is pinned, or nothing. Real npm against a registry on loopback."""
 
-import base64
 import hashlib
-import io
 import json
 import os
-import tarfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from tests.browser.packages import NotFetched, Package, fetched, is_fetched, unpacked
+from tests.registries import npm_registry, tarball_of
 
 NAME, VERSION = "@somebody/thing", "1.0.0"
 
 
 def an_archive(text: str = "the thing") -> bytes:
-    data = io.BytesIO()
-    with tarfile.open(fileobj=data, mode="w:gz") as archive:
-        for path, content in {"package.json": json.dumps({"name": NAME, "version": VERSION}), "thing.js": text}.items():
-            entry = tarfile.TarInfo(f"package/{path}")
-            entry.size = len(content)
-            archive.addfile(entry, io.BytesIO(content.encode()))
-    return data.getvalue()
+    return tarball_of({"package.json": json.dumps({"name": NAME, "version": VERSION}), "thing.js": text})
 
 
-@contextmanager
-def a_registry(archive: bytes) -> Iterator[str]:
-    integrity = "sha512-" + base64.b64encode(hashlib.sha512(archive).digest()).decode()
-
-    class Registry(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            url = f"http://{self.headers['Host']}/thing.tgz"
-            version = {"name": NAME, "version": VERSION, "dist": {"tarball": url, "integrity": integrity}}
-            packument = {"name": NAME, "dist-tags": {"latest": VERSION}, "versions": {VERSION: version}}
-            body = archive if self.path.endswith(".tgz") else json.dumps(packument).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Registry)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+def a_registry(archive: bytes) -> AbstractContextManager[str]:
+    return npm_registry(NAME, VERSION, archive)
 
 
 @pytest.fixture(autouse=True)

@@ -1,16 +1,9 @@
 """Real npm against a registry on loopback: what it installs, what it refuses, and what it says."""
 
-import base64
-import hashlib
-import io
 import json
 import os
-import tarfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -19,6 +12,7 @@ from signal_protocol import setup
 from signal_protocol.errors import WorkerUnavailable
 from signal_protocol.node import WORKER_FOLDER, find_node, node_version
 from signal_protocol.setup import SetupFailed, install
+from tests.registries import integrity, npm_registry, tarball_of
 
 NAME, VERSION = "@signalapp/libsignal-client", "0.0.1"
 INSTALLED = Path("node_modules") / NAME
@@ -29,44 +23,11 @@ def a_package(platforms: list[str]) -> bytes:
     """A tarball that looks like libsignal's, and would leave a trace if a script of it ran."""
     manifest = {"name": NAME, "version": VERSION, "scripts": {"install": "echo > install-script-ran"}}
     files = {"package.json": json.dumps(manifest), **{f"prebuilds/{name}/x.node": name for name in platforms}}
-    data = io.BytesIO()
-    with tarfile.open(fileobj=data, mode="w:gz") as archive:
-        for path, text in files.items():
-            entry = tarfile.TarInfo(f"package/{path}")
-            entry.size = len(text)
-            archive.addfile(entry, io.BytesIO(text.encode()))
-    return data.getvalue()
+    return tarball_of(files)
 
 
-def integrity(data: bytes) -> str:
-    return "sha512-" + base64.b64encode(hashlib.sha512(data).digest()).decode()
-
-
-@contextmanager
-def a_registry(tarball: bytes) -> Iterator[str]:
-    class Registry(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            url = f"http://{self.headers['Host']}/package.tgz"
-            version = {"name": NAME, "version": VERSION, "dist": {"tarball": url, "integrity": integrity(tarball)}}
-            packument = {"name": NAME, "dist-tags": {"latest": VERSION}, "versions": {VERSION: version}}
-            body = tarball if self.path.endswith(".tgz") else json.dumps(packument).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Registry)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+def a_registry(tarball: bytes) -> AbstractContextManager[str]:
+    return npm_registry(NAME, VERSION, tarball)
 
 
 def a_folder(folder: Path, expected: bytes) -> Path:
