@@ -67,14 +67,14 @@ function answer(name, body) {
   return answers.get(name);
 }
 
+/** The body, or null when it is too large. Then the rest is read and dropped: a sender that meets a closed socket never sees the 413. */
 async function read(request) {
   const pieces = [];
   let size = 0;
   for await (const piece of request) {
-    if ((size += piece.length) > MAX_BODY) return null;
-    pieces.push(piece);
+    if ((size += piece.length) <= MAX_BODY) pieces.push(piece);
   }
-  return Buffer.concat(pieces);
+  return size <= MAX_BODY ? Buffer.concat(pieces) : null;
 }
 
 async function respond(request) {
@@ -93,7 +93,7 @@ async function respond(request) {
 
 const server = createServer(async (request, response) => {
   const [status, body] = await respond(request);
-  response.writeHead(status, { 'Content-Type': 'application/json', ...(status === 413 && { Connection: 'close' }) });
+  response.writeHead(status, { 'Content-Type': 'application/json' });
   response.end(JSON.stringify(body));
 });
 
