@@ -30,7 +30,14 @@ from messaging.client.assistant_errors import (
     PolicyDowngraded,
     ReceiptRefused,
 )
-from messaging.client.errors import ClientError, ContentTooLarge, IdentityChanged, RelayRefused, UnknownRecipient
+from messaging.client.errors import (
+    ClientError,
+    ContentTooLarge,
+    IdentityChanged,
+    RelayRefused,
+    RelayUnreachable,
+    UnknownRecipient,
+)
 from messaging.wire.answers import AnswerPart
 from messaging.wire.assistant import (
     AssistantRequest,
@@ -209,6 +216,17 @@ class Assistant:
         except AssistantNotVerified:
             self._proved = None
             raise
+
+    async def recognize(self) -> None:
+        """See that one that was away has come back with the key that it proved: it is sent what needs no answer.
+
+        Raises:
+            AssistantNotVerified: it has another key, and so has forgotten all.
+            AssistantUnreachable: the relay takes nothing for it.
+        """
+        if self._in_force is not None:
+            with suppress(RelayUnreachable):
+                await self.tell(AssistantCall(self._request(Cancel(secrets.token_bytes(REQUEST_ID)), None).encode()))
 
     async def withdraw(self, identity_key: bytes, content: Content) -> None:
         """Tell an enclave that knows the conversation that consent was withdrawn, whether or not it is trusted now.

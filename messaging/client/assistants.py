@@ -211,15 +211,19 @@ class Assistants:
 
         Raises:
             AssistantSilent: it is not connected any more, as the directory says. Whoever lists nobody could as well drop messages.
+            AssistantNotVerified: it was away and is back with other keys, so that it cannot read what it was asked.
         """
         asked, missed = asyncio.ensure_future(exchange), 0
         try:
             while not asked.done():
                 await asyncio.wait([asked], timeout=GONE_SECONDS)
-                if not asked.done():
-                    missed = 0 if await self._is_connected(assistant) else missed + 1
-                if missed == GONE_LOOKS and not asked.done():
+                if asked.done():
+                    break
+                was_missed, missed = missed, 0 if await self._is_connected(assistant) else missed + 1
+                if missed == GONE_LOOKS:
                     raise AssistantSilent
+                if was_missed and not missed:
+                    await assistant.recognize()
             return await asked
         finally:
             if not asked.done():

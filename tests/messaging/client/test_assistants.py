@@ -573,7 +573,7 @@ async def test_nobody_waits_the_whole_deadline_for_one_that_is_gone() -> None:
     "states",
     [
         [{"accepting": False}] * 5,  # it drains: what it accepted it finishes
-        [{"online": False}, {}] * 3,  # relays restart, and it is back each time
+        [{"online": False}, {}] * 3,  # relays restart, and it is back each time, with the same key
     ],
 )
 async def test_one_that_is_there_is_waited_for(states: list[dict[str, bool]]) -> None:
@@ -581,6 +581,18 @@ async def test_one_that_is_there_is_waited_for(states: list[dict[str, bool]]) ->
     async with asyncio.timeout(10):
         assert await waiting.wait() == "the answer"
     assert waiting.states == []
+
+
+@pytest.mark.usefixtures("_looks_often")
+async def test_nobody_waits_for_one_that_is_back_with_another_key() -> None:
+    waiting = Waiting([{"online": False}, {}, {}])
+    await waiting.network.choose()
+    waiting.network.enclaves[waiting.network.order[0]] = Enclave(a_key())
+    async with asyncio.timeout(10):
+        with pytest.raises(AssistantNotVerified):
+            await waiting.wait()
+    assert waiting.cancelled
+    assert not waiting.answer.is_set()
 
 
 @pytest.mark.usefixtures("_looks_often")
