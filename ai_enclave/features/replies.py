@@ -35,7 +35,7 @@ from ai_enclave.features.sentences import units_of
 from ai_enclave.features.text import visible, words_of
 
 RULE = 0.3  # what a matching rule adds to the chance of an intent
-LEAST_CHANCE = 0.03  # an intent that is less likely is not suggested, unless a rule says so
+LEAST_CHANCE = 0.003  # an intent that is less likely is not suggested, unless a rule says so
 OWN_WEIGHT = 0.5  # what the nearness of a situation counts, in which the viewer said the same
 OWN_LEAST = 0.55  # a situation that is less near tells nothing
 MAX_RULED = 1000  # characters of a message that the rules for intents look at
