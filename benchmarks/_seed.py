@@ -62,8 +62,9 @@ _SERVER: Final = (
     """INSERT INTO assistant_releases (account_id, release, measurement, first_seen_at, last_seen_at)
         SELECT id, '1.' || n, sha384(n::text::bytea), {now} - {day}, {now}
         FROM accounts, generate_series(1, 10) n WHERE assistant_name IS NOT NULL""",
-    """INSERT INTO operators (handle, name, role, created_at)
-        SELECT sha256(('operator' || n)::bytea), 'operator ' || n, 'support', {now} FROM generate_series(1, 300) n""",
+    """INSERT INTO operators (handle, name, folded_name, role, created_at)
+        SELECT sha256(('operator' || n)::bytea), 'operator ' || n, 'operator ' || n, 'support', {now}
+        FROM generate_series(1, 300) n""",
     """INSERT INTO admin_tokens (token_hash, operator_id, name, permissions, created_at, expires_at, revoked)
         SELECT sha256(('token' || id || n)::bytea), id, 'a script', 'health.see', {now}, {now} + {day}, false
         FROM operators, generate_series(1, 5) n""",

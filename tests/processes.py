@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,16 +38,19 @@ def arguments_of(settings: Settings) -> list[str]:
 
 
 async def start_relay(
-    settings: Settings, *more: str, begin: Callable[[], None] | None = None, quiet: bool = False
+    settings: Settings,
+    *more: str,
+    begin: Callable[[], None] | None = None,
+    quiet: bool = False,
+    program: Sequence[str] = ("-m", "messaging.relay"),
 ) -> RelayProcess:
     """Start ``python -m messaging.relay`` and wait until it is ready. A ``quiet`` one has nowhere to write its log.
 
-    ``begin`` runs in the new process before anything else.
+    ``begin`` runs in the new process before anything else; another ``program`` changes something in it first.
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        "-m",
-        "messaging.relay",
+        *program,
         *arguments_of(settings),
         "--json-ready",
         *more,

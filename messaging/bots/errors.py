@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from messaging.client.assistant_errors import AssistantError
 from messaging.client.chats import NotAllowed, UnknownConversation, UnknownMessage
 from messaging.client.errors import (
+    AccountSuspended,
     AttachmentCorrupt,
     AttachmentMissing,
     AttachmentTooLarge,
@@ -130,6 +131,7 @@ _TOLD: Mapping[type[ClientError], ApiError] = {
     AttachmentMissing: BadRequest("Bad Request: the file is not at the relay any more"),
     AttachmentCorrupt: BadRequest("Bad Request: the file is not what its sender described"),
     RelayUnreachable: Unavailable(),
+    AccountSuspended: Unavailable("Service Unavailable: the bot's account is suspended by an operator of its relay"),
     CredentialsRevoked: Unavailable(),
     Displaced: Unavailable(),
     StoreFailed: Unavailable("Service Unavailable: the gateway's disk cannot be written"),

@@ -177,6 +177,7 @@ async def register_with_number(
     Raises:
         InvalidNumber: not in E.164 form.
         RegistrationRefused: the number, the code or the registration was not accepted.
+        AccountSuspended: the number's account is.
         RelayUnreachable: no answer.
     """
     if not is_e164(number):
@@ -226,6 +227,7 @@ async def register_as_assistant(
 
     Raises:
         RegistrationRefused: the token or the registration was not accepted.
+        AccountSuspended: the assistant's account is.
         RelayUnreachable: no answer.
     """
     trust_root = (await relay.server_info()).trust_root

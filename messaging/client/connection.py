@@ -95,6 +95,7 @@ class Relay:
         """One HTTP request with a JSON body; returns status and body.
 
         Raises:
+            AccountSuspended: it was made for an account that is.
             RelayUnreachable: no answer.
         """
         answer = await self.request(verb, path, body, headers=headers)
@@ -110,7 +111,7 @@ class Relay:
                 verb, self.url + path, data=body, headers=sent, allow_redirects=False
             ) as answer:
                 received = {name.lower(): value for name, value in answer.headers.items()}
-                return Response(0, answer.status, "", received, await _body(answer.content))
+                return _served(Response(0, answer.status, "", received, await _body(answer.content)))
         except UNREACHABLE:
             raise RelayUnreachable from None
 
@@ -232,7 +233,7 @@ class ChatConnection:
 
         Raises:
             ConnectionLost: it broke before the answer came.
-            AccountSuspended: none within ``deadline`` seconds, for the account is suspended.
+            AccountSuspended: the relay says so, or none within ``deadline`` seconds for this reason.
             RelayUnreachable: no connection, or no answer, within ``deadline`` seconds.
             CredentialsRevoked, Displaced: there will be none.
         """
@@ -246,7 +247,7 @@ class ChatConnection:
                 answered: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
                 self._waiting[request.id] = answered
                 await self._send(encode_frame(request))
-                return await answered
+                return _served(await answered)
         except TimeoutError:
             raise (AccountSuspended() if self._suspended else RelayUnreachable()) from None
         finally:
@@ -277,7 +278,7 @@ class ChatConnection:
                 self._connected.set()
                 yield
         except aiohttp.WSServerHandshakeError as error:
-            if _says_suspended(error):
+            if _says_suspended(error.status, error.headers or {}):
                 raise AccountSuspended from None
             if error.status in (401, 403):
                 self._end(CredentialsRevoked())
@@ -332,5 +333,12 @@ class ChatConnection:
         self._connected.set()  # those who wait must hear it
 
 
-def _says_suspended(error: aiohttp.WSServerHandshakeError) -> bool:
-    return error.status == 403 and error.headers is not None and error.headers.get(REFUSED_HEADER) == SUSPENDED
+def _served(answer: Response) -> Response:
+    """The same, unless it is refused because the account is suspended."""
+    if _says_suspended(answer.status, answer.headers):
+        raise AccountSuspended
+    return answer
+
+
+def _says_suspended(status: int, headers: Mapping[str, str]) -> bool:
+    return status == 403 and headers.get(REFUSED_HEADER.lower()) == SUSPENDED

@@ -178,6 +178,7 @@ class Device:
         Raises:
             InvalidNumber: not in E.164 form.
             RegistrationRefused: the relay did not accept number, code or registration.
+            AccountSuspended: the number's account is.
             RelayUnreachable: no answer.
         """
         account = await register_with_number(store, relay, crypto, number=number, code=code, now=now())
@@ -199,6 +200,7 @@ class Device:
 
         Raises:
             RegistrationRefused: the token was not accepted.
+            AccountSuspended: the assistant's account is.
             RelayUnreachable: no answer.
         """
         account = await register_as_assistant(store, relay, crypto, name=name, token=token, now=now())

@@ -81,10 +81,13 @@ class RelayUnreachable(ClientError):
 
 
 class AccountSuspended(RelayUnreachable):
-    """An operator of the relay has suspended the account. The device looks again now and then, and goes on when it may."""
+    """An operator of the relay has suspended the account. The device looks again now and then, and goes on when it may.
+
+    As with any ``RelayUnreachable``, what was being sent stays in the outbox.
+    """
 
     def __init__(self) -> None:
-        ClientError.__init__(self, "the account is suspended: its relay's operators can say why, and let it go on")
+        ClientError.__init__(self, "the account is suspended: ask the operators of its relay, who can let it go on")
 
 
 class RelayRefused(ClientError):

@@ -22,7 +22,8 @@ Answer = TypeVar("Answer", bound=Entity)
 class Requests:
     """Repeats the very same request after a lost connection, or when told to wait, for ``deadline`` seconds.
 
-    Both ways raise ``RelayUnreachable`` without an answer by then, and ``RelayRefused`` if a rate limit says to wait for longer.
+    Both ways raise ``RelayUnreachable`` without an answer by then, and ``RelayRefused`` if a rate limit says to wait for longer;
+    ``AccountSuspended``, which is a ``RelayUnreachable``, as soon as the relay says it.
     """
 
     relay: Relay
@@ -61,7 +62,7 @@ class Requests:
             except ConnectionLost:
                 await asyncio.sleep(0)  # let the connection notice
                 continue
-            except AccountSuspended:  # the time is up, and this is why
+            except AccountSuspended:  # for long: to ask again at once is of no use
                 raise
             except RelayUnreachable:
                 await asyncio.sleep(min(PAUSE, max(0.0, ends - time.monotonic())))

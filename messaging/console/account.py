@@ -1,6 +1,7 @@
 """An operator's own page: what they sign in with, where they are signed in, their tokens. Everything here is about oneself alone."""
 
 from binascii import Error as NotBase64
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -9,11 +10,10 @@ from aiohttp import web
 from pydantic import Field
 
 from messaging.console.guards import ACCOUNT_PATH, SIGN_IN_PATH, address_of, clear_sign_in
-from messaging.console.parts import CONSOLE, RECORD, SIGN_IN, Console
+from messaging.console.parts import CONSOLE, RECORD, SIGN_IN
 from messaging.console.passkeys import RELYING_PARTY, challenge_of, options_of_registration, registered
 from messaging.console.rendering import render
-from messaging.console.sign_in import form_text, from_hex
-from messaging.relay.admin.errors import InvalidInput
+from messaging.relay.admin.errors import InvalidInput, NothingThere
 from messaging.relay.admin.limits import MAX_NAME
 from messaging.relay.admin.operators import check_name
 from messaging.relay.admin.recovery import new_totp_secret, totp_address, totp_letters
@@ -32,9 +32,8 @@ class NewOwnPasskey(Entity):
     credential: dict[str, Any]
 
 
-def routes(console: Console) -> list[web.RouteDef]:
+def routes() -> list[web.RouteDef]:
     """All of it."""
-    _ = console
     return [
         web.get(ACCOUNT_PATH, get_account),
         web.post("/account/passkeys/options", post_passkey_options),
@@ -67,7 +66,7 @@ async def get_account(request: web.Request) -> web.StreamResponse:
 async def post_passkey_options(request: web.Request) -> web.StreamResponse:
     """Begin to add one."""
     console, record, sign_in = request.app[CONSOLE], request[RECORD], request[SIGN_IN]
-    sign_in.require_fresh(console.desk.now())
+    await console.door.see_may_change(record, sign_in, "passkeys.add", recovering=True)
     challenge = await console.door.begin(ADDING, record.id, address_of(request))
     known = [each.credential_id for each in (await console.door.means_of(record)).passkeys]
     options = options_of_registration(console.site, record.handle, record.name, challenge, known)
@@ -93,7 +92,7 @@ async def post_passkey(request: web.Request) -> web.StreamResponse:
 
 async def post_remove_passkey(request: web.Request) -> web.StreamResponse:
     """Forget one."""
-    credential_id = from_hex(form_text(await request.post(), "passkey"))
+    credential_id = _from_hex(_form_text(await request.post(), "passkey"))
     await request.app[CONSOLE].door.remove_own_passkey(request[RECORD], request[SIGN_IN], credential_id)
     return _back()
 
@@ -109,7 +108,7 @@ async def post_recovery_codes(request: web.Request) -> web.StreamResponse:
 
 async def get_totp(request: web.Request) -> web.StreamResponse:
     """A new secret for an authenticator app, which the next step confirms. Nothing has changed yet."""
-    request.app[CONSOLE].door.require_may_change(request[SIGN_IN])
+    await request.app[CONSOLE].door.see_may_change(request[RECORD], request[SIGN_IN], "totp.set")
     return _totp_page(request, new_totp_secret())
 
 
@@ -128,10 +127,10 @@ async def post_totp(request: web.Request) -> web.StreamResponse:
     """Confirm it."""
     form = await request.post()
     try:
-        pending = decode_base64(form_text(form, "pending")[:_MAX_PENDING])
+        pending = decode_base64(_form_text(form, "pending")[:_MAX_PENDING])
     except (ValueError, NotBase64):
         raise InvalidInput(("pending",), "Begin again.") from None
-    await request.app[CONSOLE].door.confirm_totp(request[RECORD], request[SIGN_IN], pending, form_text(form, "code"))
+    await request.app[CONSOLE].door.confirm_totp(request[RECORD], request[SIGN_IN], pending, _form_text(form, "code"))
     return _back()
 
 
@@ -152,9 +151,33 @@ async def post_remove_company(request: web.Request) -> web.StreamResponse:
 
 async def post_end_sign_in(request: web.Request) -> web.StreamResponse:
     """End one of one's own sign-ins, this one perhaps."""
-    await request.app[CONSOLE].door.end_own(request[RECORD], form_text(await request.post(), "sign_in"))
+    await request.app[CONSOLE].door.end_own(request[RECORD], _form_text(await request.post(), "sign_in"))
     return _back()
 
 
 def _back() -> web.Response:
     return web.Response(status=HTTPStatus.SEE_OTHER, headers={"Location": ACCOUNT_PATH})
+
+
+def _form_text(form: Mapping[str, Any], name: str) -> str:
+    """One field of a form.
+
+    Raises:
+        InvalidInput: it is not there.
+    """
+    value = form.get(name)
+    if not isinstance(value, str):
+        raise InvalidInput((name,))
+    return value
+
+
+def _from_hex(text: str) -> bytes:
+    """Bytes that our own form has given.
+
+    Raises:
+        NothingThere: it has not.
+    """
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise NothingThere from None

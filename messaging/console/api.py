@@ -7,21 +7,19 @@ A view is read with its parameters in the query, or in a body where they must no
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cache
 from importlib.metadata import version
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from aiohttp import web
 
-from messaging.console.forms import SENSITIVE, checked, clean_text, read_parameters
+from messaging.console.asked import asked, fields_of_address
+from messaging.console.forms import UNKNOWN, checked, clean_text, read_parameters
 from messaging.console.openapi import describe
-from messaging.console.parts import CONSOLE, OPERATOR, Console
+from messaging.console.parts import CONSOLE, OPERATOR
 from messaging.console.waiting import proposal_of, proposals_for
 from messaging.relay.admin.desk import Done, View, act, approve, look, reject
-from messaging.relay.admin.errors import (
-    InvalidInput,
-    NothingThere,
-    TooManyTries,
-)
+from messaging.relay.admin.errors import InvalidInput, TooManyTries
 from messaging.relay.admin.limits import API_CALLS
 from messaging.relay.admin.proposals import Proposal
 from messaging.relay.admin.registry import ACTIONS, VIEWS
@@ -34,14 +32,11 @@ CALLS: Final = Bucket(API_CALLS, 60 / API_CALLS, fail_open=False)
 _MEMBERS: Final = {"parameters": dict, "reason": str, "dryRun": bool}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-T = TypeVar("T")
 
 
-def routes(console: Console) -> list[web.RouteDef]:
+def routes() -> list[web.RouteDef]:
     """All of the API."""
-    levels = LocalBuckets(time.monotonic)
-    document = json.dumps(describe(VIEWS.values(), ACTIONS.values(), version=version("subrosa"))).encode()
-    _ = console
+    levels, document = LocalBuckets(time.monotonic), _document()
 
     async def get_document(_request: web.Request) -> web.Response:
         return web.Response(body=document, content_type="application/json")
@@ -67,6 +62,11 @@ def routes(console: Console) -> list[web.RouteDef]:
     ]
 
 
+@cache
+def _document() -> bytes:
+    return json.dumps(describe(VIEWS.values(), ACTIONS.values(), version=version("subrosa"))).encode()
+
+
 async def get_me(request: web.Request) -> web.StreamResponse:
     """Who asks, and what they may."""
     operator = request[OPERATOR]
@@ -77,26 +77,20 @@ async def get_me(request: web.Request) -> web.StreamResponse:
 
 async def get_view(request: web.Request) -> web.StreamResponse:
     """What a view shows."""
-    view = _known(VIEWS, request)
-    typed = {name: request.query.getall(name) for name in request.query}
-    secret = tuple(sorted(SENSITIVE & typed.keys()))
-    if secret:
-        raise InvalidInput(secret, "Send this in the body of a POST: addresses are kept in too many places.")
-    return await _look(request, view, read_parameters(view.takes, typed))
+    view = await asked(request, VIEWS)
+    return await _look(request, view, read_parameters(view.takes, fields_of_address(request)))
 
 
 async def post_view(request: web.Request) -> web.StreamResponse:
     """The same, with the parameters in the body."""
-    view = _known(VIEWS, request)
+    view = await asked(request, VIEWS)
     return await _look(request, view, checked(view.takes, await _body(request)))
 
 
 async def post_action(request: web.Request) -> web.StreamResponse:
     """Do something, or try it."""
-    action, body = _known(ACTIONS, request), await _body(request)
-    bad = tuple(name for name, kind in _MEMBERS.items() if not isinstance(body.get(name, kind()), kind))
-    if bad:
-        raise InvalidInput(bad)
+    action = await asked(request, ACTIONS)
+    body = _with_only(_MEMBERS, await _body(request))
     dry_run = body.get("dryRun", False)
     done = await act(
         request.app[CONSOLE].desk,
@@ -124,11 +118,8 @@ async def post_approval(request: web.Request) -> web.StreamResponse:
 async def post_rejection(request: web.Request) -> web.StreamResponse:
     """Let nobody do it."""
     proposal = await proposal_of(request)
-    reason = (await _body(request)).get("reason", "")
-    if not isinstance(reason, str):
-        raise InvalidInput(("reason",))
-    operator, action = request[OPERATOR], ACTIONS[proposal.action]
-    await reject(request.app[CONSOLE].desk, action, operator, proposal, reason=clean_text(reason, "reason"))
+    reason = clean_text(_with_only({"reason": str}, await _body(request)).get("reason", ""), "reason")
+    await reject(request.app[CONSOLE].desk, ACTIONS[proposal.action], request[OPERATOR], proposal, reason=reason)
     return web.json_response({"rejected": proposal.id})
 
 
@@ -167,13 +158,6 @@ def _told(proposal: Proposal) -> dict[str, Any]:
     }
 
 
-def _known(registry: Mapping[str, T], request: web.Request) -> T:
-    found = registry.get(request.match_info["name"])
-    if found is None:
-        raise NothingThere
-    return found
-
-
 async def _body(request: web.Request) -> dict[str, Any]:
     """A JSON object; nothing at all is an empty one.
 
@@ -187,4 +171,18 @@ async def _body(request: web.Request) -> dict[str, Any]:
         raise InvalidInput((), "The body is not JSON.") from None
     if not isinstance(body, dict):
         raise InvalidInput((), "The body is not a JSON object.")
+    return body
+
+
+def _with_only(members: Mapping[str, type], body: dict[str, Any]) -> dict[str, Any]:
+    """``body``, in which any of these members may stand. One that is misspelt, such as ``dryrun``, is not passed over.
+
+    Raises:
+        InvalidInput: a member is of another kind, or none of these.
+    """
+    bad = tuple(name for name, kind in members.items() if not isinstance(body.get(name, kind()), kind))
+    if bad:
+        raise InvalidInput(bad)
+    if body.keys() - members.keys():
+        raise InvalidInput((), UNKNOWN)
     return body

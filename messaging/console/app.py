@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
 from sqlalchemy.engine import URL
 
 from messaging.console import account, api, oidc, pages, rendering, sign_in
@@ -35,13 +34,12 @@ from messaging.relay.preflight import wait_for_database
 from messaging.relay.server import tls_context
 from messaging.relay.server_secret import ServerSecret, secret_of
 from messaging.relay.tasks import running
-from messaging.serving.http import Connection, is_loopback
+from messaging.serving.http import Bounds, HttpServer, is_loopback
 from messaging.serving.logs import get_logger
 from messaging.wire.json import json_body
 
 SWEEP_SECONDS = 600
 DRAIN_SECONDS = 5
-KEEPALIVE_SECONDS = 75
 BACKLOG = 256  # connections that wait to be accepted
 
 
@@ -76,20 +74,9 @@ async def open_console(
         port = listening.getsockname()[1]
         site = site_of(settings, port)
         database = await stack.enter_async_context(_closing(open_database(url)))
-        wakeups = _wakeups_of(settings, secret)
-        clock = now or Clock()
-        desk = Desk(
-            database=database,
-            url=url,
-            wakeups=wakeups,
-            secret=secret,
-            storage=storage,
-            now=clock,
-            redis_url=settings.redis_url,
-            appraise=appraise,
-        )
-        door = Door(database, secret, clock)
-        live = Live(database, clock)
+        wakeups, clock = _wakeups_of(settings, secret), now or Clock()
+        desk = Desk(database, url, wakeups, secret, storage, clock, settings.redis_url, appraise)
+        door, live = Door(database, secret, clock), Live(database, clock)
         console = Console(settings, site, desk, door, live, has_oidc=company is not None)
         provider = None
         if company is not None:
@@ -108,9 +95,10 @@ def application(console: Console, provider: Provider | None = None) -> web.Appli
     rendering.set_up(app)
     app.on_response_prepare.append(harden)
     for part in (sign_in, account, pages, api):
-        app.add_routes(part.routes(console))
+        app.add_routes(part.routes())
     if provider is not None:
-        app.add_routes(oidc.routes(console, provider))
+        app[oidc.PROVIDER] = provider
+        app.add_routes(oidc.routes())
     return app
 
 
@@ -260,28 +248,14 @@ async def _sweep(door: Door) -> None:
 # --- HTTP ---
 
 
-class _Server(web.Server):
-    """The server of an application, on connections that repeat nothing of what is not HTTP."""
-
-    def __call__(self) -> RequestHandler:
-        connection = Connection(
-            self,
-            loop=asyncio.get_running_loop(),
-            access_log=None,  # type: ignore[arg-type]  # aiohttp documents None: no access log
-            auto_decompress=False,
-            keepalive_timeout=KEEPALIVE_SECONDS,
-        )
-        connection.refuse, connection.on_hang_up = _refused, None
-        return connection
-
-
 class _Runner(web.AppRunner):
-    """Runs an application on such a server."""
+    """Runs an application on the connections that all our servers have."""
 
     async def _make_server(self) -> web.Server:
-        app = self.app
-        await super()._make_server()  # starts the application, too
-        return _Server(app._handle, request_factory=app._make_request)  # type: ignore[arg-type]
+        of_application = await super()._make_server()  # starts the application, too
+        server = HttpServer(self.app._handle, _refused, Bounds(MAX_BODY))  # type: ignore[arg-type]  # requests of an application
+        server.request_factory = of_application.request_factory
+        return server
 
 
 def _refused(status: HTTPStatus) -> web.Response:

@@ -6,6 +6,7 @@ All come from here; a page asks nobody else for anything. ``assets/vendor.json``
 import gzip
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -29,9 +30,10 @@ class Asset:
     compressed: bytes = field(repr=False)
 
 
-def read_assets(folder: Path = FOLDER) -> dict[str, Asset]:
+@cache
+def read_assets() -> Mapping[str, Asset]:
     """All files that browsers may have, by name."""
-    files = sorted(path for path in folder.rglob("*") if path.suffix in _TYPES and path.is_file())
+    files = sorted(path for path in FOLDER.rglob("*") if path.suffix in _TYPES and path.is_file())
     return {path.name: _asset(path.name, path.read_bytes(), _TYPES[path.suffix]) for path in files}
 
 

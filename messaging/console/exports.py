@@ -97,7 +97,7 @@ async def _send(
 ) -> web.StreamResponse:
     desk, operator = request.app[CONSOLE].desk, request[OPERATOR]
     # Whoever may not see it hears so before anything is sent; what is written from now on is in the next file.
-    first: ExportPage = await look(desk, VIEWS[EXPORT], operator, ExportFrom(limit=min(MAX_PAGE, MAX_EXPORT)))
+    first: ExportPage = await look(desk, VIEWS[EXPORT], operator, ExportFrom(limit=MAX_PAGE))
     head: AuditHead = await look(desk, VIEWS[HEAD], operator, Nothing())
     answer = web.StreamResponse(headers={"Content-Disposition": f'attachment; filename="{name}"'})
     answer.content_type, answer.charset = kind, "utf-8"
@@ -106,8 +106,8 @@ async def _send(
     await answer.prepare(request)
     await answer.write(titles.encode())
     try:
-        async for page in _pages(request, first, min(head.entries, MAX_EXPORT)):
-            await answer.write("".join(write(line) for line in page.lines).encode())
+        async for lines in _pages(request, first, min(head.entries, MAX_EXPORT)):
+            await answer.write("".join(map(write, lines)).encode())
     except AdminError:
         if request.transport is not None:
             request.transport.abort()
@@ -116,16 +116,17 @@ async def _send(
     return answer
 
 
-async def _pages(request: web.Request, first: ExportPage, last: int) -> AsyncIterator[ExportPage]:
-    """The entries up to ``last``, for as long as who asks is signed in and may see them: that is found out for each page.
+async def _pages(request: web.Request, first: ExportPage, last: int) -> AsyncIterator[list[str]]:
+    """The lines of the entries up to ``last``, for as long as who asks is signed in and may see them: that is found out for each page.
 
     Raises:
         NotSignedIn, NotPermitted: not any more.
     """
     desk, page = request.app[CONSOLE].desk, first
-    yield page
+    yield page.lines[:last]
     while page.after is not None and page.after < last:
+        before = page.after
         await by_cookie(request)
-        wanted = ExportFrom(after=page.after, limit=min(MAX_PAGE, last - page.after))
-        page = await look(desk, VIEWS[EXPORT], request[OPERATOR], wanted)
-        yield page
+        wanted = ExportFrom(after=before, limit=MAX_PAGE)
+        page = await look(desk, VIEWS[EXPORT], request[OPERATOR], wanted, goes_on=True)
+        yield page.lines[: last - before]

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
+from messaging.console.translate import N_
 from messaging.console.words import label_of
 from messaging.relay.admin.errors import InvalidInput
 from messaging.wire.json import Entity
@@ -19,6 +20,7 @@ from messaging.wire.json import Entity
 T = TypeVar("T", bound=Entity)
 
 SENSITIVE: Final = frozenset({"number"})  # never written into a page or an address
+UNKNOWN: Final = N_("Something was sent that is not known here. Is it spelt as in the reference?")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,19}(\.[0-9]{1,19})?")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -118,18 +120,20 @@ def checked(takes: type[T], values: object) -> T:
     """Parameters from JSON that was parsed.
 
     Raises:
-        InvalidInput: a member is missing or breaks its rule, or a text holds a control character.
+        InvalidInput: a member is missing, breaks its rule or is not known, or a text holds a control character.
     """
     if not isinstance(values, dict):
         raise InvalidInput
+    known = {field.name for field in fields_of(takes)}
+    if values.keys() - known:
+        raise InvalidInput((), UNKNOWN)
     try:
         unfit = _with_control(values.items())
         data = json.dumps(values)
     except RecursionError:
         raise InvalidInput from None
     if unfit:
-        known = {field.name for field in fields_of(takes)}
-        raise InvalidInput(tuple(sorted(known.intersection(unfit))))
+        raise InvalidInput(tuple(sorted(unfit)))
     try:
         return takes.model_validate_json(data)
     except ValidationError as error:

@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from messaging.console.parts import AT_RISK, CONSOLE, OPERATOR, RECORD, SIGN_IN, Site
-from messaging.console.rendering import error_page
+from messaging.console.rendering import error_page, said_to
 from messaging.relay.admin.door import operator_of
 from messaging.relay.admin.errors import (
     AdminError,
@@ -36,6 +36,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 API: Final = "/api/"
 COMPANY_RETURN: Final = "/oidc/return"  # where another site leads browsers to
 SIGN_IN_PATH, ACCOUNT_PATH, SIGN_OUT_PATH = "/sign-in", "/account", "/sign-out"
+FIGURES_PATH: Final = "/live.json"  # what an open page asks for again and again, whether or not anybody sits before it
 # Routes as they are written where they are added: what is compared is the route that was found, not the path that was sent.
 OPEN: Final = frozenset(
     {
@@ -172,23 +173,23 @@ def _of_aiohttp(request: web.Request, error: web.HTTPException) -> web.StreamRes
 
 
 def _refusal(request: web.Request, error: AdminError) -> web.StreamResponse:
-    if isinstance(error, NotSignedIn) and not wants_json(request) and type(error) is NotSignedIn:
+    if type(error) is NotSignedIn and not wants_json(request):  # not of its kinds: those have just tried
         return _to_sign_in(request)
-    response = (
-        json_refusal(error) if wants_json(request) or isinstance(error, WrongHost) else error_page(request, error)
-    )
+    as_json = wants_json(request) or isinstance(error, WrongHost)
+    response = _json_refusal(request, error) if as_json else error_page(request, error)
     if isinstance(error, TooLarge | TooSlow | WrongHost):
         response.force_close()  # the rest of the body is not read
     return response
 
 
-def json_refusal(error: AdminError) -> web.Response:
-    """What a program is told."""
+def _json_refusal(request: web.Request, error: AdminError) -> web.Response:
+    """What a program is told, in English, or a script of a page, which shows it: in the language of the page."""
+    message = str(error) if request.path.startswith(API) else said_to(request, str(error))
     fields = {"fields": list(error.fields)} if isinstance(error, InvalidInput) else {}
     waits = {"proposal": error.proposal} if isinstance(error, SecondOperatorNeeded) else {}
     return web.Response(
         status=error.status,
-        body=json_body({"code": error.code, "message": str(error), **fields, **waits}),
+        body=json_body({"code": error.code, "message": message, **fields, **waits}),
         content_type="application/json",
     )
 
@@ -315,7 +316,9 @@ async def admitted(request: web.Request, handler: Handler) -> web.StreamResponse
     if request[SIGN_IN].method is Method.RECOVERY and route not in FOR_RECOVERY:
         if request.method in SAFE_METHODS and not wants_json(request):
             raise web.HTTPSeeOther(ACCOUNT_PATH)
-        raise NotPermitted("Add a passkey, and sign in with it.")
+        # It raises, and leaves the note that they may not.
+        await console.door.see_may_change(request[RECORD], request[SIGN_IN], "sign_in.recovery")
+        raise NotPermitted
     return await handler(request)
 
 
@@ -329,7 +332,7 @@ async def by_cookie(request: web.Request) -> None:
     value = request.cookies.get(cookie_name(console.site))
     if not value or not value.isascii():
         raise NotSignedIn
-    record, sign_in = await console.door.who(value)
+    record, sign_in = await console.door.who(value, is_use=_route(request) != FIGURES_PATH)
     request[RECORD], request[SIGN_IN] = record, sign_in
     request[OPERATOR] = operator_of(record, sign_in, console.door.now())
     if request.method in SAFE_METHODS and not wants_json(request) and "HX-Request" not in request.headers:

@@ -21,7 +21,7 @@ from messaging.relay.nodes import LATELY_MILLISECONDS, MAX_NODES, State, databas
 from messaging.serving.logs import get_logger
 
 READ_SECONDS: Final = 5
-KEPT_SECONDS: Final = 3600
+KEPT: Final = 3600 // READ_SECONDS  # points: an hour
 _FAILURES: Final = (
     "commit_failures",
     "acknowledgement_failures",
@@ -146,7 +146,7 @@ class Live:
         self._now = now
         self._last: dict[UUID, Beat] = {}
         self._spans: dict[UUID, Span] = {}
-        self._points: deque[Point] = deque(maxlen=KEPT_SECONDS // READ_SECONDS)
+        self._points: deque[Point] = deque(maxlen=KEPT)
 
     @property
     def points(self) -> tuple[Point, ...]:

@@ -27,8 +27,8 @@ from joserfc.errors import InvalidKeyIdError
 from joserfc.jwk import KeySet
 
 from messaging.console.browsers import browser_of
-from messaging.console.guards import ACCOUNT_PATH, address_of, set_sign_in
-from messaging.console.parts import RECORD, SIGN_IN, Console
+from messaging.console.guards import ACCOUNT_PATH, COMPANY_RETURN, address_of, set_sign_in
+from messaging.console.parts import CONSOLE, RECORD, SIGN_IN, Site
 from messaging.console.rendering import render
 from messaging.relay.admin.door import NotRight
 from messaging.relay.admin.errors import AdminError
@@ -36,7 +36,6 @@ from messaging.relay.admin.keeping import VALUE_BYTES
 from messaging.relay.errors import StartupError
 from messaging.serving.http import is_loopback
 
-RETURN_PATH: Final = "/oidc/return"
 _SIGNING_IN, _BINDING = "oidc", "oidc bind"
 _ALGORITHMS: Final = ("RS256", "ES256", "EdDSA", "PS256")  # no "none", and none with a shared secret
 _SECONDS: Final = 10
@@ -289,68 +288,80 @@ class Provider:
         return said
 
 
-def routes(console: Console, provider: Provider) -> list[web.RouteDef]:
-    """The flow's two ends, and its beginning by who binds an account."""
-    back = f"{console.site.origin}{RETURN_PATH}"
+PROVIDER: Final = web.AppKey("provider", Provider)
 
-    async def begin(request: web.Request, purpose: str, operator_id: int | None) -> web.StreamResponse:
-        seed = await console.door.begin(purpose, operator_id, address_of(request))
-        flow = Flow(seed, operator_id)
-        response = web.Response(status=HTTPStatus.SEE_OTHER, headers={"Location": await provider.address(flow, back)})
-        # Lax, because the way back from the provider is a link of another site; it signs nobody in by itself.
-        response.set_cookie(
-            _cookie(console),
-            flow.cookie,
-            max_age=_COOKIE_SECONDS,
-            path="/",
-            httponly=True,
-            samesite="Lax",
-            secure=console.site.is_secure,
-        )
-        return response
 
-    async def post_begin(request: web.Request) -> web.StreamResponse:
-        return await begin(request, _SIGNING_IN, None)
-
-    async def post_bind(request: web.Request) -> web.StreamResponse:
-        console.door.require_may_change(request[SIGN_IN])
-        return await begin(request, _BINDING, request[RECORD].id)
-
-    async def get_return(request: web.Request) -> web.StreamResponse:
-        flow = Flow.of_cookie(request.cookies.get(_cookie(console), ""))
-        state, code = request.query.get("state", ""), request.query.get("code", "")
-        # Before it counts as a try: any page can have a browser ask for this address, and lock its operator out.
-        if not hmac.compare_digest(state.encode(errors="replace"), flow.state.encode()) or not code:
-            raise NotRight
-        async with console.door.trying(address_of(request)):
-            purpose = _SIGNING_IN if flow.operator_id is None else _BINDING
-            await console.door.take(flow.seed, purpose, flow.operator_id)
-            who = await provider.subject(flow, code, back)
-            subject = console.door.subject_of(provider.settings.issuer, who)
-            return await finish(request, flow, subject)
-
-    async def finish(request: web.Request, flow: Flow, subject: str) -> web.StreamResponse:
-        if flow.operator_id is not None:
-            await console.door.finish_binding(flow.operator_id, subject)
-            return _arrived(request, ACCOUNT_PATH)
-        browser = browser_of(request.headers.get("User-Agent", ""))
-        entered = await console.door.enter_by_oidc(subject, browser)
-        response = _arrived(request, "/")
-        set_sign_in(response, console.site, entered.value)
-        return response
-
-    def _arrived(request: web.Request, then: str) -> web.Response:
-        """A page and no redirection: the browser would send no cookie with what follows from another site."""
-        response = render(request, "oidc_return.html", {"next": then})
-        response.del_cookie(_cookie(console), path="/", httponly=True, samesite="Lax", secure=console.site.is_secure)
-        return response
-
+def routes() -> list[web.RouteDef]:
+    """The flow's two ends, and its beginning by who binds an account. The application has a ``PROVIDER``."""
     return [
         web.post("/oidc/begin", post_begin),
         web.post("/account/company", post_bind),
-        web.get(RETURN_PATH, get_return),
+        web.get(COMPANY_RETURN, get_return),
     ]
 
 
-def _cookie(console: Console) -> str:
-    return "__Host-subrosa-company" if console.site.is_secure else "subrosa-company"
+async def post_begin(request: web.Request) -> web.StreamResponse:
+    """Begin to sign in."""
+    return await _begin(request, _SIGNING_IN, None)
+
+
+async def post_bind(request: web.Request) -> web.StreamResponse:
+    """Begin to bind an account at the provider to one's own here."""
+    await request.app[CONSOLE].door.see_may_change(request[RECORD], request[SIGN_IN], "oidc.bind")
+    return await _begin(request, _BINDING, request[RECORD].id)
+
+
+async def _begin(request: web.Request, purpose: str, operator_id: int | None) -> web.StreamResponse:
+    console = request.app[CONSOLE]
+    seed = await console.door.begin(purpose, operator_id, address_of(request))
+    flow = Flow(seed, operator_id)
+    address = await request.app[PROVIDER].address(flow, _back(console.site))
+    response = web.Response(status=HTTPStatus.SEE_OTHER, headers={"Location": address})
+    name, options = _cookie(console.site)
+    response.set_cookie(name, flow.cookie, max_age=_COOKIE_SECONDS, **options)
+    return response
+
+
+async def get_return(request: web.Request) -> web.StreamResponse:
+    """The browser comes back from the provider."""
+    console, provider = request.app[CONSOLE], request.app[PROVIDER]
+    flow = Flow.of_cookie(request.cookies.get(_cookie(console.site)[0], ""))
+    state, code = request.query.get("state", ""), request.query.get("code", "")
+    # Before it counts as a try: any page can have a browser ask for this address, and lock its operator out.
+    if not hmac.compare_digest(state.encode(errors="replace"), flow.state.encode()) or not code:
+        raise NotRight
+    async with console.door.trying(address_of(request)):
+        purpose = _SIGNING_IN if flow.operator_id is None else _BINDING
+        await console.door.take(flow.seed, purpose, flow.operator_id)
+        who = await provider.subject(flow, code, _back(console.site))
+        return await _finish(request, flow, console.door.subject_of(provider.settings.issuer, who))
+
+
+async def _finish(request: web.Request, flow: Flow, subject: str) -> web.StreamResponse:
+    console = request.app[CONSOLE]
+    if flow.operator_id is not None:
+        await console.door.finish_binding(flow.operator_id, subject)
+        return _arrived(request, ACCOUNT_PATH)
+    entered = await console.door.enter_by_oidc(subject, browser_of(request.headers.get("User-Agent", "")))
+    response = _arrived(request, "/")
+    set_sign_in(response, console.site, entered.value)
+    return response
+
+
+def _arrived(request: web.Request, then: str) -> web.Response:
+    """A page and no redirection: the browser would send no cookie with what follows from another site."""
+    response = render(request, "oidc_return.html", {"next": then})
+    name, options = _cookie(request.app[CONSOLE].site)
+    response.del_cookie(name, **options)
+    return response
+
+
+def _back(site: Site) -> str:
+    return f"{site.origin}{COMPANY_RETURN}"
+
+
+def _cookie(site: Site) -> tuple[str, dict[str, Any]]:
+    """The name of the flow's cookie, and what browsers are told of it."""
+    # Lax, because the way back from the provider is a link of another site; it signs nobody in by itself.
+    options = {"path": "/", "httponly": True, "samesite": "Lax", "secure": site.is_secure}
+    return ("__Host-subrosa-company" if site.is_secure else "subrosa-company"), options

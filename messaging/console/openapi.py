@@ -13,7 +13,7 @@ from messaging.wire.json import Entity
 _REF: Final = "#/components/schemas/{model}"
 _DESCRIPTION: Final = (
     "What operators see and do in the console, for programs. Every call goes through the same permissions and the same audit log. "
-    "Tokens are made in the console, have a part of their operator's permissions, and expire."
+    "Tokens are made in the console, have a part of their operator's permissions, and expire. What is not known in a body is refused."
 )
 _REFUSALS: Final = {
     "401": "No token, or one that is good no more.",
@@ -142,6 +142,7 @@ def _of_view(view: View[Any, Any], refs: Mapping[Any, Any]) -> dict[str, Any]:
 def _of_action(action: Action[Any], refs: Mapping[Any, Any]) -> dict[str, Any]:
     schema = {
         "type": "object",
+        "additionalProperties": False,
         "required": ["parameters"] if any(field.required for field in fields_of(action.takes)) else [],
         "properties": {
             "parameters": refs[action.takes, "validation"],
@@ -172,7 +173,7 @@ def _others() -> dict[str, Any]:
         "properties": {"name": {"type": "string"}, "permissions": {"type": "array", "items": {"type": "string"}}},
     }
     number = {"name": "number", "in": "path", "required": True, "schema": {"type": "integer", "minimum": 1}}
-    reason = {"type": "object", "properties": {"reason": _REASON}}
+    reason = {"type": "object", "additionalProperties": False, "properties": {"reason": _REASON}}
     rejected = {"type": "object", "required": ["rejected"], "properties": {"rejected": {"type": "integer"}}}
     done = _json("It is done.", {"$ref": _REF.format(model="ApiDone")})
     return {

@@ -16,9 +16,8 @@ from messaging.relay.admin.desk import Action, Operator, View
 from messaging.relay.admin.errors import InvalidInput
 from messaging.relay.admin.registry import ACTIONS, VIEWS
 
-CURSORS: Final = frozenset(
-    {"before", "after", "afterReporters", "next", "limit"}
-)  # where a list goes on: links give them, nobody types them
+# Where a list goes on: links give them, nobody types them.
+CURSORS: Final = frozenset({"before", "after", "afterReporters", "next", "limit"})
 
 TITLES: Final = {
     "overview": N_("Overview"),
@@ -54,8 +53,8 @@ _GROUPS: Final = (
 _MAIN: Final = {"overview": "/", "approvals": "/approvals", "accounts": "/views/accounts.search"}
 # Where data of a thing is known by these names, wherever it stands.
 _ELSEWHERE: Final = ("accounts.show",)
-# Domains whose actions stand on another one's pages, too.
-_ELSEWHERE_SHOWN: Final = frozenset({"proposals", "devices"})  # domains that have no page of their own
+# Domains that have no page of their own.
+_ELSEWHERE_SHOWN: Final = frozenset({"proposals", "devices"})
 # What an action or a view calls what a line of this view calls something else.
 _ALIASES: Final[Mapping[str, Mapping[str, str]]] = {
     "nodes.list": {"node": "id"},
@@ -83,6 +82,7 @@ _WHEN: Final[Mapping[str, Callable[[Mapping[str, Any]], bool]]] = {
     "parked.retry": lambda it: it.get("parked") != 0,
     "parked.drop": lambda it: it.get("parked") != 0,
 }
+# Domains whose actions stand on this one's pages, too.
 _BESIDE: Final[Mapping[str, tuple[str, ...]]] = {"accounts": ("devices", "limits", "parked")}
 
 

@@ -7,35 +7,24 @@ asks for a reason. All of it works without scripts.
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 from urllib.parse import urlencode
 
 from aiohttp import web
 
-from messaging.console import exports, page_map, translate
+from messaging.console import exports, live, page_map, translate
+from messaging.console.asked import asked, fields_of_address
 from messaging.console.assets import asset_routes, read_assets
 from messaging.console.forms import SENSITIVE, Field, clean_text, fields_of, read_parameters
+from messaging.console.guards import FIGURES_PATH
 from messaging.console.page_map import CURSORS, domain_of
-from messaging.console.parts import CONSOLE, OPERATOR, Console
-from messaging.console.rendering import (
-    FOLDER,
-    LANGUAGE_COOKIE,
-    THEME_COOKIE,
-    THEMES,
-    render,
-)
+from messaging.console.parts import CONSOLE, OPERATOR
+from messaging.console.rendering import FOLDER, LANGUAGE_COOKIE, THEME_COOKIE, THEMES, render
 from messaging.console.translate import N_
 from messaging.console.waiting import proposal_of, proposals_for
 from messaging.relay.admin.desk import Action, View, act, approve, look, reject, require_permitted
-from messaging.relay.admin.errors import (
-    InvalidInput,
-    NothingThere,
-    NotPermitted,
-    ReasonNeeded,
-    SecondOperatorNeeded,
-)
+from messaging.relay.admin.errors import InvalidInput, NothingThere, ReasonNeeded, SecondOperatorNeeded
 from messaging.relay.admin.limits import MAX_REASON
-from messaging.relay.admin.permissions import Permission
 from messaging.relay.admin.registry import ACTIONS, VIEWS
 from messaging.wire.json import Entity
 
@@ -63,7 +52,6 @@ CHARTS: Final = (
         "errors", N_("Errors and requests a second"), (("errors", N_("errors")), ("requests", N_("requests"))), "rate"
     ),
 )
-T = TypeVar("T")
 
 OVERVIEW: Final = "overview.show"
 TABLE_POINTS: Final = 12  # of each chart, in words: the last minute
@@ -71,14 +59,13 @@ _TIME_DIGITS = 15  # of milliseconds
 _YEAR = 365 * 24 * 3600
 
 
-def routes(console: Console) -> list[web.RouteDef]:
+def routes() -> list[web.RouteDef]:
     """All pages, and what they are made of."""
-    _ = console
     return [
         *asset_routes(read_assets()),
         web.get("/", get_overview),
         *exports.routes(),
-        web.get("/live.json", get_live),
+        web.get(FIGURES_PATH, get_live),
         web.get("/views/{name}.json", get_view_as_json),
         web.get("/views/{name}", get_view),
         web.post("/views/{name}", get_view),
@@ -93,33 +80,33 @@ def routes(console: Console) -> list[web.RouteDef]:
 async def get_overview(request: web.Request) -> web.StreamResponse:
     """The first page; who may not see figures comes to the first page that they may see."""
     operator = request[OPERATOR]
-    view = VIEWS.get(OVERVIEW)
-    if view is None or view.permission not in operator.permissions:
-        others = [item for _, items in page_map.navigation(operator) for item in items if item.address != "/"]
-        raise web.HTTPSeeOther(others[0].address if others else "/approvals")
-    shown = await _look(request, view, {})
-    live = request.app[CONSOLE].live
-    points = [] if live is None else live.points[-TABLE_POINTS:]
-    return render(request, "overview.html", {**_of_view(view, {}, shown), "points": points, "charts": CHARTS})
+    if VIEWS[OVERVIEW].permission not in operator.permissions:
+        raise web.HTTPSeeOther(next(item.address for _, items in page_map.navigation(operator) for item in items))
+    shown = await _look(request, VIEWS[OVERVIEW], {})
+    figures = {
+        "points": request.app[CONSOLE].live.points[-TABLE_POINTS:],
+        "address": FIGURES_PATH,
+        "period": live.READ_SECONDS,
+        "kept": live.KEPT,
+        "tabled": TABLE_POINTS,
+    }
+    return render(request, "overview.html", {**_of_view(VIEWS[OVERVIEW], {}, shown), "live": figures, "charts": CHARTS})
 
 
 async def get_live(request: web.Request) -> web.StreamResponse:
     """The figures of the last hour, or those after ``since``, for the charts."""
-    if Permission.HEALTH_SEE not in request[OPERATOR].permissions:
-        raise NotPermitted
+    await require_permitted(request.app[CONSOLE].desk, request[OPERATOR], VIEWS[OVERVIEW])
     since = request.query.get("since", "0")
-    live = request.app[CONSOLE].live
     after = int(since) if since.isascii() and since.isdecimal() and len(since) <= _TIME_DIGITS else 0
-    return web.json_response({} if live is None else live.series(after))
+    return web.json_response(request.app[CONSOLE].live.series(after))
 
 
 async def get_view(request: web.Request) -> web.StreamResponse:
     """A view: its form, where it needs something to be typed, and what it shows."""
-    view = _known(VIEWS, request)
+    view = await asked(request, VIEWS)
     typed = await _typed(request)
     template = _template_of(view.name)
     if not typed and not page_map.stands_alone(view):
-        await _permitted(request, view)
         return render(request, template, _of_view(view, typed, None))
     try:
         shown = await _look(request, view, typed)
@@ -130,7 +117,7 @@ async def get_view(request: web.Request) -> web.StreamResponse:
 
 async def get_view_as_json(request: web.Request) -> web.StreamResponse:
     """What a view shows, to be kept as a file."""
-    view = _known(VIEWS, request)
+    view = await asked(request, VIEWS)
     shown = await _look(request, view, await _typed(request))
     body = json.dumps(shown, indent=2, ensure_ascii=False, sort_keys=True).encode()
     headers = {"Content-Disposition": f'attachment; filename="{view.name}.json"'}
@@ -139,33 +126,32 @@ async def get_view_as_json(request: web.Request) -> web.StreamResponse:
 
 async def get_action(request: web.Request) -> web.StreamResponse:
     """The form of an action."""
-    action = _known(ACTIONS, request)
-    await _permitted(request, action)
+    action = await asked(request, ACTIONS)
     return render(request, "action.html", _of_action(action, await _typed(request)))
 
 
 async def post_action(request: web.Request) -> web.StreamResponse:
     """Try an action that is dangerous, or do it."""
-    action, operator, desk = _known(ACTIONS, request), request[OPERATOR], request.app[CONSOLE].desk
+    action, operator, desk = await asked(request, ACTIONS), request[OPERATOR], request.app[CONSOLE].desk
     typed = await _typed(request)
     step, reason = _last(typed, "step"), _last(typed, "reason")
-    asked = _of_action(action, typed)
+    form = _of_action(action, typed)
     try:
         parameters = read_parameters(action.takes, typed)
         clean_text(reason, "reason")
         if action.dangerous and step != "do":
             tried = await act(desk, action, operator, parameters, dry_run=True)
-            return render(request, "confirm.html", {**asked, "tried": tried, "max_reason": MAX_REASON})
+            return render(request, "confirm.html", {**form, "tried": tried, "max_reason": MAX_REASON})
         done = await act(desk, action, operator, parameters, reason=reason)
     except SecondOperatorNeeded as waiting:
-        return render(request, "waiting.html", {**asked, "proposal": waiting.proposal}, status=waiting.status)
+        return render(request, "waiting.html", {**form, "proposal": waiting.proposal}, status=waiting.status)
     except ReasonNeeded as error:
         tried = await act(desk, action, operator, read_parameters(action.takes, typed), dry_run=True)
-        context = {**asked, "tried": tried, "max_reason": MAX_REASON, "missing": str(error), "reason": reason}
+        context = {**form, "tried": tried, "max_reason": MAX_REASON, "missing": str(error), "reason": reason}
         return render(request, "confirm.html", context, status=error.status)
     except InvalidInput as error:
         return render(request, "action.html", _of_action(action, typed, error), status=error.status)
-    return render(request, "done.html", {**asked, "done": done})
+    return render(request, "done.html", {**form, "done": done})
 
 
 async def get_approvals(request: web.Request) -> web.StreamResponse:
@@ -211,18 +197,6 @@ async def post_preferences(request: web.Request) -> web.StreamResponse:
     return answer
 
 
-def _known(registry: Mapping[str, T], request: web.Request) -> T:
-    found = registry.get(request.match_info["name"])
-    if found is None:
-        raise NothingThere
-    return found
-
-
-async def _permitted(request: web.Request, what: View[Any, Any] | Action[Any]) -> None:
-    """A form is shown to nobody who could not send it."""
-    await require_permitted(request.app[CONSOLE].desk, request[OPERATOR], what)
-
-
 async def _look(request: web.Request, view: View[Any, Any], typed: Mapping[str, list[str]]) -> dict[str, Any]:
     shown: Entity = await look(request.app[CONSOLE].desk, view, request[OPERATOR], read_parameters(view.takes, typed))
     found: dict[str, Any] = shown.model_dump(mode="json", by_alias=True)
@@ -235,14 +209,10 @@ async def _typed(request: web.Request) -> dict[str, list[str]]:
     Raises:
         InvalidInput: the address has a field that must not stand in one.
     """
-    secret = tuple(sorted(SENSITIVE & request.query.keys()))
-    if secret:
-        raise InvalidInput(secret, "Send this in the body of a POST: addresses are kept in too many places.")
-    given = await request.post() if request.method == "POST" else request.query
-    typed: dict[str, list[str]] = {}
-    for name, value in given.items():
-        if isinstance(value, str):
-            typed.setdefault(name, []).append(value)
+    typed = fields_of_address(request)
+    if request.method == "POST":
+        form = await request.post()  # guards let no files in
+        typed = {name: list(map(str, form.getall(name))) for name in form}
     return typed
 
 

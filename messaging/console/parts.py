@@ -1,7 +1,7 @@
 """What pages and the API of the console are made of, and what guards have found out about a request.
 
-``pages.routes(console)`` and ``api.routes(console)`` get a ``Console``. A handler that is reached has ``request[OPERATOR]``, whatever the
-way of signing in; only the paths that ``guards`` lists are reached without.
+Handlers find the ``Console`` in their application. One that is reached has ``request[OPERATOR]``, whatever the way of signing in; only the
+paths that ``guards`` lists are reached without.
 """
 
 from dataclasses import dataclass
@@ -19,9 +19,7 @@ from messaging.relay.admin.sign_ins import SignIn
 OPERATOR = web.RequestKey("operator", Operator)  # who asks, with the permissions that they have now
 SIGN_IN = web.RequestKey("sign_in", SignIn)  # there with a cookie, not with a token
 RECORD = web.RequestKey("record", OperatorRecord)  # the same
-AT_RISK = web.RequestKey(
-    "at_risk", bool
-)  # whether to urge the operator, on this page, to make recovery codes or a passkey
+AT_RISK = web.RequestKey("at_risk", bool)  # whether this page urges the operator to make recovery codes or a passkey
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +57,7 @@ class Console:
     site: Site
     desk: Desk
     door: Door
-    live: Live | None = None  # the history for charts
+    live: Live  # the history for charts
     has_oidc: bool = False
 
 

@@ -13,15 +13,42 @@ from aiohttp import web
 
 from messaging.console import page_map, showing, translate, words
 from messaging.console.assets import read_assets
-from messaging.console.parts import AT_RISK, CONSOLE, OPERATOR, RECORD, Console
+from messaging.console.parts import AT_RISK, CONSOLE, OPERATOR, Console
 from messaging.relay.admin.errors import AdminError, InvalidInput
-from messaging.relay.admin.registry import ACTIONS, VIEWS
+from messaging.relay.admin.registry import ACTIONS
 
 FOLDER: Final = Path(__file__).with_name("templates")
 THEMES: Final = ("auto", "light", "dark")
 THEME_COOKIE, LANGUAGE_COOKIE = "theme", "language"
 PRODUCT: Final = "Sub Rosa"
 _HTMX: Final = json.dumps({"includeIndicatorCSS": False, "allowEval": False})  # what the page's policy would refuse
+_GLOBALS: Final[Mapping[str, Any]] = {
+    "product": PRODUCT,
+    "version": importlib.metadata.version("subrosa"),
+    "htmx_settings": _HTMX,
+    "languages": translate.LANGUAGES,
+    "ACTIONS": ACTIONS,
+    "kind_of": showing.kind_of,
+    "tone_of": showing.tone_of,
+    "columns_of": showing.columns_of,
+    "plain_members": showing.plain_members,
+    "tables_of": showing.tables_of,
+    "title_of": lambda domain: translate.gettext(page_map.title_of(domain)),
+}
+_FILTERS: Final[Mapping[str, Any]] = {
+    "number": translate.number,
+    "size": translate.size,
+    "duration": translate.duration,
+    "exact": translate.exact,
+    "iso": lambda at: translate.moment(at).isoformat(timespec="seconds"),
+    "label": lambda name: translate.gettext(words.label_of(name)),
+    "short": lambda name: translate.gettext(words.short_name(name)),
+    "words": lambda value: translate.gettext(words.words_of(value)),
+    "query": urlencode,
+    "pretty": lambda value: json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True),
+    "said": translate.gettext,
+    "summary": lambda text: translate.gettext(text).rstrip("."),
+}
 
 
 def set_up(app: web.Application) -> None:
@@ -37,38 +64,8 @@ def set_up(app: web.Application) -> None:
         lstrip_blocks=True,
     )
     environment.install_gettext_callables(translate.gettext, translate.ngettext, newstyle=True)  # type: ignore[attr-defined]
-    environment.globals.update(
-        asset=lambda name: assets[name].path,
-        product=PRODUCT,
-        version=importlib.metadata.version("subrosa"),
-        htmx_settings=_HTMX,
-        languages=translate.LANGUAGES,
-        themes=THEMES,
-        VIEWS=VIEWS,
-        ACTIONS=ACTIONS,
-        kind_of=showing.kind_of,
-        tone_of=showing.tone_of,
-        columns_of=showing.columns_of,
-        plain_members=showing.plain_members,
-        tables_of=showing.tables_of,
-        parts_of=showing.parts_of,
-        title_of=lambda domain: translate.gettext(page_map.title_of(domain)),
-    )
-    environment.filters.update(
-        number=translate.number,
-        percent=translate.percent,
-        size=translate.size,
-        duration=translate.duration,
-        exact=translate.exact,
-        iso=lambda at: translate.moment(at).isoformat(timespec="seconds"),
-        label=lambda name: translate.gettext(words.label_of(name)),
-        short=lambda name: translate.gettext(words.short_name(name)),
-        words=lambda value: translate.gettext(words.words_of(value)),
-        query=urlencode,
-        pretty=lambda value: json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True),
-        said=translate.gettext,
-        summary=lambda text: translate.gettext(text).rstrip("."),
-    )
+    environment.globals.update(_GLOBALS, asset=lambda name: assets[name].path)
+    environment.filters.update(_FILTERS)
 
 
 def render(
@@ -88,7 +85,6 @@ def render(
         "language": translate.language(),
         "theme": theme if theme in THEMES else THEMES[0],
         "source": console.settings.source_url,
-        "may": frozenset() if operator is None else operator.permissions,
         "ago": lambda at: translate.ago(at, now=now),
         "links": lambda view, at_hand, row=None: (
             [] if operator is None else page_map.links(operator, view, at_hand, row)
@@ -99,11 +95,15 @@ def render(
     return aiohttp_jinja2.render_template(template, request, {**common, **(context or {})}, status=status)
 
 
+def said_to(request: web.Request, sentence: str) -> str:
+    """A sentence in the language of who asks."""
+    translate.speak(language_of(request))
+    return translate.gettext(sentence)
+
+
 def language_of(request: web.Request) -> str:
     """The language in which a request is answered."""
-    record = request.get(RECORD)
-    chosen = request.cookies.get(LANGUAGE_COOKIE) or (None if record is None else record.language)
-    return translate.preferred(chosen, request.headers.get("Accept-Language", ""))
+    return translate.preferred(request.cookies.get(LANGUAGE_COOKIE), request.headers.get("Accept-Language", ""))
 
 
 def error_page(request: web.Request, error: AdminError) -> web.Response:

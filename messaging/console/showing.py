@@ -4,7 +4,7 @@ Results are JSON by here. A name tells more than a type: ``at`` and what ends wi
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 _TIME = re.compile(r"^at$|At$|_at$|^(since|until|expires|seen|time)$")
@@ -174,15 +174,5 @@ def tables_of(result: Mapping[str, Any]) -> dict[str, list[Any]]:
     return {name: value for name, value in result.items() if _is_table(value)}
 
 
-def parts_of(result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The members that are things with members of their own."""
-    return {name: value for name, value in result.items() if isinstance(value, dict) and value}
-
-
 def _is_table(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(item, dict) for item in value)
-
-
-def joined(values: Iterable[object]) -> str:
-    """Several plain values as one text."""
-    return ", ".join(str(value) for value in values)

@@ -23,7 +23,7 @@ from messaging.console.passkeys import (
 )
 from messaging.console.rendering import render
 from messaging.relay.admin.door import Entered, NotRight
-from messaging.relay.admin.errors import InvalidInput, NothingThere, TooManyTries
+from messaging.relay.admin.errors import TooManyTries
 from messaging.relay.admin.limits import MAX_NAME
 from messaging.relay.admin.operators import check_name
 from messaging.wire.json import Entity, json_body
@@ -57,9 +57,8 @@ class Enrolled(Enrolling):
     credential: dict[str, Any]
 
 
-def routes(console: Console) -> list[web.RouteDef]:
+def routes() -> list[web.RouteDef]:
     """All that is open to everybody, and the way out."""
-    _ = console
     return [
         web.get(SIGN_IN_PATH, get_sign_in),
         web.post("/sign-in/options", post_options),
@@ -200,27 +199,3 @@ def _under_our_name(request: web.Request) -> web.Response | None:
 
 def _json(text: str) -> web.Response:
     return web.Response(text=text, content_type="application/json")
-
-
-def form_text(form: Any, name: str) -> str:  # noqa: ANN401 - what aiohttp reads of a form
-    """One field of a form.
-
-    Raises:
-        InvalidInput: it is not there.
-    """
-    value = form.get(name)
-    if not isinstance(value, str):
-        raise InvalidInput((name,))
-    return value
-
-
-def from_hex(text: str) -> bytes:
-    """Bytes that our own form has given.
-
-    Raises:
-        NothingThere: it has not.
-    """
-    try:
-        return bytes.fromhex(text)
-    except ValueError:
-        raise NothingThere from None

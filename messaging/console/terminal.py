@@ -366,7 +366,7 @@ def _cell(name: str, value: Any) -> str:  # noqa: ANN401 - JSON
         case "size":
             return size(value).replace("\N{NO-BREAK SPACE}", " ")
         case "estimate":
-            return f"{'about ' if value['estimated'] else ''}{value['count']}"
+            return plain(f"{'about ' if value['estimated'] else ''}{value['count']}")
         case "chips" | "sentences":
             return plain(", ".join(map(str, value)))
         case "facts" | "table":

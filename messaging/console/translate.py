@@ -14,7 +14,7 @@ from typing import Final
 from babel.dates import format_datetime, format_timedelta
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
-from babel.numbers import format_decimal, format_percent
+from babel.numbers import format_decimal
 
 SOURCE: Final = "en"
 LANGUAGES: Final = {"en": "English", "fr": "Français"}
@@ -85,11 +85,6 @@ def N_(message: str) -> str:  # noqa: N802 - what gettext calls it
 def number(value: float) -> str:
     """With the marks of the language: 12,345.6 or 12 345,6."""
     return format_decimal(value, format="#,##0.###", locale=language())
-
-
-def percent(value: float) -> str:
-    """A share: 0.125 as 12.5%."""
-    return format_percent(value, format="#,##0.#%", locale=language())
 
 
 def size(value: float) -> str:

@@ -5,11 +5,12 @@ import importlib.metadata
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 from sqlalchemy.engine import URL
@@ -147,26 +148,9 @@ async def open_relay(settings: Settings, say: Callable[[str], None] = lambda _: 
         )
         await parts.changed.read()  # what operators have set and granted stands from the first request on
         await parts.grants.read()
-        sweep = Sweep(database, parts.now, [parts.attachments.sweep], figures)
         entrance = parts.entrance()
-        background = [
-            parts.writer.run(),
-            parts.acknowledgements.run(),
-            parts.openings.run(),
-            parts.authentication.run(),
-            parts.traffic.run(),
-            sweep.run(),
-            parts.grants.run(),
-            parts.changed.run(),
-            MailboxWatch(parts.mailboxes, local).run(),
-            entrance.sockets.run(),
-            parts.heartbeat.run(),
-        ]
-        if isinstance(wakeups, RedisWakeups):
-            background.append(wakeups.run())
-        if isinstance(levels, SettledBuckets):
-            background.append(levels.run())
-        async with running(*background, failed=parts.fail), _showing_metrics(settings, parts, url) as metrics_port:
+        working = running(*parts.background(entrance), failed=parts.fail)
+        async with working, _showing_metrics(settings, parts, url) as metrics_port:
             async with _listening(settings, tls, entrance, parts.stopping) as port:
                 url_here = url_of(settings.host, port, secure=tls is not None)
                 parts.public_url = settings.public_url or url_here
@@ -204,6 +188,8 @@ class Parts:
         self._settings = settings
         self._database = database
         self._wakeups = wakeups
+        self._listeners = listeners
+        self._levels = levels
         self._token = token
         self.stopping = asyncio.Event()
         # A part has ended by a fault: not ready any more, until the process is started anew.
@@ -249,6 +235,28 @@ class Parts:
         self.heartbeat = Heartbeat(
             database, settings.node_name, version(), self.snapshot, self.stopping, self.broken, self.drains.set
         )
+
+    def background(self, entrance: Entrance) -> list[Coroutine[Any, Any, None]]:
+        """What runs beside requests, from the start of the relay to its end."""
+        sweep = Sweep(self._database, self.now, [self.attachments.sweep], self.figures)
+        work = [
+            self.writer.run(),
+            self.acknowledgements.run(),
+            self.openings.run(),
+            self.authentication.run(),
+            self.traffic.run(),
+            sweep.run(),
+            self.grants.run(),
+            self.changed.run(),
+            MailboxWatch(self.mailboxes, self._listeners).run(),
+            entrance.sockets.run(),
+            self.heartbeat.run(),
+        ]
+        if isinstance(self._wakeups, RedisWakeups):
+            work.append(self._wakeups.run())
+        if isinstance(self._levels, SettledBuckets):
+            work.append(self._levels.run())
+        return work
 
     def fail(self) -> None:
         """A part has ended by a fault."""

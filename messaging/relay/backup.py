@@ -7,6 +7,7 @@ generation file, by which relays notice that a copy was put in the place of the 
 
 import argparse
 import asyncio
+import fcntl
 import hashlib
 import json
 import os
@@ -14,8 +15,9 @@ import shutil
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -148,30 +150,66 @@ async def back_up(
     require_apart(attachments, backup_dir, [path for path in (sqlite_path(url), *secrets) if path is not None])
     made_at = time.time_ns() // 1_000_000
     name = datetime.fromtimestamp(made_at / 1000, UTC).strftime("%Y-%m-%dT%H%M%S.%fZ")
-    begun, folder = backup_dir / f"{_INCOMPLETE}{name}", backup_dir / name
+    folder = backup_dir / name
     try:
-        begun.mkdir(parents=True, mode=0o700)
-        path, revision = sqlite_path(url), await current_revision(url)
-        if path is None:
-            copy = begun / POSTGRESQL_FILE
-            await _dump(url, copy, tools, say)
-        else:
-            copy = begun / SQLITE_FILE
-            await asyncio.to_thread(copy_sqlite, path, copy, say)
-        copied = await asyncio.to_thread(_copy_attachments, attachments, begun, last_backup_folder(backup_dir), say)
-        digest = await asyncio.to_thread(digest_of, copy)
-        size = copy.stat().st_size
-        manifest = Manifest(made_at, version(), revision or "", copy.name, size, digest, *copied)
-        _write(begun / MANIFEST, asdict(manifest))
-        os.sync()
-        begun.rename(folder)
+        with _begun(backup_dir, name) as begun:
+            revision, copy = await current_revision(url), await _copy_database(url, begun, tools, say)
+            copied = await asyncio.to_thread(_copy_attachments, attachments, begun, last_backup_folder(backup_dir), say)
+            digest = await asyncio.to_thread(digest_of, copy)
+            size = copy.stat().st_size
+            manifest = Manifest(made_at, version(), revision or "", copy.name, size, digest, *copied)
+            _write(begun / MANIFEST, asdict(manifest))
+            os.sync()
+            begun.rename(folder)
         _write(backup_dir / STAMP, {"made_at": made_at, "folder": folder.name})
         os.sync()
     except OSError as error:
         raise StartupError(f"the backup cannot be written: {error.strerror}") from None
-    finally:
-        shutil.rmtree(begun, ignore_errors=True)
     return folder, manifest
+
+
+@contextmanager
+def _begun(backup_dir: Path, name: str) -> Iterator[Path]:
+    """A folder for a backup that is not complete. There is one at a time: what was left by one that was killed goes."""
+    backup_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with alone_in(backup_dir, "another backup is being made into that folder"):
+        for left in backup_dir.glob(f"{_INCOMPLETE}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        begun = backup_dir / f"{_INCOMPLETE}{name}"
+        begun.mkdir(mode=0o700)
+        try:
+            yield begun
+        finally:
+            shutil.rmtree(begun, ignore_errors=True)
+
+
+@contextmanager
+def alone_in(folder: Path, refusal: str) -> Iterator[None]:
+    """While the block lasts, nobody else is in such a block of this folder.
+
+    Raises:
+        StartupError: somebody is; it says the ``refusal``.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StartupError(refusal) from None
+        yield
+    finally:
+        os.close(handle)
+
+
+async def _copy_database(url: URL, into: Path, tools: Tools, say: Say) -> Path:
+    path = sqlite_path(url)
+    if path is None:
+        copy = into / POSTGRESQL_FILE
+        await _dump(url, copy, tools, say)
+    else:
+        copy = into / SQLITE_FILE
+        await asyncio.to_thread(copy_sqlite, path, copy, say)
+    return copy
 
 
 def copy_sqlite(source: Path, target: Path, say: Say) -> None:
@@ -368,12 +406,22 @@ def pieces_below(folder: Path) -> list[Path]:
 
 
 def _copy(piece: Path, copy: Path, before: Path | None) -> int:
+    """Ended half-way, there is no file of this name: whoever goes on takes what is there for the whole piece."""
     size = piece.stat().st_size
     if before is not None and before.is_file() and before.stat().st_size == size:
         os.link(before, copy)
     else:
-        shutil.copyfile(piece, _empty(copy))
+        aside = _aside(copy)
+        shutil.copyfile(piece, aside)
+        aside.replace(copy)
     return size
+
+
+def _aside(path: Path) -> Path:
+    """An empty file beside, for what is to be there as a whole or not at all."""
+    aside = path.with_name(f"{path.name}.new")
+    aside.unlink(missing_ok=True)
+    return _empty(aside)
 
 
 def digest_of(path: Path) -> str:
@@ -386,9 +434,8 @@ def digest_of(path: Path) -> str:
 
 
 def _write(path: Path, document: Mapping[str, Any]) -> None:
-    aside = path.with_name(f"{path.name}.new")
-    aside.unlink(missing_ok=True)
-    _empty(aside).write_text(json.dumps(document, indent=1) + "\n")
+    aside = _aside(path)
+    aside.write_text(json.dumps(document, indent=1) + "\n")
     aside.replace(path)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from asyncpg import InterfaceError, InternalClientError, PostgresConnectionError
-from sqlalchemy import BigInteger, Connection, Integer, MetaData, event
+from sqlalchemy import BigInteger, Connection, Index, Integer, MetaData, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -57,6 +57,11 @@ class Base(DeclarativeBase):
             "pk": "pk_%(table_name)s",
         }
     )
+
+
+def index_of_some(name: str, *columns: str, where: str) -> Index:
+    """An index of the few rows for which a condition holds."""
+    return Index(name, *columns, postgresql_where=text(where), sqlite_where=text(where))
 
 
 @asynccontextmanager

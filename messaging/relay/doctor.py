@@ -10,13 +10,13 @@ import os
 import resource
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -57,17 +57,23 @@ from messaging.relay.doctor_rules import (
     judge_redis,
     judge_revision,
     judge_secret_file,
+    judge_setting,
     judge_versions,
 )
 from messaging.relay.errors import StartupError
 from messaging.relay.facts import database_facts, disk_facts, redis_facts
+from messaging.relay.limits import LiveSizes, Sizes
 from messaging.relay.migrate import current_revision, known_revisions
 from messaging.relay.nodes import database_time, read_nodes
+from messaging.relay.operator_settings import LIMITS, REMOTE_CONFIG, read_setting
+from messaging.relay.remote_config import LiveConfig
+from messaging.relay.server_secret import secret_path
 from messaging.relay.settings import Settings
 from messaging.relay.speed import what_is_slow
 
 LOOK_SECONDS: Final = 10
-AUDIT_SECONDS: Final = 600  # a log of a million entries takes a minute
+# A log of a million entries takes a minute, and so does a large SQLite file that is read whole.
+LONG_SECONDS: Final[dict[Check, float]] = {Check.AUDIT_LOG: 600, Check.DATABASE: 600}
 _AUDIT: Final = "messaging.relay.admin.audit_command"  # run, not imported: nothing of the relay's imports it
 DESCRIPTION = """\
 Look whether a deployment is sound: give it the options or the environment of the relay, and the folder of backups.
@@ -96,9 +102,7 @@ class Deployment:
     @property
     def secret_file(self) -> Path | None:
         """Where the server's secret is."""
-        if self.settings.secret_file is not None or self.path is None:
-            return self.settings.secret_file
-        return self.path.with_name(f"{self.path.name}.secret")
+        return secret_path(self.settings.secret_file, self.path)
 
     @property
     def attachments(self) -> Path | None:
@@ -107,13 +111,14 @@ class Deployment:
 
 
 async def examine(deployment: Deployment, checks: Collection[Check] | None = None) -> list[Finding]:
-    """What is found, check by check: of these, or of all."""
+    """What is found, check by check: of these, or of all. What is in tables is left out where they are not this version's."""
     findings: list[Finding] = []
+    left_out = frozenset() if await _has_our_tables(deployment.url) else OF_TABLES
     for check, look in CHECKS.items():
-        if checks is not None and check not in checks:
+        if check in left_out or (checks is not None and check not in checks):
             continue
         try:
-            async with asyncio.timeout(AUDIT_SECONDS if check is Check.AUDIT_LOG else LOOK_SECONDS):
+            async with asyncio.timeout(LONG_SECONDS.get(check, LOOK_SECONDS)):
                 findings += [finding async for finding in look(deployment)]
         except StartupError as error:
             findings.append(problem(check, str(error), "Correct the option, or what it names."))
@@ -123,6 +128,19 @@ async def examine(deployment: Deployment, checks: Collection[Check] | None = Non
                 problem(check, said, "Look whether what it is about runs, and whether this user may reach it.")
             )
     return findings
+
+
+OF_TABLES: Final = frozenset(
+    {Check.VERSIONS, Check.CONNECTIONS, Check.NODES, Check.SETTINGS, Check.ASSISTANTS, Check.AUDIT_LOG}
+)
+
+
+async def _has_our_tables(url: URL) -> bool:
+    try:
+        async with asyncio.timeout(LOOK_SECONDS):
+            return await current_revision(url) == known_revisions()[0]
+    except (StartupError, TimeoutError):
+        return False  # said where the schema is looked at
 
 
 async def _versions(deployment: Deployment) -> AsyncIterator[Finding]:
@@ -169,35 +187,31 @@ async def _public_url(deployment: Deployment) -> AsyncIterator[Finding]:
     if public is None:
         yield ok(check, "there is no public URL to look at (--public-url)")
         return
-    look = aiohttp.ClientTimeout(total=LOOK_SECONDS / 2)
-    url = f"{public.rstrip('/')}/v1/health/ready"
     try:
-        async with aiohttp.ClientSession(timeout=look) as http, http.get(url, allow_redirects=False) as answer:
-            status, date = answer.status, answer.headers.get("Date")
+        status, date = await _is_ready(f"{public.rstrip('/')}/v1/health/ready")
     except aiohttp.ClientConnectorCertificateError:
-        yield problem(
-            check,
-            "the certificate behind the public URL is not one that clients accept",
-            "Look at its chain and its names.",
-        )
+        said = "the certificate behind the public URL is not one that clients accept"
+        yield problem(check, said, "Look at its chain and its names.")
         return
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        yield problem(
-            check,
-            f"nobody answers at the public URL ({type(error).__name__})",
-            "Look at DNS, at the firewall and at the proxy.",
-        )
+        said = f"nobody answers at the public URL ({type(error).__name__})"
+        yield problem(check, said, "Look at DNS, at the firewall and at the proxy.")
         return
-    if status != HTTPStatus.OK:
-        yield problem(
-            check,
-            f"the public URL answers {status} when asked whether a relay is ready",
-            "Look at the proxy, and at the relay's log.",
-        )
-    else:
+    if status == HTTPStatus.OK:
         yield ok(check, "a relay that is ready answers at the public URL")
+    else:
+        said = f"the public URL answers {status} when asked whether a relay is ready"
+        yield problem(check, said, "Look at the proxy, and at the relay's log.")
     if date is not None:
-        yield judge_http_clock(time.time() - parsedate_to_datetime(date).timestamp())
+        yield judge_http_clock(time.time() - date.timestamp())
+
+
+async def _is_ready(url: str) -> tuple[int, datetime | None]:
+    """The status of the answer, and its date."""
+    seconds = aiohttp.ClientTimeout(total=LOOK_SECONDS / 2)
+    async with aiohttp.ClientSession(timeout=seconds) as http, http.get(url, allow_redirects=False) as answer:
+        date = answer.headers.get("Date")
+        return answer.status, None if date is None else parsedate_to_datetime(date)
 
 
 async def _open_files(_deployment: Deployment) -> AsyncIterator[Finding]:
@@ -221,7 +235,7 @@ FROM (SELECT reset_val AS setting FROM pg_settings WHERE name = 'synchronous_com
 
 
 async def _database(deployment: Deployment) -> AsyncIterator[Finding]:
-    async with deployment.database.read() as db:
+    async with deployment.database.read(LONG_SECONDS[Check.DATABASE]) as db:
         if deployment.path is not None:
             found = (await db.execute(text("PRAGMA quick_check(1)"))).scalar_one()
             yield (
@@ -249,7 +263,7 @@ async def _connections(deployment: Deployment) -> AsyncIterator[Finding]:
 
 async def _redis(deployment: Deployment) -> AsyncIterator[Finding]:
     if deployment.settings.redis_url is None:
-        yield ok(Check.REDIS, "none is used: there is one relay process")
+        yield ok(Check.REDIS, "none is used: one relay process needs none")
         return
     for finding in judge_redis(await redis_facts(deployment.settings.redis_url)):
         yield finding
@@ -257,7 +271,28 @@ async def _redis(deployment: Deployment) -> AsyncIterator[Finding]:
 
 async def _nodes(deployment: Deployment) -> AsyncIterator[Finding]:
     async with deployment.database.read() as db:
-        yield judge_nodes(await read_nodes(db), await database_time(db))
+        nodes, now = await read_nodes(db), await database_time(db)
+    for finding in judge_nodes(nodes, now, redis=deployment.settings.redis_url is not None):
+        yield finding
+
+
+async def _settings(deployment: Deployment) -> AsyncIterator[Finding]:
+    settings = deployment.settings
+    applying: dict[str, Callable[[Mapping[str, Any]], None]] = {
+        LIMITS: LiveSizes(Sizes(settings.limits, settings.bot_limits)).apply,
+        REMOTE_CONFIG: LiveConfig(settings.remote_config).apply,
+    }
+    async with deployment.database.read() as db:
+        found = [setting for name in applying if (setting := await read_setting(db, name)) is not None]
+    for setting in found:
+        try:
+            applying[setting.name](setting.document)
+        except Exception:  # noqa: BLE001 - whatever it is, a relay does without it too
+            yield judge_setting(setting.name, setting.version, applies=False)
+        else:
+            yield judge_setting(setting.name, setting.version, applies=True)
+    if not found:
+        yield ok(Check.SETTINGS, "operators have set nothing: what relays were started with stands")
 
 
 async def _assistants(deployment: Deployment) -> AsyncIterator[Finding]:
@@ -325,7 +360,11 @@ async def _audit_log(deployment: Deployment) -> AsyncIterator[Finding]:
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
     )
-    _, said = await process.communicate()
+    try:
+        _, said = await process.communicate()
+    finally:
+        if process.returncode is None:  # it took too long
+            process.kill()
     if process.returncode == 0:
         yield ok(Check.AUDIT_LOG, "the audit log is what was written")
     elif b"NOT VERIFIED" in said:
@@ -348,6 +387,7 @@ CHECKS: Final[dict[Check, Look]] = {
     Check.CONNECTIONS: _connections,
     Check.REDIS: _redis,
     Check.NODES: _nodes,
+    Check.SETTINGS: _settings,
     Check.ASSISTANTS: _assistants,
     Check.BACKUPS: _backups,
     Check.SECRET_FILES: _secret_files,

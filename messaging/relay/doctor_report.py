@@ -32,6 +32,7 @@ class Check(StrEnum):
     CONNECTIONS = "connections"
     REDIS = "redis"
     NODES = "nodes"
+    SETTINGS = "settings"
     ASSISTANTS = "assistants"
     BACKUPS = "backups"
     SECRET_FILES = "secret_files"  # noqa: S105 - no secret

@@ -24,12 +24,14 @@ DISK_WARNING: Final = 0.1  # free, of all
 DISK_PROBLEM: Final = 0.03
 BACKUP_WARNING: Final = timedelta(hours=36)  # one a day, and half a day of patience
 BACKUP_PROBLEM: Final = timedelta(days=7)
-CONNECTIONS_OF_A_RELAY: Final = (
-    22  # 20 of its pool (``database``), and two lanes that commit without waiting for the disk
-)
+# 20 of its pool (``database``), and two lanes that commit without waiting for the disk.
+CONNECTIONS_OF_A_RELAY: Final = 22
 RESERVED_CONNECTIONS: Final = 10  # for the console, for backups and for whoever looks
 OLDEST_POSTGRESQL: Final = 13
 OLDEST_REDIS: Final = (7, 0)  # what is published to one slot only came with it
+
+
+_AGAIN: Final = " Then run the doctor again: what is in the tables was not looked at."
 
 
 def judge_revision(current: str | None, known: Sequence[str], *, migrates: bool) -> Finding:
@@ -38,13 +40,12 @@ def judge_revision(current: str | None, known: Sequence[str], *, migrates: bool)
     if current == known[0]:
         return ok(check, f"the schema is this version's ({current})")
     if current is not None and current not in known:
-        return problem(
-            check, "the schema is of a newer version than this one", "Install the version that the relays have."
-        )
+        said = "the schema is of a newer version than this one"
+        return problem(check, said, f"Install the version that the relays have.{_AGAIN}")
     said = "there is no schema yet" if current is None else f"the schema is an older one ({current}, not {known[0]})"
     if migrates:
-        return warning(check, said, "Start a relay: it brings the schema up to date. Make a backup first.")
-    return problem(check, said, "Make a backup, and run: subrosa migrate")
+        return warning(check, said, f"Make a backup, and start a relay: it brings the schema up to date.{_AGAIN}")
+    return problem(check, said, f"Make a backup, and run: subrosa migrate.{_AGAIN}")
 
 
 def judge_versions(installed: str, nodes: Sequence[Node], now: int) -> Finding:
@@ -205,16 +206,29 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
 
 
-def judge_nodes(nodes: Sequence[Node], now: int) -> Finding:
-    """Whether somebody serves, and whether somebody has fallen silent."""
+def judge_nodes(nodes: Sequence[Node], now: int, *, redis: bool) -> Iterator[Finding]:
+    """Whether somebody serves, whether somebody has fallen silent, and, without ``redis``, whether one serves alone."""
     gone = sorted({node.name for node in nodes if node.is_gone(now)})
     serving = sum(node.serves(now) for node in nodes)
     if not serving:
-        return problem(Check.NODES, "no relay serves on this database", "Start one: subrosa relay")
+        yield problem(Check.NODES, "no relay serves on this database", "Start one: subrosa relay")
+        return
+    if serving > 1 and not redis:
+        said = f"{serving} relays serve without a Redis: each counts limits for itself, and devices hear late of their messages"
+        yield problem(Check.NODES, said, "Give all of them one: --redis-url")
     if gone:
         said = f"{serving} relays serve; these have fallen silent: {', '.join(gone)}"
-        return warning(Check.NODES, said, "Look at their logs. They are forgotten after a day.")
-    return ok(Check.NODES, f"{serving} relays serve")
+        yield warning(Check.NODES, said, "Look at their logs. They are forgotten after an hour or two.")
+    else:
+        yield ok(Check.NODES, f"{serving} relays serve")
+
+
+def judge_setting(name: str, version: int, *, applies: bool) -> Finding:
+    """Whether relays can apply what operators have set last."""
+    if applies:
+        return ok(Check.SETTINGS, f"version {version} of {name} stands")
+    said = f"version {version} of {name} is beyond what relays take: they go on with the one before"
+    return problem(Check.SETTINGS, said, f"In the console, undo to a version of {name} that stood, or set it anew.")
 
 
 def judge_assistants(registered: int, accepting: int) -> Finding:

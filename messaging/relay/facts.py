@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from redis.asyncio import Redis
-from sqlalchemy import func, literal, select, text
+from sqlalchemy import Select, func, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging.relay.database import Base
-from messaging.relay.messages.tables import EnvelopeRow
+from messaging.relay.messages.tables import EnvelopeRow, is_parked
 from messaging.relay.redis import FAILURES, connect
-from messaging.wire.limits import MAX_DELIVERIES
 
 COUNTED_AT_MOST: Final = 100_000
 REDIS_SECONDS: Final = 2
@@ -133,14 +132,15 @@ async def estimate_rows(db: AsyncConnection, table: type[Base]) -> Estimate:
         estimated: int | None = (await db.execute(known, {"name": table.__tablename__})).scalar_one_or_none()
         if estimated is not None and estimated > COUNTED_AT_MOST:
             return Estimate(estimated, exact=False)
-    some = select(literal(1)).select_from(table).limit(COUNTED_AT_MOST).subquery()
-    count: int = (await db.execute(select(func.count()).select_from(some))).scalar_one()
-    return Estimate(count, exact=count < COUNTED_AT_MOST)
+    return await _count(db, select(literal(1)).select_from(table))
 
 
 async def count_parked(db: AsyncConnection) -> Estimate:
     """How many envelopes are parked, up to a bound; an index holds no others."""
-    parked = text(f"deliveries >= {MAX_DELIVERIES}")  # as in the index's own condition: a parameter would not match it
-    some = select(literal(1)).select_from(EnvelopeRow).where(parked).limit(COUNTED_AT_MOST).subquery()
+    return await _count(db, select(literal(1)).select_from(EnvelopeRow).where(is_parked()))
+
+
+async def _count(db: AsyncConnection, rows: Select[int]) -> Estimate:
+    some = rows.limit(COUNTED_AT_MOST).subquery()
     count: int = (await db.execute(select(func.count()).select_from(some))).scalar_one()
     return Estimate(count, exact=count < COUNTED_AT_MOST)

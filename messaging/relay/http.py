@@ -38,9 +38,8 @@ from messaging.wire.json import Entity, InvalidEntity, MalformedJson
 from messaging.wire.limits import MAX_PASSWORD, MAX_QUERY_FIELDS
 from messaging.wire.messages import TIMESTAMP_HEADER
 
-UNCOUNTED = (
-    "/v1/health/"  # paths below: who asks whether a relay lives is told, whatever else comes from the same address
-)
+# Paths below: who asks whether a relay lives is told, whatever else comes from the same address.
+UNCOUNTED = "/v1/health/"
 JSON = {"Content-Type": "application/json"}  # exactly: libsignal compares the whole value
 
 E = TypeVar("E", bound=Entity)

@@ -63,9 +63,8 @@ EVERYBODY, BOTS = "everybody", "bots"  # no buckets' names
 MAX_SIZE = 10**12  # tokens
 MIN_REFILL = 1e-9  # seconds
 MAX_REFILL = 31 * 24 * 60 * 60
-MAX_FILLING = (
-    10**12
-)  # seconds in which an empty bucket is full: exact in a header, and Redis can keep a bucket for so long
+# Seconds in which an empty bucket is full: exact in a header, and Redis can keep a bucket for so long.
+MAX_FILLING = 10**12
 # What operators set while relays run may shut out nobody who would set it back, and no probe of what keeps relays running.
 LEAST_REQUESTS = 50  # at once
 SLOWEST_REQUESTS = 10  # seconds until one more
@@ -230,7 +229,7 @@ def live_bucket_of(limit: Limit, size: float, refill: float) -> Bucket:
     """The same for what operators set while relays run.
 
     Raises:
-        ValueError: also fewer requests than ``LEAST_REQUESTS`` and one every ``SLOWEST_REQUESTS`` seconds.
+        ValueError: as :func:`bucket_of`, or of requests fewer than ``LEAST_REQUESTS``, or one more later than ``SLOWEST_REQUESTS``.
     """
     if limit is Limit.REQUESTS and not (size >= LEAST_REQUESTS and refill <= SLOWEST_REQUESTS):
         raise ValueError("a bucket of requests may shut nobody out")

@@ -5,7 +5,10 @@ from typing import TextIO
 from messaging.serving import logs
 
 LOGGABLE = frozenset(
-    {"event", "level", "timestamp", "route", "verb", "status", "duration_ms", "count", "error", "library"}
+    {
+        *("event", "level", "timestamp", "route", "verb", "status", "duration_ms", "count", "error", "library"),
+        *("setting", "version"),  # of operators: its name is one of ours
+    }
 )
 
 

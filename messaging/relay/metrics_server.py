@@ -4,6 +4,7 @@ What is shown is ``metrics.Figures`` and a few facts of the deployment. Labels a
 and the name of this process: nothing in them comes from anybody's request.
 """
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
@@ -94,7 +95,9 @@ class Exporter:
         return generate_latest(registry)
 
     async def _look(self) -> Deployment:
-        disks = {name: found for name, folder in self._folders.items() if (found := disk_facts(folder)) is not None}
+        # Beside the loop: a disk of another machine that has gone answers when it likes.
+        found = {name: await asyncio.to_thread(disk_facts, folder) for name, folder in self._folders.items()}
+        disks = {name: facts for name, facts in found.items() if facts is not None}
         try:
             async with self._database.read(LOOK_SECONDS) as db:
                 now, nodes = await database_time(db), await read_nodes(db)

@@ -25,7 +25,8 @@ from messaging.relay.errors import StartupError
 LOCK_SECONDS = 5  # what waits for a table has all others wait behind it, running relays too
 LOCK_TRIES = 6
 PAUSE_SECONDS = 2.0  # between two tries: relays go on meanwhile
-_LOCK_NOT_AVAILABLE = "55P03"  # PostgreSQL, Appendix A
+# PostgreSQL, Appendix A: lock_not_available, and deadlock_detected: relays that run lock tables in orders of their own.
+_HELD = frozenset({"55P03", "40P01"})
 _LOCK = 0x5375_6252_6F73_6101  # any number, as long as it is always the same
 
 
@@ -69,7 +70,7 @@ async def migrate(url: URL, *, revision: str = "head") -> None:
     """
     for tries_left in reversed(range(LOCK_TRIES)):
         try:
-            await _in_transaction(url, lambda connection: _move(connection, revision))
+            await _in_transaction(url, lambda db: db.run_sync(_move, revision))
         except TablesHeld:
             if not tries_left:
                 raise
@@ -86,18 +87,15 @@ async def finish_restore(url: URL, finish: Callable[[AsyncConnection], Awaitable
     Raises:
         StartupError: the database cannot be reached or changed.
     """
-    found: list[T] = []
 
-    async def work(db: AsyncConnection) -> None:
+    async def work(db: AsyncConnection) -> T:
         if restored is not None:
-            await db.execute(
-                text("INSERT INTO alembic_version (version_num) VALUES (:revision)"), {"revision": restored}
-            )
-        await db.run_sync(lambda connection: _move(connection, "head"))
-        found.append(await finish(db))
+            named = text("INSERT INTO alembic_version (version_num) VALUES (:revision)")
+            await db.execute(named, {"revision": restored})
+        await db.run_sync(_move, "head")
+        return await finish(db)
 
-    await _working(url, work)
-    return found[0]
+    return await _in_transaction(url, work)
 
 
 async def require_current(url: URL) -> None:
@@ -106,7 +104,7 @@ async def require_current(url: URL) -> None:
     Raises:
         StartupError: the schema is missing, older or newer.
     """
-    await _in_transaction(url, _require_current)
+    await _in_transaction(url, lambda db: db.run_sync(_require_current))
 
 
 async def current_revision(url: URL) -> str | None:
@@ -115,9 +113,7 @@ async def current_revision(url: URL) -> str | None:
     Raises:
         StartupError: it cannot be reached.
     """
-    found: list[str | None] = []
-    await _in_transaction(url, lambda connection: found.append(_current(connection)))
-    return found[0]
+    return await _in_transaction(url, lambda db: db.run_sync(_current))
 
 
 def known_revisions() -> list[str]:
@@ -125,22 +121,17 @@ def known_revisions() -> list[str]:
     return [known.revision for known in ScriptDirectory.from_config(alembic_config()).walk_revisions()]
 
 
-async def _in_transaction(url: URL, work: Callable[[Connection], None]) -> None:
-    await _working(url, lambda db: db.run_sync(work))
-
-
-async def _working(url: URL, work: Callable[[AsyncConnection], Awaitable[None]]) -> None:
+async def _in_transaction(url: URL, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
     database = open_database(url, foreign_keys=False)
     try:
         async with database.begin(seconds=None) as db:  # it takes what it takes
-            if (
-                db.dialect.name == "postgresql"
-            ):  # behind others that migrate it waits without an end, and behind nobody else
+            if db.dialect.name == "postgresql":
+                # Behind others that migrate it waits without an end, and behind nobody else.
                 await db.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
                 await db.execute(text(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'"))
-            await work(db)
+            return await work(db)
     except (OSError, DBAPIError) as error:
-        if getattr(getattr(error, "orig", None), "sqlstate", None) == _LOCK_NOT_AVAILABLE:
+        if getattr(getattr(error, "orig", None), "sqlstate", None) in _HELD:
             raise TablesHeld from None
         raise StartupError(f"the database cannot be reached or changed ({type(error).__name__})") from None
     finally:

@@ -1,10 +1,11 @@
 """Settings that operators change while relays run: documents by name, each change a new version, none ever lost.
 
-Relays read them every few seconds (``SettingsBook``); the newest version of a name stands. Undoing is writing an older one again.
+Relays read them every few seconds (``SettingsBook``); the newest version of a name stands that they can apply. Undoing is writing an
+older one again.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from messaging.relay.database import Base, Database
 from messaging.serving.logs import get_logger
 
 READ_SECONDS = 10
+MAX_TRIED = 20  # versions that are looked at for one that can be applied
 LIMITS, REMOTE_CONFIG = "limits", "remote_config"  # names of settings that relays read
 
 
@@ -96,18 +98,30 @@ class SettingsBook:
         self._known: dict[str, tuple[int, int] | None] = {}  # version and time: a restored database counts anew
 
     async def read(self) -> None:
-        """Look at the latest versions, and apply what is new. What cannot be applied is left out, and said in the log."""
+        """Look at the latest versions, and apply what is new.
+
+        What cannot be applied is left out, and said in the log: the latest one before it stands, at a relay's start too.
+        """
+        changed: dict[str, list[Setting]] = {}
         async with self._database.read() as db:
-            found = [await read_setting(db, name) for name in self._apply]
-        for name, setting in zip(self._apply, found, strict=True):
-            stands = None if setting is None else (setting.version, setting.changed_at)
-            if self._known.get(name) == stands:
-                continue
-            self._known[name] = stands
+            for name in self._apply:
+                setting = await read_setting(db, name)
+                stands = None if setting is None else (setting.version, setting.changed_at)
+                if self._known.get(name) != stands:
+                    self._known[name] = stands
+                    changed[name] = await read_versions(db, name, limit=MAX_TRIED)
+        for name, versions in changed.items():
+            self._let_stand(name, versions)
+
+    def _let_stand(self, name: str, versions: Sequence[Setting]) -> None:
+        for version, document in [*((each.version, each.document) for each in versions), (0, {})]:
             try:
-                self._apply[name]({} if setting is None else setting.document)
-            except Exception as error:  # noqa: BLE001 - the version of before stands; a relay does not stop for it
-                get_logger().warning("setting_not_applied", setting=name, error=type(error).__name__)
+                self._apply[name](document)
+            except Exception as error:  # noqa: BLE001 - whatever is in it: a relay does not stop for it
+                failed = type(error).__name__
+                get_logger().warning("setting_not_applied", setting=name, version=version, error=failed)
+            else:
+                return
 
     async def run(self) -> None:
         """Look every few seconds until cancelled."""

@@ -11,14 +11,14 @@ import asyncio
 import hmac
 import json
 import os
-import re
 import shutil
+import sqlite3
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 from sqlalchemy import text, update
@@ -33,32 +33,33 @@ from messaging.relay.backup import (
     Manifest,
     Say,
     Tools,
+    alone_in,
     copy_pieces,
     digest_of,
     folder_of,
-    list_dump,
     pieces_below,
-    run_postgresql,
     storage_options,
 )
 from messaging.relay.database import normalise_url, open_database, sqlite_path
 from messaging.relay.errors import StartupError
 from messaging.relay.keys.generation import void_one_time_keys
 from messaging.relay.messages.tables import MailboxRow
-from messaging.relay.migrate import current_revision, finish_restore, known_revisions, migrate
+from messaging.relay.migrate import current_revision, finish_restore, known_revisions
 from messaging.relay.nodes import State, database_time, read_nodes
+from messaging.relay.restore_postgresql import IN_USE, put_into_postgresql
 from messaging.relay.settings import Settings
 
 SKIPPED_SEQUENCES: Final = 2**32  # more envelopes than a mailbox can have got since the backup
 # What opens the console, and what relays say of themselves: of the time of the backup, and true no more.
 _ENDED: Final = ("sign_ins", "challenges", "enrolments", "nodes")
-_NAMES_REVISION: Final = re.compile(r" TABLE DATA \S+ alembic_version ")  # the line of a dump's table of contents
 DESCRIPTION = """\
 Put a backup in the place of a relay's database and attachments. Stop all relays and the console first.
 
   subrosa restore /var/backups/subrosa/2026-11-26T031500.000000Z
 
 Give the same --database-url and --attachments-url as to the relay, and start it with the secret file of then. Never restore the generation file.
+The database that is there is put aside, so there has to be room for both; with PostgreSQL the role needs CREATEDB for it, and what was granted
+on the database itself is to be granted again.
 All one-time prekeys are voided: devices upload new ones when they connect, and until then last-resort keys serve. What was done after the
 backup is undone: who registered since is unknown, and what was revoked, suspended or deleted since is back. Do that again before you
 let anybody in.
@@ -67,7 +68,7 @@ let anybody in.
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What was put back, and what was made void."""
+    """What was put back, and what was made void. ``replaced`` names the database that was there, which is kept."""
 
     made_at: int
     voided_prekeys: int
@@ -80,29 +81,26 @@ async def restore(
 ) -> Restored:
     """Put the backup in ``folder`` in the place of a database and of attachments.
 
+    Attachments come first, and the database at once: whenever this ends, what relays find is all of the one or all of the other.
+
     Raises:
         StartupError: it is no whole backup of this kind of database, relays run, or something is there and ``replace`` is not given.
     """
     manifest = Manifest.read(folder)
     await asyncio.to_thread(_check, folder, manifest, url)
     await _require_quiet(url, replace=replace)
-    path = sqlite_path(url)
+    await _require_room(url, replace=replace)
     try:
+        pieces = await asyncio.to_thread(_put_back, folder / ATTACHMENTS, folder_of(attachments), say)
+        copy, path = folder / manifest.database, sqlite_path(url)
         if path is None:
-            replaced, voided = (
-                None,
-                await _into_postgresql(folder / manifest.database, manifest.revision, url, tools, say, replace=replace),
-            )
+            replaced, voided = await put_into_postgresql(copy, manifest.revision, url, tools, say, forget_what_is_past)
         else:
-            replaced, voided = await _into_sqlite(folder / manifest.database, path, say, replace=replace)
-        pieces = None
-        if manifest.attachments is not None and (target := folder_of(attachments)) is not None:
-            target.mkdir(parents=True, exist_ok=True, mode=0o700)
-            pieces = await asyncio.to_thread(_put_back, folder / ATTACHMENTS, target, say)
+            replaced, voided = await _into_sqlite(copy, path, say)
         os.sync()
     except OSError as error:
         raise StartupError(f"the backup cannot be put back: {error.strerror}") from None
-    except DBAPIError as error:
+    except (DBAPIError, sqlite3.Error) as error:
         raise StartupError(f"the database cannot be reached or changed ({type(error).__name__})") from None
     return Restored(manifest.made_at, voided, pieces, replaced)
 
@@ -118,6 +116,8 @@ def _check(folder: Path, manifest: Manifest, url: URL) -> None:
         raise StartupError(f"the backup cannot be read: {error.strerror}") from None
     if not hmac.compare_digest(digest, manifest.digest):
         raise StartupError("the backup is damaged: its database is not what was written")
+    if manifest.attachments is not None and len(pieces_below(folder / ATTACHMENTS)) != manifest.attachments:
+        raise StartupError("the backup is damaged: its attachments are not all there")
 
 
 async def _require_quiet(url: URL, *, replace: bool) -> None:
@@ -149,66 +149,75 @@ async def _require_quiet(url: URL, *, replace: bool) -> None:
         )
 
 
-async def _into_sqlite(copy: Path, path: Path, say: Say, *, replace: bool) -> tuple[str | None, int]:
-    _make_room(path, replace=replace)
-    stamp = time.time_ns() // 1_000_000
-    aside, new = path.with_name(f"{path.name}.replaced-{stamp}"), path.with_name(f"{path.name}.restoring-{stamp}")
-    say("database: copying ...")
-    try:
-        os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        await asyncio.to_thread(shutil.copyfile, copy, new)
-        at = normalise_url(f"sqlite:///{new}")
-        voided = await finish_restore(at, forget_what_is_past, restored=None)  # before anybody can find it in its place
-        for ending in ("-wal", "-shm"):
-            new.with_name(new.name + ending).unlink(missing_ok=True)  # empty: the last connection has been closed
-        replaced = _put_aside(path, aside)
-        new.rename(path)
-    finally:
-        for ending in ("", "-wal", "-shm"):
-            new.with_name(new.name + ending).unlink(missing_ok=True)
-    return replaced, voided
+async def _require_room(url: URL, *, replace: bool) -> None:
+    path = sqlite_path(url)
+    taken = path.exists() if path is not None else await current_revision(url) is not None
+    if taken and not replace:
+        raise StartupError("there is a database already; --replace puts it aside. Or name a new, empty one")
 
 
-def _make_room(path: Path, *, replace: bool) -> None:
-    if path.exists() and not replace:
-        raise StartupError("there is a database already; --replace puts it aside")
+async def _into_sqlite(copy: Path, path: Path, say: Say) -> tuple[str | None, int]:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    stamp = time.time_ns() // 1_000_000
+    aside, new = path.with_name(f"{path.name}.replaced-{stamp}"), path.with_name(f"{path.name}.restoring")
+    with alone_in(path.parent, "the same is being done already"):
+        _remove(new)  # of a restoration that was killed
+        say("database: copying ...")
+        try:
+            os.close(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            await asyncio.to_thread(shutil.copyfile, copy, new)
+            at = normalise_url(f"sqlite:///{new}")  # done there, before anybody finds it in its place
+            voided = await finish_restore(at, forget_what_is_past, restored=None)
+            end_log(new)
+            return put_in_place(new, path, aside), voided
+        finally:
+            _remove(new)
 
 
-def _put_aside(path: Path, aside: Path) -> str | None:
-    """The database before its log: ended half-way, there is none that lacks its last changes. A log that is left goes too:
-    the next database would take it for its own.
+def _remove(database: Path) -> None:
+    for ending in ("", "-wal", "-shm"):
+        database.with_name(database.name + ending).unlink(missing_ok=True)
+
+
+def end_log(path: Path) -> None:
+    """Write into an SQLite file what is still in its log, so that it is the whole database.
+
+    Raises:
+        StartupError: somebody uses it.
+        sqlite3.Error: it cannot be read or written.
+    """
+    with closing(sqlite3.connect(path, timeout=1, isolation_level=None)) as db:
+        try:
+            db.execute("PRAGMA journal_mode = DELETE").close()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                raise StartupError(IN_USE) from None
+            raise
+
+
+def put_in_place(new: Path, path: Path, aside: Path) -> str | None:
+    """Have ``path`` name the file ``new``, and ``aside`` what it named before; returns the latter's name, if there was any.
+
+    Ended at any moment, ``path`` is the one or the other, whole.
     """
     replaced = aside.name if path.exists() else None
-    for ending in ("", "-wal", "-shm"):
+    if replaced is not None:
+        with suppress(sqlite3.DatabaseError):  # a damaged one, in which there is nothing to save
+            end_log(path)
+        _name_also(path, aside)
+    for ending in ("-wal", "-shm"):  # what is left of a damaged one: the next database would take it for its own
         part = path.with_name(path.name + ending)
         if part.exists():
             part.rename(aside.with_name(aside.name + ending))
+    new.replace(path)
     return replaced
 
 
-async def _into_postgresql(copy: Path, revision: str, url: URL, tools: Tools, say: Say, *, replace: bool) -> int:
-    program = tools.find("pg_restore")
-    contents = _without_revision(await list_dump(program, copy, url))  # a copy that it cannot read deletes nothing
-    if await current_revision(url) is not None:
-        if not replace:
-            raise StartupError("there is a database already; --replace deletes what is in it. Or name a new, empty one")
-        await migrate(url, revision="base")  # a later version may have made more than the backup knows to replace
-    say("database: pg_restore ...")
-    how = ["--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges", "--clean", "--if-exists"]
-    with TemporaryDirectory() as folder:
-        listed = Path(folder) / "contents"
-        listed.write_text(contents)
-        await run_postgresql(program, [*how, f"--use-list={listed}", str(copy)], url)
-    return await finish_restore(url, forget_what_is_past, restored=revision)
-
-
-def _without_revision(contents: str) -> str:
-    """The table of contents without what says that the schema is there: ended half-way, no relay starts on what is there."""
-    kept = [line for line in contents.splitlines() if not _NAMES_REVISION.search(line)]
-    if len(kept) + 1 != len(contents.splitlines()):
-        raise StartupError("the backup is no copy of a relay's database")
-    return "\n".join(kept) + "\n"
+def _name_also(path: Path, another: Path) -> None:
+    try:
+        os.link(path, another)
+    except OSError:  # a file system without such names
+        shutil.copyfile(path, another)
 
 
 async def forget_what_is_past(db: AsyncConnection) -> int:
@@ -220,8 +229,14 @@ async def forget_what_is_past(db: AsyncConnection) -> int:
     return await void_one_time_keys(db)
 
 
-def _put_back(source: Path, target: Path, say: Say) -> int:
-    """Copy the pieces that are not there. One that is, is the same: a piece never changes."""
+def _put_back(source: Path, target: Path | None, say: Say) -> int | None:
+    """Copy the pieces that are not there. One that is, is the same: a piece never changes, and is there as a whole."""
+    if not source.is_dir():
+        return None
+    if target is None:
+        say("attachments: the relay's are in a bucket, so copy those of the backup there")
+        return None
+    target.mkdir(parents=True, exist_ok=True, mode=0o700)
     present = {piece.relative_to(target) for piece in pieces_below(target)}
     return copy_pieces(source, target, None, say, leave_out=present)[0]
 
@@ -251,7 +266,7 @@ def _told(done: Restored) -> str:
         f"Restored. {done.voided_prekeys} one-time prekeys were voided; devices upload new ones when they connect."
     ]
     if done.replaced is not None:
-        lines.append(f"What was there before is beside it: {done.replaced}")
+        lines.append(f"The database that was there is kept beside it, until you delete it: {done.replaced}")
     lines.append(
         "What was revoked, suspended or deleted after the backup is back: do it again before you let anybody in."
     )
@@ -265,7 +280,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="the backup: a folder below --backup-dir")
     storage_options(parser)
     parser.add_argument(
-        "--replace", action="store_true", help="what is there gives way: SQLite's is put aside, PostgreSQL's deleted"
+        "--replace", action="store_true", help="put aside the database that is there, under another name"
     )
     return parser
 

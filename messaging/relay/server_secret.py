@@ -75,11 +75,15 @@ def secret_of(given: Path | None, database: Path | None, *, create: bool) -> Ser
     Raises:
         StartupError: neither is named, or see :func:`read_secret`. ``create`` is for the second case only.
     """
-    if given is not None:
-        return read_secret(given, create=False)
-    if database is None:
+    path = secret_path(given, database)
+    if path is None:
         raise StartupError("with PostgreSQL, --secret-file must name a file with 32 random bytes")
-    return read_secret(database.with_name(f"{database.name}.secret"), create=create)
+    return read_secret(path, create=create and given is None)
+
+
+def secret_path(given: Path | None, database: Path | None) -> Path | None:
+    """The file of the secret: ``given``, or the one beside the SQLite file ``database``."""
+    return database.with_name(f"{database.name}.secret") if given is None and database is not None else given
 
 
 def read_secret(path: Path, *, create: bool) -> ServerSecret:

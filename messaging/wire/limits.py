@@ -5,9 +5,7 @@ Numbers with a source are Signal-Server's, so that its clients never meet a smal
 
 MAX_CONTENT = 96 * 1024  # ciphertext of one message for one device (Signal-Server, MessageSender): 413
 MAX_EVIDENCE = 4 * 1024 * 1024  # an evidence document, before it is deflated to fit into a message
-MAX_REPORTED_BUNDLE = (
-    512 * 1024
-)  # an evidence bundle as an assistant reports it, deflated; in base64 it fits into MAX_BODY
+MAX_REPORTED_BUNDLE = 512 * 1024  # what an assistant reports of its evidence, deflated; in base64 it fits into MAX_BODY
 MAX_RELEASE_NAME = 128  # characters (attestation: MAX_NAME)
 MEASUREMENT = 48  # of an enclave's code
 MAX_FRAME = 512 * 1024  # one WebSocket frame (Signal-Server): close code 1009

@@ -106,8 +106,8 @@ def _operators() -> None:
         sa.Column("id", ROW_ID, nullable=False),
         sa.Column("handle", sa.LargeBinary(), nullable=False),
         sa.Column("name", sa.String(64), nullable=False),
+        sa.Column("folded_name", sa.Text(), nullable=False),
         sa.Column("role", sa.String(16), nullable=False),
-        sa.Column("language", sa.String(8), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("disabled_at", sa.BigInteger(), nullable=True),
         sa.Column("totp_sealed", sa.LargeBinary(), nullable=True),
@@ -116,6 +116,7 @@ def _operators() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_operators"),
         sa.UniqueConstraint("handle", name="uq_operators_handle"),
         sa.UniqueConstraint("name", name="uq_operators_name"),
+        sa.UniqueConstraint("folded_name", name="uq_operators_folded_name"),
         sa.UniqueConstraint("oidc_subject", name="uq_operators_oidc_subject"),
     )
     op.create_table(

@@ -182,6 +182,7 @@ async def barriers(page: Page, rules: Sequence[str] = ()) -> list[str]:
     # Through the DevTools protocol: a script element would rightly be refused by the page's policy.
     if not await page.evaluate("'axe' in window"):
         await page.evaluate(axe_script().read_text(encoding="utf-8"))
+        await page.add_init_script(path=axe_script())  # for the next page in this tab: it is large to send
     options = {"resultTypes": ["violations"], **({"runOnly": list(rules)} if rules else {})}
     result = await page.evaluate("options => axe.run(document, options)", options)
     return [

@@ -144,3 +144,25 @@ async def test_who_holds_tables_for_long_keeps_neither_relays_nor_a_migration_wa
     await require_current(url)
     await database.close()
     await postgres.drop(name)
+
+
+async def test_a_migration_that_meets_a_relays_transaction_crosswise_is_tried_again(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("messaging.relay.migrate.PAUSE_SECONDS", 0.1)
+    name = await postgres.create()
+    url = normalise_url(postgres.url_of(name))
+    await migrate(url, revision="0004")
+    database = open_database(url)
+    waits = text("SELECT count(*) FROM pg_locks WHERE relation = 'accounts'::regclass AND NOT granted")
+    async with database.begin() as relay:  # as where an account is deleted: first the account, then its envelopes
+        await relay.execute(text("SELECT 1 FROM accounts LIMIT 1"))
+        migrating = asyncio.create_task(migrate(url))
+        async with asyncio.timeout(10), database.read() as db:
+            while not await db.scalar(waits):
+                await asyncio.sleep(0.01)
+        await relay.execute(text("DELETE FROM envelopes"))
+    await migrating
+    await require_current(url)
+    await database.close()
+    await postgres.drop(name)

@@ -1,13 +1,11 @@
-// Live charts of the overview: the last hour from /live.json, and what is new every five seconds. The same figures stand in tables.
+// Live charts of the overview: the last hour from data-live, and what is new every data-period seconds. The same figures stand in tables.
 "use strict";
 
 (() => {
   const board = document.querySelector("[data-live]");
   if (!board || !window.uPlot) return;
   const language = board.dataset.language;
-  const PERIOD = 5000;
-  const KEPT = 720;
-  const TABLED = 12;
+  const [period, kept, tabled] = ["period", "kept", "tabled"].map((name) => Number(board.dataset[name]));
   const number = new Intl.NumberFormat(language, { maximumFractionDigits: 1 });
   const whole = new Intl.NumberFormat(language, { maximumFractionDigits: 0 });
   const clock = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false, timeZone: "UTC" });
@@ -39,7 +37,7 @@
 
   function take(news) {
     for (const name of Object.keys(news)) {
-      history[name] = (history[name] ?? []).concat(news[name]).slice(-KEPT);
+      history[name] = (history[name] ?? []).concat(news[name]).slice(-kept);
     }
   }
 
@@ -81,7 +79,7 @@
       chart.figure.querySelector(`[data-now="${name}"]`).textContent = tell(chart.kind, history[name]?.[last]);
     }
     const rows = [];
-    for (let index = last; index > Math.max(-1, last - TABLED); index -= 1) {
+    for (let index = last; index > Math.max(-1, last - tabled); index -= 1) {
       const row = document.createElement("tr");
       row.append(cell(clock.format(history.at[index])), ...chart.names.map((name) => cell(tell(chart.kind, history[name]?.[index]), "num")));
       rows.push(row);
@@ -120,5 +118,5 @@
   };
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", again);
   look();
-  setInterval(() => document.hidden || look(), PERIOD);
+  setInterval(() => document.hidden || look(), period * 1000);
 })();

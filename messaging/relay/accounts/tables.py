@@ -15,7 +15,6 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     ForeignKey,
-    Index,
     LargeBinary,
     SmallInteger,
     String,
@@ -27,7 +26,6 @@ from sqlalchemy import (
     insert,
     literal_column,
     select,
-    text,
     true,
     update,
 )
@@ -36,7 +34,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from messaging.relay.accounts.invites import Role
 from messaging.relay.accounts.passwords import PasswordHash
-from messaging.relay.database import Base, RowId, in_postgresql, in_sqlite
+from messaging.relay.database import Base, RowId, in_postgresql, in_sqlite, index_of_some
 from messaging.relay.http import Caller
 from messaging.relay.messages.tables import MailboxRow, change_versions
 from messaging.wire.identifiers import IdentityKind, ServiceId
@@ -44,18 +42,13 @@ from messaging.wire.identifiers import IdentityKind, ServiceId
 _AT_ONCE = 1000  # rows asked for in one statement
 
 
-def _index_of_some(name: str, column: str, *, where: str) -> Index:
-    """An index of the few rows for which a condition holds."""
-    return Index(name, column, postgresql_where=text(where), sqlite_where=text(where))
-
-
 class AccountRow(Base):
     """An account: of a person, by the hash of a number, or of an assistant, by a name."""
 
     __tablename__ = "accounts"
     __table_args__ = (
-        _index_of_some("ix_accounts_bots", "id", where="role = 'bot'"),
-        _index_of_some("ix_accounts_suspended", "id", where="suspended_at IS NOT NULL"),
+        index_of_some("ix_accounts_bots", "id", where="role = 'bot'"),
+        index_of_some("ix_accounts_suspended", "id", where="suspended_at IS NOT NULL"),
         {"sqlite_autoincrement": True},
     )
     id: Mapped[int] = mapped_column(RowId, primary_key=True)

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, Uuid, delete, insert, select, text, update
+from sqlalchemy import BigInteger, ForeignKey, LargeBinary, Uuid, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import Mapped, mapped_column
 
 from messaging.relay.accounts.tables import AccountRow, find_account, lock_account_by_id
-from messaging.relay.database import Base, Database, RowId
+from messaging.relay.database import Base, Database, RowId, index_of_some
 from messaging.relay.errors import Conflict, Gone, NotAuthenticated, NotFound
 from messaging.relay.http import Caller
 from messaging.relay.limits import Limit, RateLimits
@@ -30,14 +30,7 @@ class UsernameRow(Base):
     """A hash that is not free: reserved or held until ``expires_at``, or confirmed, which does not expire."""
 
     __tablename__ = "usernames"
-    __table_args__ = (
-        Index(
-            "ix_usernames_expires_at",
-            "expires_at",
-            postgresql_where=text("expires_at IS NOT NULL"),
-            sqlite_where=text("expires_at IS NOT NULL"),
-        ),
-    )
+    __table_args__ = (index_of_some("ix_usernames_expires_at", "expires_at", where="expires_at IS NOT NULL"),)
     username_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
     account_id: Mapped[int] = mapped_column(RowId, ForeignKey("accounts.id", ondelete="CASCADE"), index=True)
     confirmed: Mapped[bool]

@@ -1,6 +1,6 @@
 """Reports of abuse as a domain of the console: who was reported, how often and by how many. Never by whom, nor for what."""
 
-from typing import Annotated, Any, Final
+from typing import Any, Final
 from uuid import UUID
 
 from pydantic import Field
@@ -9,9 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from messaging.relay.admin.accounts import AccountNamed
 from messaging.relay.admin.desk import Action, Desk, Done, Effect, Operator, View, account_subject
 from messaging.relay.admin.errors import InvalidInput, NothingThere
-from messaging.relay.admin.limits import MAX_PAGE, MAX_REPORTS_READ, PAGE
+from messaging.relay.admin.limits import MAX_REPORTS_READ, PAGE
+from messaging.relay.admin.parameters import PageSize, page_of
 from messaging.relay.admin.permissions import Permission
-from messaging.relay.messages.report_tables import dismiss_reports, reported_accounts
+from messaging.relay.messages.report_tables import ReportedAccount, dismiss_reports, reported_accounts
 from messaging.relay.messages.reports import REPORT_LIFETIME
 from messaging.wire.json import Entity
 
@@ -21,7 +22,7 @@ class ReportedPage(Entity):
 
     after: UUID | None = None
     after_reporters: int | None = Field(None, ge=1, le=MAX_REPORTS_READ)
-    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = PAGE
+    limit: PageSize = PAGE
 
 
 class ReportedLine(Entity):
@@ -50,24 +51,24 @@ async def _list(_desk: Desk, db: AsyncConnection, page: ReportedPage) -> Reporte
         raise InvalidInput(("after", "afterReporters"), "The two say together where to go on.")
     behind = None if page.after is None or page.after_reporters is None else (page.after_reporters, page.after)
     found, read = await reported_accounts(db, behind=behind, limit=page.limit + 1, at_most=MAX_REPORTS_READ)
-    shown = found[: page.limit]
-    more = len(found) > page.limit
+    shown, last = page_of(found, page.limit)
     return Reported(
-        accounts=[
-            ReportedLine(
-                aci=each.aci,
-                state="deleted" if not each.exists else "active" if each.suspended_at is None else "suspended",
-                role=each.role,
-                reports=each.reports,
-                reporters=each.reporters,
-                first_at=each.first_expires_at - REPORT_LIFETIME,
-                last_at=each.last_expires_at - REPORT_LIFETIME,
-            )
-            for each in shown
-        ],
+        accounts=[_line(each) for each in shown],
         complete=read < MAX_REPORTS_READ,
-        after=shown[-1].aci if more else None,
-        after_reporters=shown[-1].reporters if more else None,
+        after=None if last is None else last.aci,
+        after_reporters=None if last is None else last.reporters,
+    )
+
+
+def _line(account: ReportedAccount) -> ReportedLine:
+    return ReportedLine(
+        aci=account.aci,
+        state="deleted" if not account.exists else "active" if account.suspended_at is None else "suspended",
+        role=account.role,
+        reports=account.reports,
+        reporters=account.reporters,
+        first_at=account.first_expires_at - REPORT_LIFETIME,
+        last_at=account.last_expires_at - REPORT_LIFETIME,
     )
 
 

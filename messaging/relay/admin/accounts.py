@@ -4,7 +4,7 @@ An operator sees that an account exists, its devices, days and sizes. What it sa
 the relay does not have them.
 """
 
-from typing import Annotated, Any, Final
+from typing import Any, Final
 from uuid import UUID
 
 from pydantic import Field
@@ -21,17 +21,12 @@ from messaging.relay.accounts.tables import (
     mailbox_ids,
 )
 from messaging.relay.accounts.usernames import find_owner
-from messaging.relay.admin.account_facts import (
-    NOT_SEARCHABLE,
-    AccountShown,
-    kind_of,
-    show_account,
-)
+from messaging.relay.admin.account_facts import NOT_SEARCHABLE, AccountShown, kind_of, show_account
 from messaging.relay.admin.account_report import AccountReport, report_account
 from messaging.relay.admin.desk import Action, Desk, Done, Effect, Operator, View, account_subject
 from messaging.relay.admin.errors import Conflict, InvalidInput, NothingThere
-from messaging.relay.admin.limits import MAX_PAGE, PAGE
-from messaging.relay.admin.parameters import RowNumber, day_text
+from messaging.relay.admin.limits import PAGE
+from messaging.relay.admin.parameters import PageSize, RowNumber, day_text, page_of
 from messaging.relay.admin.permissions import Permission
 from messaging.relay.grants import remove_grant, set_grant
 from messaging.relay.limits import Limit, bucket_of
@@ -61,7 +56,7 @@ class AccountSearch(Entity):
     bots: bool = Field(False, description="Only bots")
     suspended: bool = Field(False, description="Only suspended accounts")
     before: RowNumber | None = None
-    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = PAGE
+    limit: PageSize = PAGE
 
 
 class AccountLine(Entity):
@@ -124,9 +119,8 @@ async def _search(desk: Desk, db: AsyncConnection, wanted: AccountSearch) -> Acc
         before=wanted.before,
         limit=wanted.limit + 1,
     )
-    page = found[: wanted.limit]
-    before = page[-1].id if len(found) > wanted.limit else None
-    return AccountsFound(accounts=[_line(each) for each in page], before=before)
+    page, last = page_of(found, wanted.limit)
+    return AccountsFound(accounts=[_line(each) for each in page], before=None if last is None else last.id)
 
 
 def _line(account: AccountSummary) -> AccountLine:
@@ -259,7 +253,6 @@ VIEWS: Final[tuple[View[Any, Any], ...]] = (
         AccountsFound,
         _search,
         of_account=True,
-        subject=_searched,
         subject_found=_named_found,
     ),
     View(

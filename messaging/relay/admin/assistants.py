@@ -19,7 +19,8 @@ from messaging.relay.accounts.tables import AccountRow, DeviceRow
 from messaging.relay.admin.desk import Action, Desk, Done, Effect, Nothing, Operator, View
 from messaging.relay.admin.errors import Conflict, NothingThere
 from messaging.relay.admin.evidence import Appraised, Shown
-from messaging.relay.admin.limits import MAX_PAGE, PAGE
+from messaging.relay.admin.limits import PAGE
+from messaging.relay.admin.parameters import PageSize, page_of
 from messaging.relay.admin.permissions import Permission
 from messaging.relay.assistants.tables import AssistantReleaseRow, AssistantReportRow
 from messaging.wire.assistants import AssistantLoad
@@ -45,7 +46,7 @@ class AssistantPage(Entity):
     """Where to go on: with the names behind ``after``."""
 
     after: Name = ""
-    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = PAGE
+    limit: PageSize = PAGE
 
 
 class OneAssistant(Entity):
@@ -130,6 +131,10 @@ class _Found:
     bundle: bytes | None = field(default=None, repr=False)
     load: Mapping[str, Any] | None = None
 
+    def state(self, now: int) -> str:
+        """See :func:`state_of`."""
+        return state_of(accepting=self.accepting, drained=self.drained, reported_at=self.reported_at, now=now)
+
 
 def state_of(*, accepting: bool, drained: bool, reported_at: int | None, now: int) -> str:
     """What operators are to know first: ``drained`` by them, ``draining`` by itself, ``stale`` if it is silent, else ``ready``."""
@@ -152,16 +157,18 @@ async def _list(desk: Desk, db: AsyncConnection, page: AssistantPage) -> Assista
     account = AccountRow
     query = _assistants().where(account.assistant_name > page.after).order_by(account.assistant_name)
     found = [_Found(*columns) for columns in await db.execute(query.limit(page.limit + 1))]
-    here, now = found[: page.limit], desk.now()
+    (here, last), now = page_of(found, page.limit), desk.now()
     online = await _online(desk, db, here)
-    lines = [_line(each, await _appraised(desk, each, now), online.get(each.account_id), now) for each in here]
-    return AssistantList(assistants=lines, after=here[-1].name if len(found) > page.limit else None)
+    judged = [await _appraised(desk, each, now, anew=False) for each in here]
+    lines = [
+        _line(each, evidence, online.get(each.account_id), now) for each, evidence in zip(here, judged, strict=True)
+    ]
+    return AssistantList(assistants=lines, after=None if last is None else last.name)
 
 
 async def _show(desk: Desk, db: AsyncConnection, one: OneAssistant) -> AssistantDetails:
-    found = await _find(db, one)
-    now = desk.now()
-    state = state_of(accepting=found.accepting, drained=found.drained, reported_at=found.reported_at, now=now)
+    found, now = await _find(db, one), desk.now()
+    state = found.state(now)
     return AssistantDetails(
         aci=str(found.aci),
         name=found.name,
@@ -173,7 +180,7 @@ async def _show(desk: Desk, db: AsyncConnection, one: OneAssistant) -> Assistant
         reported_at=found.reported_at,
         evidence_at=found.evidence_at,
         load=_load(found),
-        evidence=await _appraised(desk, found, now),
+        evidence=await _appraised(desk, found, now, anew=True),
     )
 
 
@@ -251,13 +258,15 @@ async def _online(desk: Desk, db: AsyncConnection, found: Sequence[_Found]) -> d
     return online | {account: True for account, mailbox in mailboxes if mailbox in connected}
 
 
-async def _appraised(desk: Desk, found: _Found, now: int) -> Appraised:
+async def _appraised(desk: Desk, found: _Found, now: int, *, anew: bool) -> Appraised:
     if found.bundle is None or found.evidence_nonce is None:
         return NO_EVIDENCE
     if desk.appraise is None:
         return NO_APPRAISER
     shown = Shown(found.bundle, found.evidence_nonce, found.identity_key)
-    return await asyncio.to_thread(desk.appraise, shown, now)
+    if anew:
+        return await asyncio.to_thread(desk.appraise, shown, now)
+    return await desk.appraisals.of(desk.appraise, shown, now)
 
 
 def _load(found: _Found) -> AssistantLoad | None:
@@ -272,7 +281,7 @@ def _line(found: _Found, evidence: Appraised, online: bool | None, now: int) -> 
     return AssistantLine(
         aci=str(found.aci),
         name=found.name,
-        state=state_of(accepting=found.accepting, drained=found.drained, reported_at=found.reported_at, now=now),
+        state=found.state(now),
         online=online,
         verdict=evidence.verdict,
         simulated=evidence.simulated,

@@ -3,7 +3,8 @@
 An entry's ``digest`` is SHA-256 over its canonical JSON (members sorted, no white space, UTF-8), which includes the digest of the
 entry before: whoever has noted one digest can tell whether anything up to it was changed. The ``seal`` is HMAC-SHA-256 over the digest
 with a key from the server's secret file: who can write to the database, and has not that file, cannot write a chain of their own.
-Neither stops somebody who has both from ending the log early: note the head elsewhere (``subrosa audit head``).
+Neither stops somebody who can write to the database from ending the log early, as if the last entries had never been: note the head
+elsewhere (``subrosa audit head``).
 """
 
 import hmac
@@ -26,6 +27,7 @@ class Outcome(StrEnum):
     TRIED = "dry run"
     DONE = "done"
     REFUSED = "refused"
+    FAILED = "failed"  # there was nothing like that, or it was done already; nothing has changed
     PROPOSED = "proposed"
     APPROVED = "approved"
     REJECTED = "rejected"
@@ -72,7 +74,7 @@ class Entry:
         """Undo :meth:`as_json`.
 
         Raises:
-            AuditBroken: not such a line.
+            AuditBroken: not such a line, letter by letter: what the digests do not cover could mislead whoever reads it.
         """
         try:
             members = json.loads(line)
@@ -87,9 +89,12 @@ class Entry:
                 detail=members["detail"],
             )
             binary = (bytes.fromhex(members[name]) for name in ("previous", "digest", "seal"))
-            return cls(members["sequence"], said, *binary)
-        except (ValueError, KeyError, TypeError):
-            raise AuditBroken("A line of the audit log is not an entry.") from None
+            entry = cls(members["sequence"], said, *binary)
+            if entry.as_json() == line.rstrip("\r\n"):
+                return entry
+        except (ValueError, KeyError, TypeError, RecursionError):
+            pass  # one sentence for all of it
+        raise AuditBroken("A line of the audit log is not an entry.")
 
 
 def link(said: Said, *, after: Entry | None, key: bytes) -> Entry:

@@ -81,7 +81,7 @@ async def _verify_database(arguments: argparse.Namespace) -> Entry | None:
         async for entry in all_entries(database):
             verifier.take(entry)
     last = verifier.finish()
-    if (0 if last is None else last.sequence) < written:
+    if written is None or (0 if last is None else last.sequence) < written:
         raise AuditBroken("The end of the log is missing.")
     return last
 

@@ -8,14 +8,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from messaging.relay.admin.audit import Entry
 from messaging.relay.admin.audit_tables import entries_after, entries_before, last_entry
 from messaging.relay.admin.desk import Action, Desk, Nothing, View
-from messaging.relay.admin.limits import MAX_NAME, MAX_PAGE, PAGE
+from messaging.relay.admin.limits import MAX_NAME, MAX_PAGE, MIN_EXPORT_PAGE, PAGE
+from messaging.relay.admin.parameters import MAX_ROW, PageSize, page_of
 from messaging.relay.admin.permissions import Permission
 from messaging.wire.json import Entity
 
-_MAX_SEQUENCE = 2**63 - 1
 _MAX_SUBJECT = 128
 
-Sequence = Annotated[int, Field(ge=0, le=_MAX_SEQUENCE)]
+Sequence = Annotated[int, Field(ge=0, le=MAX_ROW)]
 Name = Annotated[str, Field(max_length=MAX_NAME)]
 
 
@@ -26,7 +26,7 @@ class AuditFilter(Entity):
     action: Name = ""
     subject: Annotated[str, Field(max_length=_MAX_SUBJECT)] = ""
     before: Sequence | None = None
-    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = PAGE
+    limit: PageSize = PAGE
 
 
 class AuditEntry(Entity):
@@ -63,7 +63,7 @@ class ExportFrom(Entity):
     """Where to go on: with the entries above ``after``."""
 
     after: Sequence = 0
-    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = MAX_PAGE
+    limit: Annotated[PageSize, Field(ge=MIN_EXPORT_PAGE)] = MAX_PAGE
 
 
 class ExportPage(Entity):
@@ -82,10 +82,8 @@ async def _list(_desk: Desk, db: AsyncConnection, wanted: AuditFilter) -> AuditE
         action=wanted.action or None,
         subject=wanted.subject or None,
     )
-    page = found[: wanted.limit]
-    return AuditEntries(
-        entries=[_shown(entry) for entry in page], before=page[-1].sequence if len(found) > wanted.limit else None
-    )
+    page, last = page_of(found, wanted.limit)
+    return AuditEntries(entries=[_shown(entry) for entry in page], before=None if last is None else last.sequence)
 
 
 async def _head(_desk: Desk, db: AsyncConnection, _parameters: Nothing) -> AuditHead:
@@ -96,9 +94,8 @@ async def _head(_desk: Desk, db: AsyncConnection, _parameters: Nothing) -> Audit
 
 
 async def _export(_desk: Desk, db: AsyncConnection, wanted: ExportFrom) -> ExportPage:
-    page = await entries_after(db, wanted.after, limit=wanted.limit)
-    after = page[-1].sequence if len(page) == wanted.limit else None
-    return ExportPage(lines=[entry.as_json() for entry in page], after=after)
+    page, last = page_of(await entries_after(db, wanted.after, limit=wanted.limit + 1), wanted.limit)
+    return ExportPage(lines=[entry.as_json() for entry in page], after=None if last is None else last.sequence)
 
 
 def _shown(entry: Entry) -> AuditEntry:
@@ -128,7 +125,8 @@ VIEWS: Final[tuple[View[Any, Any], ...]] = (
         ExportFrom,
         ExportPage,
         _export,
-        noted=lambda wanted: wanted.after == 0,
+        of_account=True,  # it tells at which accounts operators looked
+        subject=lambda wanted: f"entries after {wanted.after}",
     ),
 )
 ACTIONS: Final[tuple[Action[Any], ...]] = ()

@@ -3,11 +3,12 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, LargeBinary, SmallInteger, String, Text, insert, select, update
+from sqlalchemy import JSON, BigInteger, LargeBinary, Select, SmallInteger, String, Text, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import Mapped, mapped_column
 
 from messaging.relay.admin.audit import Entry, Outcome, Said, link
+from messaging.relay.admin.errors import AuditBroken
 from messaging.relay.database import Base, Database
 
 _PAGE = 500
@@ -51,7 +52,7 @@ async def append(db: AsyncConnection, said: Said, key: bytes) -> Entry:
 async def last_entry(db: AsyncConnection) -> Entry | None:
     """The head of the log."""
     found = (await db.execute(_all().order_by(AuditRow.sequence.desc()).limit(1))).one_or_none()
-    return None if found is None else _entry(*found)
+    return None if found is None else _entry(found)
 
 
 async def entries_before(
@@ -69,13 +70,13 @@ async def entries_before(
         query = query if wanted is None else query.where(column == wanted)
     if sequence is not None:
         query = query.where(row.sequence < sequence)
-    return [_entry(*found) for found in await db.execute(query.order_by(row.sequence.desc()).limit(limit))]
+    return [_entry(found) for found in await db.execute(query.order_by(row.sequence.desc()).limit(limit))]
 
 
 async def entries_after(db: AsyncConnection, sequence: int, *, limit: int) -> list[Entry]:
     """The first entries above ``sequence``, in their order."""
     query = _all().where(AuditRow.sequence > sequence).order_by(AuditRow.sequence).limit(limit)
-    return [_entry(*found) for found in await db.execute(query)]
+    return [_entry(found) for found in await db.execute(query)]
 
 
 async def all_entries(database: Database) -> AsyncIterator[Entry]:
@@ -91,55 +92,29 @@ async def all_entries(database: Database) -> AsyncIterator[Entry]:
         after = page[-1].sequence
 
 
-async def entries_written(db: AsyncConnection) -> int:
-    """How many entries there should be, as those who wrote them have counted."""
-    written: int = (await db.execute(select(AuditTurnRow.entries).where(AuditTurnRow.id == 1))).scalar_one()
-    return written
+async def entries_written(db: AsyncConnection) -> int | None:
+    """How many entries there should be, as those who wrote them have counted; ``None`` if somebody has removed that."""
+    return (await db.execute(select(AuditTurnRow.entries).where(AuditTurnRow.id == 1))).scalar_one_or_none()
 
 
-def _all() -> Any:  # noqa: ANN401 - a select of these columns
-    row = AuditRow
-    return select(
-        row.sequence,
-        row.at,
-        row.operator,
-        row.via,
-        row.action,
-        row.outcome,
-        row.subject,
-        row.reason,
-        row.detail,
-        row.previous,
-        row.digest,
-        row.seal,
-    )
+def _all() -> Select[Any]:
+    return select(AuditRow.__table__)
 
 
-def _entry(
-    sequence: int,
-    at: int,
-    operator: str,
-    via: str,
-    action: str,
-    outcome: str,
-    subject: str,
-    reason: str,
-    detail: dict[str, Any],
-    previous: bytes,
-    digest: bytes,
-    seal: bytes,
-) -> Entry:
+def _entry(row: Any) -> Entry:  # noqa: ANN401 - a row of _all
+    if row.outcome not in frozenset(Outcome) or not isinstance(row.detail, dict):
+        raise AuditBroken(f"Entry {row.sequence} was changed.")  # no version writes such a row
     said = Said(
-        at=at,
-        operator=operator,
-        via=via,
-        action=action,
-        outcome=Outcome(outcome),
-        subject=subject,
-        reason=reason,
-        detail=detail,
+        at=row.at,
+        operator=row.operator,
+        via=row.via,
+        action=row.action,
+        outcome=Outcome(row.outcome),
+        subject=row.subject,
+        reason=row.reason,
+        detail=row.detail,
     )
-    return Entry(sequence, said, previous, digest, seal)
+    return Entry(row.sequence, said, row.previous, row.digest, row.seal)
 
 
 def _values(entry: Entry) -> dict[str, Any]:

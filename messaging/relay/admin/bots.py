@@ -1,16 +1,17 @@
 """Bots as a domain of the console: accounts that everybody sees are bots. They are stopped as other accounts are."""
 
-from typing import Annotated, Any, Final
+from collections.abc import Sequence
+from typing import Any, Final
 from uuid import UUID
 
 from pydantic import Field
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from messaging.relay.accounts.tables import DeviceRow, account_summaries
+from messaging.relay.accounts.tables import AccountSummary, DeviceRow, account_summaries
 from messaging.relay.admin.desk import Action, Desk, View
-from messaging.relay.admin.limits import MAX_COUNTED, MAX_PAGE, PAGE
-from messaging.relay.admin.parameters import RowNumber, day_text
+from messaging.relay.admin.limits import MAX_COUNTED, PAGE
+from messaging.relay.admin.parameters import PageSize, RowNumber, day_text, page_of
 from messaging.relay.admin.permissions import Permission
 from messaging.relay.grants import GrantRow
 from messaging.relay.messages.tables import count_up_to
@@ -22,7 +23,7 @@ class BotPage(Entity):
 
     suspended: bool = Field(False, description="Only those that are suspended")
     before: RowNumber | None = None
-    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = PAGE
+    limit: PageSize = PAGE
 
 
 class BotLine(Entity):
@@ -47,33 +48,43 @@ class Bots(Entity):
 
 async def _list(_desk: Desk, db: AsyncConnection, page: BotPage) -> Bots:
     found = await account_summaries(db, bots=True, suspended=page.suspended, before=page.before, limit=page.limit + 1)
-    shown = found[: page.limit]
-    ids = [each.id for each in shown]
-    device, grant = DeviceRow, GrantRow
-    waiting = func.sum(count_up_to(MAX_COUNTED, device.mailbox_id))
-    columns = (device.account_id, func.max(device.seen_on), func.count(), waiting)
-    query = select(*columns).where(device.account_id.in_(ids)).group_by(device.account_id)
-    devices = {account: facts for account, *facts in await db.execute(query)}
-    granted: dict[int, list[str]] = {}
-    names = select(grant.account_id, grant.limit_name).where(grant.account_id.in_(ids)).order_by(grant.limit_name)
-    for account, name in await db.execute(names):
+    shown, last = page_of(found, page.limit)
+    devices, granted = await _devices(db, shown), await _granted(db, shown)
+    lines = [_line(bot, devices.get(bot.id, (None, 0, 0)), granted.get(bot.id, ())) for bot in shown]
+    return Bots(bots=lines, before=None if last is None else last.id)
+
+
+_Devices = tuple[int | None, int, int]  # of one bot: when one was last seen, how many, and what waits for them
+
+
+async def _devices(db: AsyncConnection, bots: Sequence[AccountSummary]) -> dict[int, _Devices]:
+    row = DeviceRow
+    waiting = func.sum(count_up_to(MAX_COUNTED, row.mailbox_id))
+    query = select(row.account_id, func.max(row.seen_on), func.count(), waiting).group_by(row.account_id)
+    found = await db.execute(query.where(row.account_id.in_([bot.id for bot in bots])))
+    return {account: (seen_on, count, int(total)) for account, seen_on, count, total in found}
+
+
+async def _granted(db: AsyncConnection, bots: Sequence[AccountSummary]) -> dict[int, list[str]]:
+    row, granted = GrantRow, dict[int, list[str]]()
+    query = select(row.account_id, row.limit_name).where(row.account_id.in_([bot.id for bot in bots]))
+    for account, name in await db.execute(query.order_by(row.limit_name)):
         granted.setdefault(account, []).append(name)
-    lines = []
-    for bot in shown:
-        seen_on, count, total = devices.get(bot.id, (None, 0, 0))
-        lines.append(
-            BotLine(
-                aci=bot.aci,
-                state="active" if bot.suspended_at is None else "suspended",
-                suspended_at=bot.suspended_at,
-                created=day_text(bot.created_on),
-                last_seen=None if seen_on is None else day_text(seen_on),
-                devices=count,
-                waiting=int(total),
-                granted=tuple(granted.get(bot.id, ())),
-            )
-        )
-    return Bots(bots=lines, before=shown[-1].id if len(found) > page.limit else None)
+    return granted
+
+
+def _line(bot: AccountSummary, devices: _Devices, granted: Sequence[str]) -> BotLine:
+    seen_on, count, waiting = devices
+    return BotLine(
+        aci=bot.aci,
+        state="active" if bot.suspended_at is None else "suspended",
+        suspended_at=bot.suspended_at,
+        created=day_text(bot.created_on),
+        last_seen=None if seen_on is None else day_text(seen_on),
+        devices=count,
+        waiting=waiting,
+        granted=tuple(granted),
+    )
 
 
 VIEWS: Final[tuple[View[Any, Any], ...]] = (

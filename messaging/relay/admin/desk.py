@@ -7,8 +7,9 @@ and rolling back, so that what it says it will touch is what it touches. Web pag
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
@@ -18,8 +19,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from messaging.relay.admin.api_tokens import find_token_by_id
 from messaging.relay.admin.audit import Outcome, Said
 from messaging.relay.admin.audit_tables import append
-from messaging.relay.admin.errors import Conflict, InvalidInput, NotPermitted, ReasonNeeded, SecondOperatorNeeded
-from messaging.relay.admin.evidence import Appraiser
+from messaging.relay.admin.errors import (
+    Conflict,
+    InvalidInput,
+    NothingThere,
+    NotPermitted,
+    ReasonNeeded,
+    SecondOperatorNeeded,
+)
+from messaging.relay.admin.evidence import Appraisals, Appraiser
 from messaging.relay.admin.limits import MAX_GIVEN, MAX_REASON
 from messaging.relay.admin.operators import find_operator, lock_with_owners, permitted
 from messaging.relay.admin.permissions import Permission, require
@@ -52,7 +60,7 @@ class Operator:
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What views and actions use. ``now`` gives milliseconds since 1970. ``facts`` is what the console knows of the deployment."""
+    """What views and actions use. ``now`` gives milliseconds since 1970."""
 
     database: Database
     url: URL = field(repr=False)
@@ -62,6 +70,7 @@ class Desk:
     now: Callable[[], int]
     redis_url: str | None = field(default=None, repr=False)
     appraise: Appraiser | None = None  # who reads evidence, which this package cannot
+    appraisals: Appraisals = field(default_factory=Appraisals, repr=False)
 
 
 class Nothing(Entity):
@@ -70,10 +79,10 @@ class Nothing(Entity):
 
 @dataclass(frozen=True, slots=True)
 class View(Generic[P, R]):
-    """Something to look at. ``name`` is its place in the API: ``accounts.search`` is ``/api/v1/accounts/search``.
+    """Something to look at. ``name`` is its place in the API: ``accounts.search`` is ``/api/v1/views/accounts.search``.
 
-    ``subject_found``: the same where it is known only from what was found; then that is read, written down, and shown.
-    ``noted``: whether looking is written down for another reason. ``of_account``: it shows data of a single account, so that looking is written down, with the ``subject`` that its parameters give.
+    ``of_account``: it shows data of accounts, so that looking is written down before anything is read, with the ``subject`` that its
+    parameters give. ``subject_found``: with a subject that is known only from what was read; ``None`` if that tells of no account.
     ``shown_to``: what of the result this operator may see, if not all.
     """
 
@@ -85,8 +94,7 @@ class View(Generic[P, R]):
     read: Callable[[Desk, AsyncConnection, P], Awaitable[R]]
     of_account: bool = False
     subject: Callable[[P], str] = lambda _: ""
-    subject_found: Callable[[P, R], str] | None = None
-    noted: Callable[[P], bool] = lambda _: False
+    subject_found: Callable[[P, R], str | None] | None = None
     shown_to: Callable[[R, Operator], R] = lambda result, _: result
 
 
@@ -139,22 +147,23 @@ class Action(Generic[P]):
     presence: Presence = Presence.ANY
 
 
-async def look(desk: Desk, view: View[P, R], operator: Operator, parameters: P) -> R:
-    """What a view shows.
+async def look(desk: Desk, view: View[P, R], operator: Operator, parameters: P, *, goes_on: bool = False) -> R:
+    """What a view shows. ``goes_on``: it is a further part of what was written down when its first one was looked at.
 
     Raises:
         NotPermitted: not to this operator; that is in the audit log.
         AdminError: see the view.
     """
     await require_permitted(desk, operator, view)
-    is_noted = view.of_account or view.noted(parameters)
-    if is_noted and view.subject_found is None:  # before it is shown: no entry, no data
+    if view.of_account and view.subject_found is None and not goes_on:
         await _note(desk, operator, view.name, Outcome.READ, view.subject(parameters))
     async with desk.database.read() as db:
-        result = await view.read(desk, db, parameters)
-    if view.subject_found is not None:  # the same
-        await _note(desk, operator, view.name, Outcome.READ, view.subject_found(parameters, result))
-    return view.shown_to(result, operator)
+        shown = view.shown_to(await view.read(desk, db, parameters), operator)
+    if view.subject_found is not None:
+        subject = view.subject_found(parameters, shown)
+        if subject is not None:  # written down before it is shown: no entry, no data
+            await _note(desk, operator, view.name, Outcome.READ, subject)
+    return shown
 
 
 async def act(
@@ -172,15 +181,13 @@ async def act(
         NotPermitted: not by this operator; that is in the audit log.
         ReasonNeeded: a dangerous action without one, or one of more than ``MAX_REASON`` characters.
         SecondOperatorNeeded: it was proposed, and waits for another operator.
-        AdminError: see the action; then nothing has changed.
+        AdminError: see the action; then nothing has changed. ``NothingThere`` and ``Conflict`` are in the audit log, too.
     """
     await require_permitted(desk, operator, action)
-    reason = reason.strip()
-    if len(reason) > MAX_REASON or (action.dangerous and not dry_run and not reason):
-        raise ReasonNeeded
+    reason = _checked_reason(reason, needed=action.dangerous and not dry_run)
     if len(json.dumps(_given(action, parameters)).encode()) > MAX_GIVEN:
         raise InvalidInput((), "That is too much at once.")
-    async with _noting_refusals(desk, operator, action):
+    async with _noting_failures(desk, operator, action, parameters, reason):
         _require_presence(operator, action.presence)
         if dry_run:
             return await _try(desk, action, operator, parameters)
@@ -200,31 +207,32 @@ async def approve(desk: Desk, action: Action[P], operator: Operator, proposal: P
     """
     await require_permitted(desk, operator, action)
     parameters = action.takes.from_json(json.dumps(proposal.parameters).encode())
-    async with _noting_refusals(desk, operator, action):
+    async with _noting_failures(desk, operator, action, parameters, proposal.reason):
         _require_presence(operator, action.presence)
         return await _do(desk, action, operator, parameters, proposal.reason, proposal)
 
 
 async def reject(desk: Desk, action: Action[P], operator: Operator, proposal: Proposal, *, reason: str = "") -> None:
-    """Let nobody do it any more. Who may do it may reject it, and who has proposed it.
+    """Let nobody do it any more. Who may do it may reject it, be it their own.
 
     Raises:
         NotPermitted, NothingThere, Conflict: see :func:`approve`.
+        ReasonNeeded: one of more than ``MAX_REASON`` characters.
     """
     await require_permitted(desk, operator, action)
+    reason = _checked_reason(reason, needed=False)
     async with _noting_refusals(desk, operator, action), desk.database.begin() as db:
-        await _require_now(desk, db, operator, action)
+        await _as_of_now(desk, db, operator, action)
         await decide(db, proposal.id, by=operator.id, name=operator.name, now=desk.now(), withdraws=True)
         detail = {"proposal": proposal.id}
-        said = _said(desk, operator, action.name, Outcome.REJECTED, proposal.subject, reason[:MAX_REASON], detail)
-        await append(db, said, desk.secret.audit_key)
+        await _write(desk, db, operator, action.name, Outcome.REJECTED, proposal.subject, reason, detail)
 
 
 async def _do(
     desk: Desk, action: Action[P], operator: Operator, parameters: P, reason: str, proposal: Proposal | None = None
 ) -> Done:
     async with desk.database.begin() as db:
-        await _require_now(desk, db, operator, action)
+        operator = await _as_of_now(desk, db, operator, action)
         if proposal is not None:
             await decide(db, proposal.id, by=operator.id, name=operator.name, now=desk.now())
             await _require_proposer(db, proposal, action)
@@ -233,8 +241,7 @@ async def _do(
         done = await action.perform(desk, db, parameters, operator)
         outcome = Outcome.DONE if proposal is None else Outcome.APPROVED
         detail = _detail(action, parameters, done) | ({} if proposal is None else {"proposal": proposal.id})
-        said = _said(desk, operator, action.name, outcome, done.subject, reason, detail)
-        await append(db, said, desk.secret.audit_key)
+        await _write(desk, db, operator, action.name, outcome, done.subject, reason, detail)
     if done.after is not None:
         done.after()
     return done
@@ -257,15 +264,25 @@ def _require_presence(operator: Operator, presence: Presence) -> None:
         raise NotPermitted("Sign in again first: this is done only shortly after that.")
 
 
-async def _require_now(desk: Desk, db: AsyncConnection, operator: Operator, action: Action[Any]) -> None:
-    """Who asks may still do it: they may have been disabled, or the token revoked, since they were let in."""
-    record = await lock_with_owners(db, operator.id)
-    held = frozenset() if record is None else record.permissions
-    if record is not None and operator.token_id is not None:
-        token = await find_token_by_id(db, operator.token_id)
-        is_good = token is not None and token.operator_id == record.id and token.is_good(desk.now())
-        held = permitted(record, token.permissions) if token is not None and is_good else frozenset()
+async def _as_of_now(desk: Desk, db: AsyncConnection, operator: Operator, action: Action[Any]) -> Operator:
+    """Who asks, with what they may still do: they may have been disabled, or the token revoked, since they were let in.
+
+    Raises:
+        NotPermitted: this is not among it.
+    """
+    held = operator.permissions & await _held(db, operator, desk.now())
     require(held, action.permission)
+    return replace(operator, permissions=held)
+
+
+async def _held(db: AsyncConnection, operator: Operator, now: int) -> frozenset[Permission]:
+    record = await lock_with_owners(db, operator.id)
+    if record is None or operator.token_id is None:
+        return frozenset() if record is None else record.permissions
+    token = await find_token_by_id(db, operator.token_id)
+    if token is None or token.operator_id != record.id or not token.is_good(now):
+        return frozenset()
+    return permitted(record, token.permissions)
 
 
 async def _require_proposer(db: AsyncConnection, proposal: Proposal, action: Action[Any]) -> None:
@@ -284,6 +301,20 @@ async def _noting_refusals(desk: Desk, operator: Operator, what: "View[Any, Any]
         raise
 
 
+@asynccontextmanager
+async def _noting_failures(
+    desk: Desk, operator: Operator, action: Action[P], parameters: P, reason: str
+) -> AsyncIterator[None]:
+    """Refusals, and what could not be done: that there is nothing, or that it is done already, tells something of an account, too."""
+    async with _noting_refusals(desk, operator, action):
+        try:
+            yield
+        except (NothingThere, Conflict) as error:
+            detail = {"given": _given(action, parameters), "why": error.code}
+            await _note(desk, operator, action.name, Outcome.FAILED, _named(parameters), reason, detail)
+            raise
+
+
 class _Waits(Exception):
     """It needs a second operator."""
 
@@ -296,7 +327,7 @@ class _RolledBack(Exception):
 async def _try(desk: Desk, action: Action[P], operator: Operator, parameters: P) -> Done:
     try:
         async with desk.database.begin() as db:
-            await _require_now(desk, db, operator, action)
+            operator = await _as_of_now(desk, db, operator, action)
             raise _RolledBack(await action.perform(desk, db, parameters, operator))  # noqa: TRY301 - this is what rolls back
     except _RolledBack as tried:
         done = tried.done
@@ -312,30 +343,39 @@ async def _propose(desk: Desk, action: Action[P], operator: Operator, parameters
         raise InvalidInput(private, "What stands in no log cannot wait for another operator.")
     tried = await _try(desk, action, operator, parameters)
     async with desk.database.begin() as db:
-        await _require_now(desk, db, operator, action)
+        await _as_of_now(desk, db, operator, action)
         proposal = await add_proposal(
             db, action.name, document, reason, tried.subject, by=operator.id, name=operator.name, now=desk.now()
         )
-        said = _said(desk, operator, action.name, Outcome.PROPOSED, tried.subject, reason, {"proposal": proposal})
-        await append(db, said, desk.secret.audit_key)
+        detail = {"proposal": proposal}
+        await _write(desk, db, operator, action.name, Outcome.PROPOSED, tried.subject, reason, detail)
     return proposal
 
 
-async def _note(desk: Desk, operator: Operator, action: str, outcome: Outcome, subject: str = "") -> None:
-    async with desk.database.begin() as db:
-        await append(db, _said(desk, operator, action, outcome, subject, "", {}), desk.secret.audit_key)
-
-
-def _said(
+async def _note(
     desk: Desk,
+    operator: Operator,
+    action: str,
+    outcome: Outcome,
+    subject: str = "",
+    reason: str = "",
+    detail: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    async with desk.database.begin() as db:
+        await _write(desk, db, operator, action, outcome, subject, reason, detail)
+
+
+async def _write(
+    desk: Desk,
+    db: AsyncConnection,
     operator: Operator,
     action: str,
     outcome: Outcome,
     subject: str,
     reason: str,
     detail: Mapping[str, Any],
-) -> Said:
-    return Said(
+) -> None:
+    said = Said(
         at=desk.now(),
         operator=operator.name,
         via=operator.via,
@@ -345,6 +385,14 @@ def _said(
         reason=reason,
         detail=detail,
     )
+    await append(db, said, desk.secret.audit_key)
+
+
+def _checked_reason(text: str, *, needed: bool) -> str:
+    reason = text.strip()
+    if len(reason) > MAX_REASON or (needed and not reason):
+        raise ReasonNeeded
+    return reason
 
 
 def _private(action: Action[P], document: Mapping[str, Any]) -> tuple[str, ...]:
@@ -366,6 +414,12 @@ def _given(action: Action[P], parameters: P) -> dict[str, Any]:
     if action.parameters_for_log is None:
         return given
     return {name: value for name, value in given.items() if name in action.parameters_for_log}
+
+
+def _named(parameters: Entity) -> str:
+    """The account that parameters name by its ``aci``, as it stands in the audit log; nothing if they name none."""
+    aci = getattr(parameters, "aci", None)
+    return account_subject(aci) if isinstance(aci, UUID) else ""
 
 
 def account_subject(aci: UUID) -> str:

@@ -11,6 +11,7 @@ What an operator signs in with is changed only shortly after signing in (``SignI
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -27,8 +28,6 @@ from messaging.relay.admin.audit_tables import append
 from messaging.relay.admin.challenges import ChallengeGone, forget_old_challenges, make_challenge, take_challenge
 from messaging.relay.admin.desk import Operator
 from messaging.relay.admin.enrolments import (
-    FIRST,
-    TERMINAL,
     Enrolment,
     find_enrolment,
     forget_old_enrolments,
@@ -40,20 +39,18 @@ from messaging.relay.admin.errors import Conflict, InvalidInput, NothingThere, N
 from messaging.relay.admin.keeping import Kind, SealBroken, hash_of
 from messaging.relay.admin.limits import BEGINNINGS, SECOND_FACTOR_TRIES, SIGN_IN_TRIES
 from messaging.relay.admin.operators import (
+    TERMINAL,
     OperatorRecord,
     add_operator,
     bind_oidc,
-    check_name,
     find_by_name,
     find_by_oidc,
     find_operator,
-    folded,
-    is_name_taken,
+    free_name,
     is_without_operators,
     lock_operator,
     permitted,
     require_operator,
-    set_language,
 )
 from messaging.relay.admin.passkeys import (
     NewPasskey,
@@ -95,7 +92,6 @@ from messaging.relay.server_secret import ServerSecret
 
 ENOUGH_PASSKEYS: Final = 2
 _CONSOLE: Final = "console"
-_RESERVED: Final = frozenset({FIRST, TERMINAL})  # who stand in the audit log, and are nobody
 
 
 class NotRight(NotSignedIn):
@@ -144,8 +140,8 @@ class Door:
 
     # --- who is it ---
 
-    async def who(self, value: str) -> tuple[OperatorRecord, SignIn]:
-        """The operator with this cookie.
+    async def who(self, value: str, *, is_use: bool = True) -> tuple[OperatorRecord, SignIn]:
+        """The operator with this cookie. What is no use, such as what a page asks for by itself, prolongs nothing.
 
         Raises:
             NotSignedIn: nobody, or they are signed in no more, or disabled.
@@ -156,7 +152,7 @@ class Door:
             record = None if sign_in is None else await find_operator(db, sign_in.operator_id)
         if sign_in is None or record is None or record.disabled_at is not None:
             raise NotSignedIn
-        if is_to_be_noted(sign_in, now):
+        if is_use and is_to_be_noted(sign_in, now):
             async with self.database.begin() as db:
                 await note_seen(db, sign_in, now=now)
         return record, sign_in
@@ -260,25 +256,14 @@ class Door:
             InvalidInput: the first one has to be an owner.
         """
         async with self.database.begin() as db:
-            operator_id = None
-            if name is not None:
-                found = await find_by_name(db, name)
-                if found is None or found.disabled_at is not None:
-                    raise NothingThere("There is no operator with this name.")
-                operator_id = found.id
-            elif role is not Role.OWNER and await is_without_operators(db):
+            if name is None and role is not Role.OWNER and await is_without_operators(db):
                 raise InvalidInput(("role",), "The first operator has to be an owner.")
+            number = None if name is None else await _number_of(db, name)
+            role = role if number is None else None
             now = self.now()
-            code = await make_enrolment(
-                db,
-                self.secret,
-                role=role if name is None else None,
-                operator_id=operator_id,
-                made_by=TERMINAL,
-                now=now,
-            )
-            subject = f"operator {operator_id}" if name is not None else ""
-            detail = {} if name is not None or role is None else {"role": role.value}
+            code = await make_enrolment(db, self.secret, role=role, operator_id=number, made_by=TERMINAL, now=now)
+            subject = "" if number is None else _subject(number)
+            detail = {} if role is None else {"role": role.value}
             await self._note(db, TERMINAL, "operators.invite", Outcome.DONE, subject, detail, via=TERMINAL)
         return code
 
@@ -293,14 +278,9 @@ class Door:
             return found, None if found.operator_id is None else await require_operator(db, found.operator_id)
 
     async def free_name(self, text: str) -> str:
-        """The name as it will stand, if somebody new may have it.
-
-        Raises:
-            InvalidInput: it cannot be a name.
-            Conflict: it is taken.
-        """
+        """See :func:`operators.free_name`."""
         async with self.database.read() as db:
-            return await _free_name(db, text)
+            return await free_name(db, text)
 
     def handle_of(self, code: str) -> bytes:
         """The user handle of who enrols with this code: nothing has to be kept until they have."""
@@ -319,8 +299,8 @@ class Door:
             if enrolment.operator_id is not None:
                 record = await lock_operator(db, enrolment.operator_id)
             else:
-                free, role = await _free_name(db, name), enrolment.role or Role.VIEWER
-                record = await add_operator(db, handle=self.handle_of(code), name=free, role=role, now=now)
+                role = enrolment.role or Role.VIEWER
+                record = await add_operator(db, handle=self.handle_of(code), name=name, role=role, now=now)
             await add_passkey(db, record.id, new, now=now)
             detail = {"invited by": enrolment.made_by, "role": record.role.value, "new": enrolment.operator_id is None}
             await self._note_of(db, record, "operators.enrol", detail)
@@ -385,6 +365,7 @@ class Door:
     async def _recover(self, record: OperatorRecord, code: str, second: str, browser: str) -> Entered:
         now, who = self.now(), self._who(f"second factor {record.id}")
         async with self.database.begin() as db:
+            await lock_operator(db, record.id)  # of many at once, each counts what those before have tried
             if await tries_of_a_day(db, who, now=now) >= SECOND_FACTOR_TRIES:
                 raise TooManyTries("Too many wrong codes in a day. Ask an owner for a link.")
             await count_try(db, who, now=now, limit=SECOND_FACTOR_TRIES)
@@ -405,7 +386,7 @@ class Door:
         """Keep in the audit log that somebody tried to be this operator, and had a part of what it takes."""
         async with self.database.begin() as db:
             detail = {"method": method}
-            await self._note(db, record.name, "sign_in.begin", Outcome.REFUSED, f"operator {record.id}", detail)
+            await self._note(db, record.name, "sign_in.begin", Outcome.REFUSED, _subject(record.id), detail)
 
     async def _let_in(
         self, db: AsyncConnection, record: OperatorRecord, method: Method, browser: str, before: SignIn | None = None
@@ -439,45 +420,36 @@ class Door:
         """Keep another passkey. A sign-in by a recovery code has then done what it is for, and ends.
 
         Raises:
-            NotPermitted: one has to sign in again first.
+            NotPermitted: see :meth:`see_may_change`.
             Conflict: see ``passkeys.add_passkey``.
         """
-        sign_in.require_fresh(self.now())
-        async with self.database.begin() as db:
-            await lock_operator(db, record.id)
+        async with self._changing(record, sign_in, "passkeys.add", {"name": new.name}, recovering=True) as db:
             await add_passkey(db, record.id, new, now=self.now())
             if sign_in.method is Method.RECOVERY:
                 await end_sign_in(db, record.id, sign_in.id)
-            await self._note_of(db, record, "passkeys.add", {"name": new.name})
 
     async def remove_own_passkey(self, record: OperatorRecord, sign_in: SignIn, credential_id: bytes) -> None:
         """Forget one of one's own passkeys.
 
         Raises:
-            NotPermitted: see :meth:`require_may_change`.
+            NotPermitted: see :meth:`see_may_change`.
             NothingThere: it is not one of one's own.
             Conflict: it is the only one.
         """
-        self.require_may_change(sign_in)
-        async with self.database.begin() as db:
-            await lock_operator(db, record.id)  # of two removals at once, the second counts what the first has left
+        async with self._changing(record, sign_in, "passkeys.remove") as db:
             if not await remove_passkey(db, record.id, credential_id):
                 raise NothingThere
             if await count_passkeys(db, record.id) == 0:
                 raise Conflict("The only passkey stays. Add another one first.")
-            await self._note_of(db, record, "passkeys.remove")
 
     async def make_recovery_codes(self, record: OperatorRecord, sign_in: SignIn) -> list[str]:
         """Ten new codes, shown this once; the old ones are worth nothing any more.
 
         Raises:
-            NotPermitted: see :meth:`require_may_change`.
+            NotPermitted: see :meth:`see_may_change`.
         """
-        self.require_may_change(sign_in)
-        async with self.database.begin() as db:
-            codes = await replace_codes(db, self.secret, record.id)
-            await self._note_of(db, record, "recovery_codes.make")
-        return codes
+        async with self._changing(record, sign_in, "recovery_codes.make") as db:
+            return await replace_codes(db, self.secret, record.id)
 
     def pending_totp(self, record: OperatorRecord, totp_secret: bytes) -> bytes:
         """A new secret, sealed for the form with which the operator shows that their app has it."""
@@ -487,52 +459,68 @@ class Door:
         """Ask for time-based codes at recovery from now on.
 
         Raises:
-            NotPermitted: see :meth:`require_may_change`.
+            NotPermitted: see :meth:`see_may_change`.
             InvalidInput: the code is not the secret's, or the secret not one that was shown to this operator.
         """
-        self.require_may_change(sign_in)
-        try:
-            totp_secret = unseal_pending(self.secret, pending, record.handle)
-        except SealBroken:
-            raise InvalidInput(("pending",), "Begin again.") from None
-        step = matching_step(totp_secret, code, now=self.now(), after=0)
-        if step is None:
-            raise InvalidInput(("code",), "That is not the code of now. Is your telephone's clock right?")
-        async with self.database.begin() as db:
+        async with self._changing(record, sign_in, "totp.set") as db:
+            try:
+                totp_secret = unseal_pending(self.secret, pending, record.handle)
+            except SealBroken:
+                raise InvalidInput(("pending",), "Begin again.") from None
+            step = matching_step(totp_secret, code, now=self.now(), after=0)
+            if step is None:
+                raise InvalidInput(("code",), "That is not the code of now. Is your telephone's clock right?")
             await set_totp(db, self.secret, record, totp_secret, step)
-            await self._note_of(db, record, "totp.set")
 
     async def remove_totp(self, record: OperatorRecord, sign_in: SignIn) -> None:
         """Do not ask for time-based codes any more.
 
         Raises:
-            NotPermitted: see :meth:`require_may_change`.
+            NotPermitted: see :meth:`see_may_change`.
         """
-        self.require_may_change(sign_in)
-        async with self.database.begin() as db:
+        async with self._changing(record, sign_in, "totp.remove") as db:
             await set_totp(db, self.secret, record, None)
-            await self._note_of(db, record, "totp.remove")
 
     async def unbind_own_oidc(self, record: OperatorRecord, sign_in: SignIn) -> None:
         """Do not sign in through the company's provider any more.
 
         Raises:
-            NotPermitted: see :meth:`require_may_change`.
+            NotPermitted: see :meth:`see_may_change`.
         """
-        self.require_may_change(sign_in)
-        async with self.database.begin() as db:
+        async with self._changing(record, sign_in, "oidc.bind", {"bound": False}) as db:
             await bind_oidc(db, record.id, None)
-            await self._note_of(db, record, "oidc.bind", {"bound": False})
 
-    def require_may_change(self, sign_in: SignIn) -> None:
-        """See that an operator may change what they sign in with.
+    async def see_may_change(
+        self, record: OperatorRecord, sign_in: SignIn, action: str, *, recovering: bool = False
+    ) -> None:
+        """See that an operator may change what they sign in with. ``recovering``: who came with a recovery code may do it.
 
         Raises:
-            NotPermitted: they have to sign in again first, or came with a recovery code, which is good for adding a passkey only.
+            NotPermitted: they have to sign in again first, or to add a passkey; that is in the audit log.
         """
-        if sign_in.method is Method.RECOVERY:
-            raise NotPermitted("Add a passkey, and sign in with it.")
-        sign_in.require_fresh(self.now())
+        try:
+            _require_may_change(sign_in, self.now(), recovering=recovering)
+        except NotPermitted:
+            async with self.database.begin() as db:
+                await self._note(db, record.name, action, Outcome.REFUSED, _subject(record.id), {})
+            raise
+
+    @asynccontextmanager
+    async def _changing(
+        self,
+        record: OperatorRecord,
+        sign_in: SignIn,
+        action: str,
+        detail: Mapping[str, Any] = MappingProxyType({}),
+        *,
+        recovering: bool = False,
+    ) -> AsyncIterator[AsyncConnection]:
+        """A transaction that changes what an operator signs in with: one at a time of theirs, with its entry. See :meth:`see_may_change`."""
+        await self.see_may_change(record, sign_in, action, recovering=recovering)
+        async with self.database.begin() as db:
+            await lock_operator(db, record.id)
+            yield db
+            await self._note_of(db, record, action, detail)
 
     async def finish_binding(self, operator_id: int, subject: str) -> None:
         """Let the operator who has begun it, within a challenge's lifetime, sign in as this subject, too.
@@ -542,15 +530,9 @@ class Door:
             Conflict: it is another operator's.
         """
         async with self.database.begin() as db:
-            record = await require_operator(db, operator_id)
+            record = await lock_operator(db, operator_id)
             await bind_oidc(db, record.id, subject)
             await self._note_of(db, record, "oidc.bind", {"bound": True})
-
-    async def choose_language(self, record: OperatorRecord, language: str | None) -> None:
-        """Remember in which language the operator reads."""
-        async with self.database.begin() as db:
-            await set_language(db, record.id, language)
-            await self._note_of(db, record, "operators.language", {"language": language})
 
     def subject_of(self, issuer: str, subject: str) -> str:
         """What is kept of somebody at a provider: a keyed hash, 64 letters."""
@@ -580,9 +562,9 @@ class Door:
             await give_back(db, who, now=now)
 
     async def _note_of(
-        self, db: AsyncConnection, record: OperatorRecord, action: str, detail: Mapping[str, Any] | None = None
+        self, db: AsyncConnection, record: OperatorRecord, action: str, detail: Mapping[str, Any]
     ) -> None:
-        await self._note(db, record.name, action, Outcome.DONE, f"operator {record.id}", detail or {})
+        await self._note(db, record.name, action, Outcome.DONE, _subject(record.id), detail)
 
     async def _note(
         self,
@@ -608,11 +590,21 @@ def operator_of(record: OperatorRecord, sign_in: SignIn, now: int) -> Operator:
     return Operator(record.id, record.name, permissions, _CONSOLE, fresh=sign_in.is_fresh(now))
 
 
-async def _free_name(db: AsyncConnection, text: str) -> str:
-    name = check_name(text)
-    if folded(name) in map(folded, _RESERVED) or await is_name_taken(db, name):
-        raise Conflict("Somebody has this name already. The audit log knows them by it.")
-    return name
+def _require_may_change(sign_in: SignIn, now: int, *, recovering: bool) -> None:
+    if sign_in.method is Method.RECOVERY and not recovering:
+        raise NotPermitted("Add a passkey, and sign in with it.")
+    sign_in.require_fresh(now)
+
+
+def _subject(operator_id: int) -> str:
+    return f"operator {operator_id}"
+
+
+async def _number_of(db: AsyncConnection, name: str) -> int:
+    found = await find_by_name(db, name)
+    if found is None or found.disabled_at is not None:
+        raise NothingThere("There is no operator with this name.")
+    return found.id
 
 
 def oidc_subject(secret: ServerSecret, issuer: str, subject: str) -> str:

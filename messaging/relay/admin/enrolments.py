@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -11,12 +11,10 @@ from messaging.relay.admin.errors import NothingThere
 from messaging.relay.admin.keeping import Kind, hash_of, new_value
 from messaging.relay.admin.limits import ENROLMENT_LIFETIME
 from messaging.relay.admin.operator_tables import EnrolmentRow
-from messaging.relay.admin.operators import find_by_name, is_without_operators
+from messaging.relay.admin.operators import FIRST, NOBODY, find_by_name, is_without_operators
 from messaging.relay.admin.permissions import Permission, Role
 from messaging.relay.server_secret import ServerSecret
 
-FIRST: Final = "the start of the console"  # who makes the first operator's code; no operator has this name
-TERMINAL: Final = "terminal"  # the same of whoever has the database and the secret file
 _LIFETIME = ENROLMENT_LIFETIME // timedelta(milliseconds=1)
 
 
@@ -87,11 +85,14 @@ async def take_enrolment(db: AsyncConnection, secret: ServerSecret, code: str, *
     return await _good(db, (await db.execute(taken.returning(*_COLUMNS))).one_or_none(), now)
 
 
-async def forget_enrolments(db: AsyncConnection, *, made_by: str | None = None, operator_id: int | None = None) -> None:
-    """Make worthless what somebody has made, or what is for an operator."""
-    row = EnrolmentRow
-    which = row.made_by == made_by if made_by is not None else row.operator_id == operator_id
-    await db.execute(delete(row).where(which))
+async def forget_enrolments(db: AsyncConnection, *, made_by: str) -> None:
+    """Make worthless what somebody has made."""
+    await db.execute(delete(EnrolmentRow).where(EnrolmentRow.made_by == made_by))
+
+
+async def forget_enrolments_of(db: AsyncConnection, operator_id: int) -> None:
+    """The same of what would add a passkey of an operator."""
+    await db.execute(delete(EnrolmentRow).where(EnrolmentRow.operator_id == operator_id))
 
 
 async def forget_all_enrolments(db: AsyncConnection) -> int:
@@ -118,7 +119,7 @@ async def _good(db: AsyncConnection, row: Any, now: int) -> Enrolment:  # noqa: 
         raise EnrolmentGone
     if row[3] == FIRST and not await is_without_operators(db):
         raise EnrolmentGone  # somebody was faster, by another code
-    if row[3] not in {FIRST, TERMINAL} and not await _may_still_invite(db, row[3]):
+    if row[3] not in NOBODY and not await _may_still_invite(db, row[3]):
         raise EnrolmentGone
     return Enrolment(row[0], None if row[1] is None else Role(row[1]), *row[2:])
 

@@ -1,6 +1,6 @@
 """Invites as a domain of the console. A code is shown once, to who makes it; the server keeps a keyed hash."""
 
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -10,8 +10,8 @@ from messaging.relay.accounts.invite_tables import invites_before, revoke_invite
 from messaging.relay.accounts.invites import MAX_USES, InvalidTerms, Invite, Role, Terms, parse_lifetime
 from messaging.relay.admin.desk import Action, Desk, Done, Effect, Operator, View
 from messaging.relay.admin.errors import InvalidInput, NothingThere
-from messaging.relay.admin.limits import MAX_PAGE, PAGE
-from messaging.relay.admin.parameters import RowNumber
+from messaging.relay.admin.limits import PAGE
+from messaging.relay.admin.parameters import PageSize, RowNumber, page_of
 from messaging.relay.admin.permissions import Permission
 from messaging.wire.json import Entity
 
@@ -20,7 +20,7 @@ class InvitePage(Entity):
     """Which page: the invites before that one, newest first."""
 
     before: RowNumber | None = None
-    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = PAGE
+    limit: PageSize = PAGE
 
 
 class InviteLine(Entity):
@@ -61,9 +61,9 @@ class InviteNamed(Entity):
 
 async def _list(desk: Desk, db: AsyncConnection, page: InvitePage) -> Invites:
     found = await invites_before(db, page.before, limit=page.limit + 1)
-    shown = found[: page.limit]
-    now, before = desk.now(), shown[-1].id if len(found) > page.limit else None
-    return Invites(invites=[_line(each, now) for each in shown], before=before)
+    shown, last = page_of(found, page.limit)
+    lines = [_line(each, desk.now()) for each in shown]
+    return Invites(invites=lines, before=None if last is None else last.id)
 
 
 def _line(invite: Invite, now: int) -> InviteLine:

@@ -17,12 +17,10 @@ from messaging.relay.delivery.sweep import SWEEP_SECONDS
 from messaging.relay.messages.idempotency import RememberedSendRow
 from messaging.relay.messages.reports import SpamReportRow
 from messaging.relay.messages.tables import PayloadRow
-from messaging.relay.metrics import Snapshot
-from messaging.relay.node_tables import NodeRow
+from messaging.relay.nodes import read_figures, read_nodes
 from messaging.wire.json import Entity
 
 _LATE = 2 * SWEEP_SECONDS * 1000  # milliseconds: then a sweep has been left out
-_NODES = 100
 
 # Each has an index of its expiry. Envelopes have none, and are swept by mailbox: how many wait cannot be told cheaply.
 SWEPT: Final[Mapping[str, Any]] = {
@@ -82,23 +80,18 @@ async def _waiting(db: AsyncConnection, what: str, row: Any, now: int) -> Waitin
 
 
 async def _nodes(db: AsyncConnection) -> list[NodeSweeps]:
-    row, found = NodeRow, []
-    query = select(row.name, row.seen_at, row.figures).order_by(row.seen_at.desc()).limit(_NODES)
-    for name, seen_at, figures in await db.execute(query):
-        try:
-            counters = Snapshot.from_document(figures).counters
-        except ValueError:
-            continue  # another version's
-        found.append(
-            NodeSweeps(
-                node=name,
-                sweeps=counters.get("sweeps", 0),
-                failures=counters.get("sweep_failures", 0),
-                rows=counters.get("swept_rows", 0),
-                seen_at=seen_at,
-            )
+    figures = await read_figures(db)
+    nodes = [(node, figures[node.id].counters) for node in await read_nodes(db) if node.id in figures]
+    return [
+        NodeSweeps(
+            node=node.name,
+            sweeps=counters.get("sweeps", 0),
+            failures=counters.get("sweep_failures", 0),
+            rows=counters.get("swept_rows", 0),
+            seen_at=node.seen_at,
         )
-    return found
+        for node, counters in nodes
+    ]
 
 
 VIEWS: Final[tuple[View[Any, Any], ...]] = (

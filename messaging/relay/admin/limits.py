@@ -31,11 +31,14 @@ BEGINNINGS: Final = 60  # ceremonies that one address may begin in a minute
 SECOND_FACTOR_TRIES: Final = 10  # wrong ones in a day, of somebody with a good recovery code
 MAX_BODY: Final = 256 * 1024  # bytes of a request
 MAX_EXPORT: Final = 1_000_000  # entries of an audit export
+MIN_EXPORT_PAGE: Final = 2  # entries: to read a page adds one, and who goes on is to come to the end
 EXPORTS_AT_ONCE: Final = 1  # of one operator
 API_CALLS: Final = 600  # of one token, or of one operator without a token, in a minute
 MAX_COUNTED: Final = 1000  # rows that are counted for one line of a page; what is more is said to be more
 MAX_REPORTS_READ: Final = 50_000  # reports of abuse that a list is made of, the latest
 MAX_PARKED_AT_ONCE: Final = 1000  # envelopes that one action queues again or drops
+MAX_APPRAISALS: Final = 1000  # that are kept in memory for lists
+APPRAISAL_LASTS: Final = timedelta(minutes=1)  # in a list; who looks at one assistant has its evidence appraised anew
 MAX_VERSIONS: Final = 50  # of a setting that are listed
 MAX_CONFIG_NAMES: Final = 200  # that operators set
 MAX_CONFIG_ACCOUNTS: Final = 1000  # that always have a value

@@ -4,7 +4,7 @@ Each change is a whole new version; the one before is never lost, and undoing is
 seconds.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -15,7 +15,17 @@ from messaging.relay.admin.desk import Action, Desk, Done, Effect, Nothing, Oper
 from messaging.relay.admin.errors import Conflict, InvalidInput, NothingThere
 from messaging.relay.admin.limits import MAX_CONFIG_ACCOUNTS, MAX_CONFIG_NAMES, MAX_VERSIONS
 from messaging.relay.admin.permissions import Permission
-from messaging.relay.limits import BOT_DEFAULTS, BOTS, DEFAULTS, EVERYBODY, Bucket, Limit, live_bucket_of
+from messaging.relay.limits import (
+    BOT_DEFAULTS,
+    BOTS,
+    DEFAULTS,
+    EVERYBODY,
+    Bucket,
+    Limit,
+    LiveSizes,
+    Sizes,
+    live_bucket_of,
+)
 from messaging.relay.operator_settings import (
     LIMITS,
     READ_SECONDS,
@@ -27,6 +37,7 @@ from messaging.relay.operator_settings import (
     read_versions,
     write_setting,
 )
+from messaging.relay.remote_config import LiveConfig
 from messaging.wire.json import Entity
 
 _MAX_VERSION = 2**31 - 1
@@ -35,6 +46,7 @@ Version = Annotated[int, Field(ge=0, le=_MAX_VERSION)]
 Seen = Annotated[
     Version | None, Field(description="The version that you saw: if there is a later one by now, nothing is changed")
 ]
+Parts = Callable[[Mapping[str, Any]], dict[str, dict[str, Any]]]  # what can differ in a document, by its name
 ConfigName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
 
 
@@ -221,6 +233,11 @@ def _config_shown_to(shown: ConfigsShown, operator: Operator) -> ConfigsShown:
     return shown.model_copy(update={"values": tuple(each.model_copy(update={"accounts": ()}) for each in shown.values)})
 
 
+def _accounts_found(_: Nothing, shown: ConfigsShown) -> str | None:
+    """For the audit log: which accounts have a value always is told of some; else nothing is told of any."""
+    return "accounts that values name" if any(each.accounts for each in shown.values) else None
+
+
 async def _change_config(desk: Desk, db: AsyncConnection, change: ConfigChange, by: Operator) -> Done:
     if change.hidden and change.value is not None:
         raise InvalidInput(("hidden", "value"), "What nobody has, has no value.")
@@ -240,7 +257,7 @@ async def _change_config(desk: Desk, db: AsyncConnection, change: ConfigChange, 
     return await _write(desk, db, REMOTE_CONFIG, setting, document, by, _values)
 
 
-def _undo(name: str, parts: "Parts") -> Callable[[Desk, AsyncConnection, VersionNamed, Operator], Any]:
+def _undo(name: str, parts: Parts) -> Callable[[Desk, AsyncConnection, VersionNamed, Operator], Awaitable[Done]]:
     async def undo(desk: Desk, db: AsyncConnection, named: VersionNamed, by: Operator) -> Done:
         setting = await _seen(db, name, named.seen)
         older = None if named.version == 0 else await read_version(db, name, named.version)
@@ -272,9 +289,10 @@ async def _write(
     setting: Setting | None,
     document: Mapping[str, Any],
     by: Operator,
-    parts: "Parts",
+    parts: Parts,
 ) -> Done:
     after = 0 if setting is None else setting.version
+    _check(name, document)
     try:
         version = await write_setting(db, name, document, after=after, at=desk.now(), by=by.name)
     except VersionTaken:
@@ -284,11 +302,21 @@ async def _write(
     return Done((Effect("values", len(differences)),), f"setting {name}", {"version": version, "differences": told})
 
 
+def _check(name: str, document: Mapping[str, Any]) -> None:
+    """See that relays apply it, by what they apply it with: an older version may stand beyond bounds of today.
+
+    Raises:
+        Conflict: they would refuse it.
+    """
+    apply = LiveSizes(Sizes(DEFAULTS, BOT_DEFAULTS)).apply if name == LIMITS else LiveConfig({}).apply
+    try:
+        apply(document)
+    except ValueError:
+        raise Conflict("Relays refuse it: it holds something beyond the bounds of this version.") from None
+
+
 def _document(setting: Setting | None) -> Mapping[str, Any]:
     return {} if setting is None else setting.document
-
-
-Parts = Callable[[Mapping[str, Any]], dict[str, dict[str, Any]]]  # what can differ in a document, by its name
 
 
 def _buckets(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -340,6 +368,7 @@ VIEWS: Final[tuple[View[Any, Any], ...]] = (
         ConfigsShown,
         _show_config,
         of_account=True,
+        subject_found=_accounts_found,
         shown_to=_config_shown_to,
     ),
 )

@@ -200,7 +200,7 @@ TABLES: Final[Mapping[str, TableMeaning]] = {
     ),
     "invites": TableMeaning(
         "An invite.",
-        "Until an operator removes it, or its code is too old.",
+        "For good.",
         {
             "id": _ROW,
             "code_hash": _hash("A keyed hash of the code; the code was shown once."),
@@ -451,7 +451,7 @@ TABLES: Final[Mapping[str, TableMeaning]] = {
     ),
     "nodes": TableMeaning(
         "A relay process.",
-        "A day after its end.",
+        "An hour after its end.",
         {
             "id": Meaning(K.IDENTIFIER, "The process, drawn at random at its start."),
             "name": Meaning(K.SETTING, "What the operator calls it."),
@@ -487,8 +487,8 @@ TABLES: Final[Mapping[str, TableMeaning]] = {
             "id": _OPERATOR,
             "handle": _quiet(K.IDENTIFIER, "32 random bytes by which passkeys know them."),
             "name": _quiet(K.OPERATOR_TEXT, "Their name."),
+            "folded_name": _quiet(K.OPERATOR_TEXT, "The same in small letters, so that no two look the same."),
             "role": _ROLE,
-            "language": Meaning(K.SETTING, "The language of their pages."),
             "created_at": _at("When they were enrolled."),
             "disabled_at": _at("When they left."),
             "totp_sealed": _quiet(
@@ -606,7 +606,7 @@ TABLES: Final[Mapping[str, TableMeaning]] = {
     ),
     "proposals": TableMeaning(
         "An action that waits for a second operator, or was decided on.",
-        "For good.",
+        "Until another one is proposed, a month after its end; the audit log tells for good what came of it.",
         {
             "id": _ROW,
             "action": Meaning(K.SETTING, "What is proposed."),

@@ -1,6 +1,6 @@
 """Tables of operators and of what they sign in with. What a database thief must not use is kept as a hash, or sealed."""
 
-from sqlalchemy import BigInteger, Boolean, ForeignKey, Integer, LargeBinary, SmallInteger, String
+from sqlalchemy import BigInteger, Boolean, ForeignKey, Integer, LargeBinary, SmallInteger, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from messaging.relay.database import Base, RowId
@@ -13,8 +13,8 @@ class OperatorRow(Base):
     id: Mapped[int] = mapped_column(RowId, primary_key=True)
     handle: Mapped[bytes] = mapped_column(LargeBinary, unique=True)  # WebAuthn's user handle: 32 random bytes
     name: Mapped[str] = mapped_column(String(64), unique=True)
+    folded_name: Mapped[str] = mapped_column(Text, unique=True)  # operators.folded: no two look the same
     role: Mapped[str] = mapped_column(String(16))  # permissions.Role
-    language: Mapped[str | None] = mapped_column(String(8))
     created_at: Mapped[int] = mapped_column(BigInteger)
     disabled_at: Mapped[int | None] = mapped_column(BigInteger)
     totp_sealed: Mapped[bytes | None] = mapped_column(LargeBinary)  # AES-GCM under a key of the secret file

@@ -4,7 +4,7 @@ import unicodedata
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -17,6 +17,10 @@ from messaging.relay.admin.permissions import GRANTED, Permission, Role
 from messaging.relay.admin.proposals import SETTING
 from messaging.relay.operator_settings import read_setting
 
+FIRST: Final = "the start of the console"  # who makes the link of the first operator
+TERMINAL: Final = "terminal"  # whoever has the database and the secret file
+NOBODY: Final = frozenset({FIRST, TERMINAL})  # who stand in the audit log, and are no operators
+
 
 @dataclass(frozen=True, slots=True)
 class OperatorRecord:
@@ -26,7 +30,6 @@ class OperatorRecord:
     handle: bytes = field(repr=False)
     name: str
     role: Role
-    language: str | None
     created_at: int
     disabled_at: int | None
     totp_sealed: bytes | None = field(repr=False)
@@ -61,10 +64,22 @@ def folded(name: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
-async def is_name_taken(db: AsyncConnection, name: str) -> bool:
-    """Whether somebody has this name, or one that is :func:`folded` to the same, if only somebody who has left."""
-    names = (await db.execute(select(OperatorRow.name))).scalars()
-    return any(folded(each) == folded(name) for each in names)
+async def free_name(db: AsyncConnection, text: str) -> str:
+    """The name as it will stand, if somebody new may have it.
+
+    Raises:
+        InvalidInput: it cannot be a name.
+        Conflict: one that looks the same is taken, if only by somebody who has left, or is in the audit log for nobody.
+    """
+    name = check_name(text)
+    taken = select(OperatorRow.id).where(OperatorRow.folded_name == folded(name))
+    if folded(name) in map(folded, NOBODY) or (await db.execute(taken)).one_or_none() is not None:
+        raise _name_taken()
+    return name
+
+
+def _name_taken() -> Conflict:
+    return Conflict("Somebody has this name already. The audit log knows them by it.")
 
 
 async def find_operator(db: AsyncConnection, operator_id: int) -> OperatorRecord | None:
@@ -110,11 +125,12 @@ async def lock_operator(db: AsyncConnection, operator_id: int) -> OperatorRecord
 async def lock_with_owners(db: AsyncConnection, operator_id: int) -> OperatorRecord | None:
     """The one with this number as they are now, locked together with all owners, in one order.
 
-    Whoever acts holds these rows: what operators are and what waits for two of them does not change meanwhile.
+    Whoever acts holds these rows: what operators are and what waits for two of them does not change meanwhile. Owners come first: one
+    who changes another operator's row has locked no row that this operator needs before their own.
     """
     row = OperatorRow
     is_owner = (row.role == Role.OWNER.value) & row.disabled_at.is_(None)
-    query = _records().where((row.id == operator_id) | is_owner).order_by(row.id).with_for_update()
+    query = _records().where((row.id == operator_id) | is_owner).order_by(is_owner.desc(), row.id).with_for_update()
     locked = {record.id: record for record in map(_record, await db.execute(query))}
     return locked.get(operator_id)
 
@@ -135,20 +151,19 @@ async def add_operator(db: AsyncConnection, *, handle: bytes, name: str, role: R
     """Somebody new, with ``handle`` as their WebAuthn user handle (32 bytes).
 
     Raises:
-        Conflict: the name is taken, if only by somebody who has left; or there are too many.
+        InvalidInput, Conflict: see :func:`free_name`.
+        Conflict: there are too many.
     """
-    row = OperatorRow
+    row, name = OperatorRow, await free_name(db, name)
     if (await db.execute(select(func.count()).select_from(row))).scalar_one() >= MAX_OPERATORS:
         raise Conflict("There are too many operators.")
-    if await is_name_taken(db, name):
-        raise Conflict("Somebody has this name already. The audit log knows them by it.")
-    values = {"handle": handle, "name": name, "role": role.value, "created_at": now}
+    values = {"handle": handle, "name": name, "folded_name": folded(name), "role": role.value, "created_at": now}
     try:
         async with db.begin_nested():
             number = (await db.execute(insert(row).values(values).returning(row.id))).scalar_one()
-    except IntegrityError:
-        raise Conflict("Somebody has this name already. The audit log knows them by it.") from None
-    return OperatorRecord(number, handle, name, role, None, now, None, None, 0, None)
+    except IntegrityError:  # by somebody who was faster
+        raise _name_taken() from None
+    return OperatorRecord(number, handle, name, role, now, None, None, 0, None)
 
 
 async def set_role(db: AsyncConnection, record: OperatorRecord, role: Role) -> None:
@@ -172,11 +187,6 @@ async def disable(db: AsyncConnection, record: OperatorRecord, *, now: int) -> N
         await _require_other_owners(db, record)
     values = {"disabled_at": now, "totp_sealed": None, "oidc_subject": None}
     await db.execute(update(OperatorRow).where(OperatorRow.id == record.id).values(values))
-
-
-async def set_language(db: AsyncConnection, operator_id: int, language: str | None) -> None:
-    """Remember in which language somebody reads."""
-    await db.execute(update(OperatorRow).where(OperatorRow.id == operator_id).values(language=language))
 
 
 async def bind_oidc(db: AsyncConnection, operator_id: int, subject: str | None) -> None:
@@ -219,7 +229,6 @@ def _records() -> Any:  # noqa: ANN401 - a select of these columns
         row.handle,
         row.name,
         row.role,
-        row.language,
         row.created_at,
         row.disabled_at,
         row.totp_sealed,

@@ -17,9 +17,14 @@ from messaging.relay.admin.api_tokens import (
 )
 from messaging.relay.admin.desk import Action, Desk, Done, Effect, Nothing, Operator, Presence, View
 from messaging.relay.admin.door import oidc_subject
-from messaging.relay.admin.enrolments import forget_all_enrolments, forget_enrolments, make_enrolment
+from messaging.relay.admin.enrolments import (
+    forget_all_enrolments,
+    forget_enrolments,
+    forget_enrolments_of,
+    make_enrolment,
+)
 from messaging.relay.admin.errors import Conflict, InvalidInput, NothingThere
-from messaging.relay.admin.limits import ENROLMENT_LIFETIME, MAX_NAMED, MAX_PAGE, PAGE
+from messaging.relay.admin.limits import ENROLMENT_LIFETIME, MAX_NAMED, PAGE
 from messaging.relay.admin.operators import (
     OperatorRecord,
     bind_oidc,
@@ -31,6 +36,7 @@ from messaging.relay.admin.operators import (
     require_operator,
     set_role,
 )
+from messaging.relay.admin.parameters import MAX_ROW, PageSize, RowNumber, page_of
 from messaging.relay.admin.passkeys import count_passkeys
 from messaging.relay.admin.permissions import Permission, Role
 from messaging.relay.admin.proposals import SETTING, reject_proposals_of, waiting_proposals
@@ -53,10 +59,7 @@ _NEVER_TOGETHER: Final = (
     "tokens."  # what another operator would approve, they would be shown: a token that is not theirs
 )
 ENROL_PATH: Final = "/enrol#"  # behind the #, nothing is sent to a server, nor written into its log
-_MAX_ID: Final = 2**63 - 1
 
-RowNumber = Annotated[int, Field(ge=1, le=_MAX_ID)]
-Limit = Annotated[int, Field(ge=1, le=MAX_PAGE)]
 Name = Annotated[str, Field(max_length=256)]
 Names = Annotated[  # each once, sorted: so they stand in the audit log
     tuple[str, ...], Field(max_length=MAX_NAMED), AfterValidator(lambda names: tuple(sorted(set(names))))
@@ -66,15 +69,15 @@ Names = Annotated[  # each once, sorted: so they stand in the audit log
 class Page(Entity):
     """A part of a list: what stands behind ``after``."""
 
-    after: Annotated[int, Field(ge=0, le=_MAX_ID)] = 0
-    limit: Limit = PAGE
+    after: Annotated[int, Field(ge=0, le=MAX_ROW)] = 0
+    limit: PageSize = PAGE
 
 
 class PageBefore(Entity):
     """A part of a list that begins with the newest: what is older than ``before``."""
 
     before: RowNumber | None = None
-    limit: Limit = PAGE
+    limit: PageSize = PAGE
 
 
 class OfOperator(Entity):
@@ -109,9 +112,9 @@ class OperatorList(Entity):
 
 
 async def _list(desk: Desk, db: AsyncConnection, page: Page) -> OperatorList:
-    found = await operators_after(db, page.after, limit=page.limit)
+    found, last = page_of(await operators_after(db, page.after, limit=page.limit + 1), page.limit)
     lines = tuple([await _line(desk, db, record) for record in found])
-    return OperatorList(operators=lines, next=found[-1].id if len(found) == page.limit else None)
+    return OperatorList(operators=lines, next=None if last is None else last.id)
 
 
 async def _line(desk: Desk, db: AsyncConnection, record: OperatorRecord) -> OperatorLine:
@@ -178,7 +181,8 @@ class TokenList(Entity):
 
 
 async def _tokens(desk: Desk, db: AsyncConnection, page: PageBefore) -> TokenList:
-    found = await good_tokens_before(db, page.before, limit=page.limit, now=desk.now())
+    good = await good_tokens_before(db, page.before, limit=page.limit + 1, now=desk.now())
+    found, last = page_of(good, page.limit)
     lines = tuple(
         TokenLine(
             id=token.id,
@@ -191,7 +195,7 @@ async def _tokens(desk: Desk, db: AsyncConnection, page: PageBefore) -> TokenLis
         )
         for token in found
     )
-    return TokenList(tokens=lines, next=found[-1].id if len(found) == page.limit else None)
+    return TokenList(tokens=lines, next=None if last is None else last.id)
 
 
 class ProposalLine(Entity):
@@ -307,7 +311,7 @@ async def _disable(desk: Desk, db: AsyncConnection, given: OfOperator, by: Opera
     await disable(db, record, now=desk.now())
     ended, revoked = await end_sign_ins(db, record.id), await revoke_tokens(db, record.id)
     await forget_enrolments(db, made_by=record.name)
-    await forget_enrolments(db, operator_id=record.id)
+    await forget_enrolments_of(db, record.id)
     rejected = await reject_proposals_of(db, record.id, name=by.name, now=desk.now())
     return Done(
         (

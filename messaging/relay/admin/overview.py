@@ -4,6 +4,7 @@ Counters only grow while the same processes run; what they were a moment ago is 
 """
 
 from collections import Counter
+from dataclasses import asdict
 from typing import Any, Final
 
 from sqlalchemy import Select, func, select
@@ -12,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from messaging.relay.accounts.tables import AccountRow, DeviceRow
 from messaging.relay.admin.desk import Action, Desk, Nothing, View
 from messaging.relay.admin.nodes import failures_of, state_of
-from messaging.relay.admin.parameters import day_text
+from messaging.relay.admin.parameters import DAY, day_text
 from messaging.relay.admin.permissions import Permission
 from messaging.relay.attachments.tables import AttachmentRow
 from messaging.relay.database import Base, sqlite_path
@@ -33,8 +34,8 @@ from messaging.wire.json import Entity
 
 WEEKS: Final = 12  # that are told apart; what was last seen before is together
 NOTHING_IS_PUSHED: Final = "This server sends nothing through Apple or Google: a device fetches what waits for it over a connection of its own."
-_DAY: Final = 24 * 60 * 60 * 1000
-_MONDAY: Final = 4 * _DAY  # 1970 began on a Thursday
+_WEEK: Final = 7 * DAY
+_MONDAY: Final = 4 * DAY  # 1970 began on a Thursday
 _SAMPLED: Final = 1000
 
 
@@ -149,17 +150,7 @@ async def _overview(desk: Desk, db: AsyncConnection, _parameters: Nothing) -> Ov
 
 
 async def _database(desk: Desk, db: AsyncConnection) -> ShownDatabase:
-    facts = await database_facts(db, sqlite_path(desk.url))
-    return ShownDatabase(
-        kind=facts.kind,
-        version=facts.version,
-        bytes=facts.bytes,
-        wal_bytes=facts.wal_bytes,
-        connections=facts.connections,
-        max_connections=facts.max_connections,
-        replicas=facts.replicas,
-        lag_seconds=facts.lag_seconds,
-    )
+    return ShownDatabase(**asdict(await database_facts(db, sqlite_path(desk.url))))
 
 
 async def _redis(desk: Desk) -> ShownRedis:
@@ -225,7 +216,7 @@ def _weeks(db: AsyncConnection, devices: Estimate) -> Select[Any]:
     if db.dialect.name == "postgresql" and devices.count > COUNTED_AT_MOST:
         source = table.tablesample(func.system(100 * COUNTED_AT_MOST / devices.count))
     some = select(source.c.seen_on).limit(2 * COUNTED_AT_MOST).subquery()
-    week = (some.c.seen_on + (7 * _DAY - _MONDAY)) // (7 * _DAY)
+    week = (some.c.seen_on + (_WEEK - _MONDAY)) // _WEEK
     return select(week, func.count()).group_by(week)
 
 
@@ -239,11 +230,11 @@ def _named_weeks(counted: dict[int, int], now: int) -> list[Week]:
 
 def week_of(milliseconds: int) -> int:
     """The number of the week, from Monday on, of a time since 1970."""
-    return (milliseconds + 7 * _DAY - _MONDAY) // (7 * _DAY)
+    return (milliseconds + _WEEK - _MONDAY) // _WEEK
 
 
 def _monday(week: int) -> str:
-    return day_text(week * 7 * _DAY - 7 * _DAY + _MONDAY)
+    return day_text((week - 1) * _WEEK + _MONDAY)
 
 
 _SEE = Permission.HEALTH_SEE

@@ -1,18 +1,18 @@
 """Parked envelopes as a domain of the console: what failed too often. Counts by device; no envelope is named, and none is shown."""
 
-from typing import Annotated, Any, Final
+from typing import Any, Final
 from uuid import UUID
 
 from pydantic import Field
-from sqlalchemy import case, func, select
+from sqlalchemy import Select, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from messaging.relay.accounts.tables import AccountRow, DeviceRow, devices_of
 from messaging.relay.admin.accounts import AccountNamed, lock_named
 from messaging.relay.admin.desk import Action, Desk, Done, Effect, Operator, View, account_subject
 from messaging.relay.admin.errors import NothingThere
-from messaging.relay.admin.limits import MAX_PAGE, MAX_PARKED_AT_ONCE, PAGE
-from messaging.relay.admin.parameters import RowNumber
+from messaging.relay.admin.limits import MAX_PARKED_AT_ONCE, PAGE
+from messaging.relay.admin.parameters import DAY, PageSize, RowNumber, page_of
 from messaging.relay.admin.permissions import Permission
 from messaging.relay.delivery.parking import drop_parked, retry_parked
 from messaging.relay.delivery.wakeups import MailArrived
@@ -20,14 +20,12 @@ from messaging.relay.messages.tables import EnvelopeRow, is_parked
 from messaging.wire.json import Entity
 from messaging.wire.limits import MAX_DEVICE_ID
 
-_DAY = 24 * 60 * 60 * 1000
-
 
 class ParkedPage(Entity):
     """Which page: the devices behind that place."""
 
     after: RowNumber | None = None
-    limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = PAGE
+    limit: PageSize = PAGE
 
 
 class ParkedLine(Entity):
@@ -55,19 +53,8 @@ class DeviceNamed(AccountNamed):
 
 
 async def _list(desk: Desk, db: AsyncConnection, page: ParkedPage) -> ParkedEnvelopes:
-    row, account, device, now = EnvelopeRow, AccountRow, DeviceRow, desk.now()
-    day = func.sum(case((row.expires_at <= now + _DAY, 1), else_=0))
-    week = func.sum(case((row.expires_at <= now + 7 * _DAY, 1), else_=0))
-    counted = select(row.mailbox_id, func.count().label("parked"), day.label("day"), week.label("week"))
-    counted = counted.where(is_parked(), row.mailbox_id > (page.after or 0)).group_by(row.mailbox_id)
-    some = counted.order_by(row.mailbox_id).limit(page.limit + 1).subquery()
-    query = (
-        select(some.c.mailbox_id, account.aci, device.device_id, some.c.parked, some.c.day, some.c.week)
-        .outerjoin(device, device.mailbox_id == some.c.mailbox_id)
-        .outerjoin(account, account.id == device.account_id)
-        .order_by(some.c.mailbox_id)
-    )
-    found = (await db.execute(query)).all()
+    found = (await db.execute(_parked(page, desk.now()))).all()
+    shown, last = page_of(found, page.limit)
     lines = [
         ParkedLine(
             aci=aci,
@@ -77,9 +64,24 @@ async def _list(desk: Desk, db: AsyncConnection, page: ParkedPage) -> ParkedEnve
             expires_within_week=int(in_a_week) - int(in_a_day),
             expires_later=parked - int(in_a_week),
         )
-        for _, aci, device_id, parked, in_a_day, in_a_week in found[: page.limit]
+        for _, aci, device_id, parked, in_a_day, in_a_week in shown
     ]
-    return ParkedEnvelopes(devices=lines, after=found[page.limit - 1][0] if len(found) > page.limit else None)
+    return ParkedEnvelopes(devices=lines, after=None if last is None else last[0])
+
+
+def _parked(page: ParkedPage, now: int) -> Select[Any]:
+    """By mailbox: whose it is, how much is parked, and how much of that is forgotten within a day, and within a week."""
+    row, account, device = EnvelopeRow, AccountRow, DeviceRow
+    day, week = (func.sum(case((row.expires_at <= now + days * DAY, 1), else_=0)) for days in (1, 7))
+    counted = select(row.mailbox_id, func.count().label("parked"), day.label("day"), week.label("week"))
+    counted = counted.where(is_parked(), row.mailbox_id > (page.after or 0)).group_by(row.mailbox_id)
+    some = counted.order_by(row.mailbox_id).limit(page.limit + 1).subquery()
+    return (
+        select(some.c.mailbox_id, account.aci, device.device_id, some.c.parked, some.c.day, some.c.week)
+        .outerjoin(device, device.mailbox_id == some.c.mailbox_id)
+        .outerjoin(account, account.id == device.account_id)
+        .order_by(some.c.mailbox_id)
+    )
 
 
 async def _retry(desk: Desk, db: AsyncConnection, named: DeviceNamed, _by: Operator) -> Done:

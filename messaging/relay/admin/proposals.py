@@ -8,6 +8,7 @@ they may withdraw it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Final
 
 from sqlalchemy import JSON, BigInteger, ForeignKey, String, Text, delete, func, insert, select, update
@@ -21,8 +22,8 @@ from messaging.relay.operator_settings import read_setting
 
 SETTING = "second_operator"
 _UNDOES: Final = {"config.undo": "config.change", "limits.undo": "limits.change"}  # undoing is a change, too
-_LIFETIME = int(PROPOSAL_LIFETIME.total_seconds() * 1000)
-_KEPT = int(PROPOSAL_KEPT.total_seconds() * 1000)
+_MILLISECOND = timedelta(milliseconds=1)
+_LIFETIME, _KEPT = PROPOSAL_LIFETIME // _MILLISECOND, PROPOSAL_KEPT // _MILLISECOND
 
 
 class ProposalRow(Base):

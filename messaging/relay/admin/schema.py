@@ -7,7 +7,6 @@ fails. Examples are of this database, cut so short that they are no use to anybo
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from sqlalchemy import Boolean, Connection, LargeBinary, Numeric, String, Uuid, column, func, inspect, select, table
@@ -17,6 +16,7 @@ from sqlalchemy.types import TypeEngine
 
 from messaging.relay.admin.desk import Action, Desk, Nothing, View
 from messaging.relay.admin.meanings import CANNOT, ELSEWHERE, NO_COLUMN_FOR, TABLES, Kind, Meaning
+from messaging.relay.admin.parameters import day_text
 from messaging.relay.admin.permissions import Permission
 from messaging.wire.json import Entity
 
@@ -202,9 +202,7 @@ def _of_bytes(start: bytes, size: int, kind: Kind) -> str:
 
 def day_of(milliseconds: int) -> str:
     """The day of a time; empty for what is none."""
-    if not 0 < milliseconds <= _LAST_TIME:
-        return ""
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d")
+    return day_text(milliseconds) if 0 < milliseconds <= _LAST_TIME else ""
 
 
 def bucket_of(number: int) -> str:

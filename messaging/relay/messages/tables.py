@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field
 
 from sqlalchemy import (
     BigInteger,
-    Index,
     LargeBinary,
     SmallInteger,
     String,
@@ -21,7 +20,6 @@ from sqlalchemy import (
     insert,
     literal_column,
     select,
-    text,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -29,7 +27,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Mapped, mapped_column
 from sqlalchemy.sql.expression import ColumnElement
 from sqlalchemy.sql.selectable import ScalarSelect
 
-from messaging.relay.database import Base, RowId, in_postgresql, in_sqlite
+from messaging.relay.database import Base, RowId, in_postgresql, in_sqlite, index_of_some
 from messaging.wire.envelope import content_field
 from messaging.wire.limits import MAX_DELIVERIES
 
@@ -56,19 +54,8 @@ class EnvelopeRow(Base):
 
     __tablename__ = "envelopes"
     __table_args__ = (
-        Index(
-            "ix_envelopes_payload_id",
-            "payload_id",
-            postgresql_where=text("payload_id IS NOT NULL"),
-            sqlite_where=text("payload_id IS NOT NULL"),
-        ),
-        Index(
-            "ix_envelopes_parked",
-            "mailbox_id",
-            "sequence",
-            postgresql_where=text(f"deliveries >= {MAX_DELIVERIES}"),
-            sqlite_where=text(f"deliveries >= {MAX_DELIVERIES}"),
-        ),
+        index_of_some("ix_envelopes_payload_id", "payload_id", where="payload_id IS NOT NULL"),
+        index_of_some("ix_envelopes_parked", "mailbox_id", "sequence", where=f"deliveries >= {MAX_DELIVERIES}"),
     )
     mailbox_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     sequence: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)

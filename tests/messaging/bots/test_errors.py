@@ -5,7 +5,7 @@ import pytest
 from messaging.bots.errors import told_of
 from messaging.client.bot.inbox import InboxFull
 from messaging.client.chats import UnknownConversation
-from messaging.client.errors import ClientError, CorruptStore, RelayUnreachable, StoreFailed
+from messaging.client.errors import AccountSuspended, ClientError, CorruptStore, RelayUnreachable, StoreFailed
 
 
 @pytest.mark.parametrize(
@@ -13,6 +13,7 @@ from messaging.client.errors import ClientError, CorruptStore, RelayUnreachable,
     [
         (UnknownConversation(), 400),
         (RelayUnreachable(), 503),
+        (AccountSuspended(), 503),
         (StoreFailed(), 503),
         (InboxFull(), 503),
         (CorruptStore(), 500),
@@ -22,3 +23,7 @@ from messaging.client.errors import ClientError, CorruptStore, RelayUnreachable,
 def test_only_what_the_caller_can_mend_is_told_as_theirs(error: ClientError, status: int) -> None:
     assert told_of(error).status == status
     assert str(error) not in told_of(error).description
+
+
+def test_that_a_bot_is_suspended_is_told_as_what_it_is() -> None:
+    assert "suspended by an operator" in told_of(AccountSuspended()).description

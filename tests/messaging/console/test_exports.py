@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 
 import aiohttp
 import pytest
@@ -51,16 +52,25 @@ async def test_the_lines_are_what_verifies_elsewhere(console: StartedConsole) ->
     assert verify(entries, key=console.secret.audit_key) == entries[-1]
 
 
-async def test_many_pages_come_whole_and_in_order(console: StartedConsole) -> None:
+async def test_many_pages_come_whole_and_in_order_and_stand_in_the_log_once(
+    console: StartedConsole, monkeypatch: pytest.MonkeyPatch
+) -> None:
     owner = await console.owner()
-    for _ in range(5):
-        await owner.get("/views/accounts.search")
-    from messaging.relay.admin import audit_domain
-
+    await write(console, SAID, 10)  # beside three others: the last page has one entry
+    monkeypatch.setattr(exports, "MAX_PAGE", 2)
     answer = await owner.get("/audit/export.jsonl")
     entries = [Entry.from_json(line) for line in answer.text.splitlines()]
     assert [entry.sequence for entry in entries] == list(range(1, len(entries) + 1))
-    assert audit_domain.ExportFrom().limit >= 1
+    (noted,) = (await owner.get("/api/v1/views/audit.list?action=audit.export")).json["entries"]
+    assert noted["sequence"] == len(entries)
+
+
+async def test_each_part_that_a_program_fetches_stands_in_the_log(console: StartedConsole) -> None:
+    owner = await console.owner()
+    for after in (0, 1, 2):
+        assert (await owner.get(f"/api/v1/views/audit.export?after={after}&limit=2")).status == 200
+    noted = (await owner.get("/api/v1/views/audit.list?action=audit.export")).json["entries"]
+    assert [each["subject"] for each in noted] == ["entries after 2", "entries after 1", "entries after 0"]
 
 
 async def test_the_table_has_every_column_and_no_formula(console: StartedConsole) -> None:
@@ -88,17 +98,25 @@ async def test_no_other_file_comes_out(console: StartedConsole, path: str) -> No
     assert (await owner.get(path)).status == 404
 
 
-async def long_log(console: StartedConsole, entries: int = 6000) -> None:
-    """More than what lies between a console and a browser that does not read."""
-    said = Said(at=1, operator="x" * 60, via="console", action="a", outcome=Outcome.DONE, reason="r" * 500)
+SAID = Said(at=1, operator="x", via="console", action="a", outcome=Outcome.DONE)
+
+
+async def write(console: StartedConsole, said: Said, entries: int) -> None:
     async with console.database.begin() as db:
         for _ in range(entries):
             await append(db, said, console.secret.audit_key)
 
 
+@pytest.fixture
+async def long_log(console: StartedConsole, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More, on a few pages, than what lies between a console and a browser that does not read."""
+    monkeypatch.setattr(exports, "MAX_PAGE", 10)
+    await write(console, replace(SAID, reason="r" * 200_000), 60)
+
+
+@pytest.mark.usefixtures("long_log")
 async def test_who_is_signed_out_meanwhile_gets_no_more_and_no_end(console: StartedConsole) -> None:
     owner, eve = await console.owner(), await console.operator(Role.SECURITY, "Eve")
-    await long_log(console)
     async with eve.http.get(eve.url + "/audit/export.jsonl") as answer:
         await answer.content.readany()
         assert (
@@ -108,9 +126,9 @@ async def test_who_is_signed_out_meanwhile_gets_no_more_and_no_end(console: Star
             await answer.content.read()
 
 
+@pytest.mark.usefixtures("long_log")
 async def test_one_operator_fetches_one_file_at_once(console: StartedConsole) -> None:
     owner, other = await console.owner(), await console.operator(Role.SECURITY, "Eve")
-    await long_log(console)
     assert EXPORTS_AT_ONCE == 1
     async with owner.http.get(owner.url + "/audit/export.jsonl") as answer:
         await answer.content.readany()
@@ -122,13 +140,13 @@ async def test_one_operator_fetches_one_file_at_once(console: StartedConsole) ->
     assert (await owner.get("/audit/export.csv")).status == 200
 
 
+@pytest.mark.usefixtures("long_log")
 async def test_what_is_written_meanwhile_is_in_the_next_file(console: StartedConsole) -> None:
     owner = await console.owner()
-    await long_log(console)
     head = (await owner.get("/api/v1/views/audit.head")).json["entries"]
     async with owner.http.get(owner.url + "/audit/export.jsonl") as answer:
         begun = await answer.content.readany()
-        await long_log(console, 1)
+        await write(console, SAID, 1)
         lines = (begun + await answer.content.read()).decode().splitlines()
     assert [Entry.from_json(line).sequence for line in (lines[0], lines[-1])] == [
         1,
@@ -141,7 +159,7 @@ async def test_a_file_that_ends_before_the_log_says_so(
     console: StartedConsole, monkeypatch: pytest.MonkeyPatch, most: int, cut: str | None
 ) -> None:
     owner = await console.owner()
-    await long_log(console, 4)  # beside how the owner became one, and that they fetch it
+    await write(console, SAID, 4)  # beside how the owner became one, and that they fetch it
     monkeypatch.setattr(exports, "MAX_EXPORT", most)
     answer = await owner.get("/audit/export.jsonl")
     assert (answer.headers.get(CUT), len(answer.text.splitlines())) == (cut, most)

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 from pydantic import Field
 
-from messaging.console.forms import Kind, checked, clean_text, fields_of, read_parameters, required_names
+from messaging.console.forms import UNKNOWN, Kind, checked, clean_text, fields_of, read_parameters, required_names
 from messaging.relay.admin.errors import InvalidInput
 from messaging.wire.json import Entity
 
@@ -123,6 +123,13 @@ def test_a_needed_field_that_is_missing_is_named() -> None:
 def test_json_with_control_characters_or_of_another_shape_is_refused(values: object) -> None:
     with pytest.raises(InvalidInput):
         checked(Asked, values)
+
+
+@pytest.mark.parametrize("name", ["canary", "how_many"])
+def test_json_with_a_member_that_is_not_known_is_refused_and_not_repeated(name: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        checked(Asked, {"aci": ACI, name: 7})
+    assert (refused.value.fields, str(refused.value)) == ((), UNKNOWN)
 
 
 def test_a_reason_may_have_lines_and_no_control_characters() -> None:

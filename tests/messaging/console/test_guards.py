@@ -7,6 +7,7 @@ import pytest
 
 from messaging.console.app import application
 from messaging.console.guards import OPEN, SAFE_METHODS, WrongOrigin, check_origin
+from messaging.console.live import Live
 from messaging.console.parts import Console, Site
 from messaging.relay.admin.desk import Desk
 from messaging.relay.admin.limits import MAX_BODY
@@ -20,7 +21,7 @@ SITE = Site("https://console.example", frozenset({"console.example"}), frozenset
 def routes_of(started: StartedConsole) -> list[tuple[str, str]]:
     """Every route of a console: its method and its path, with something in the place of each name."""
     desk = Desk(started.database, started.settings.database_url, LocalWakeups(), started.secret, None, started.clock)  # type: ignore[arg-type]
-    console = Console(started.settings, SITE, desk, started.door)
+    console = Console(started.settings, SITE, desk, started.door, Live(started.database, started.clock))
     found = []
     for route in application(console).router.routes():
         resource = route.resource
@@ -223,6 +224,16 @@ async def raw_status(console: StartedConsole, *lines: bytes) -> int:
 )
 async def test_who_shows_bytes_that_are_no_letters_is_nobody(console: StartedConsole, line: bytes) -> None:
     assert await raw_status(console, line) == 401
+
+
+async def test_a_script_of_a_page_is_told_in_the_language_of_the_page_and_a_program_in_english(
+    console: StartedConsole,
+) -> None:
+    browser, french = await console.browser(), {"Accept-Language": "fr"}
+    page = await browser.send("POST", "/enrol/options", headers={**browser.ours, **french}, json={"code": "x"})
+    assert page.json["message"].startswith("Ce lien")
+    program = await browser.get("/api/v1/me", **french)
+    assert program.json["message"] == "Sign in first."
 
 
 async def test_a_program_does_not_choose_what_the_log_says_of_its_way(console: StartedConsole) -> None:

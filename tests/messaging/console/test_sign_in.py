@@ -2,6 +2,7 @@
 
 import re
 from contextlib import AsyncExitStack
+from datetime import timedelta
 
 import pyotp
 import pytest
@@ -37,6 +38,11 @@ async def is_in(browser: Browser) -> bool:
 async def codes_of(browser: Browser) -> list[str]:
     page = await browser.post("/account/recovery-codes")
     return re.findall(r"<code>([0-9A-Z-]{19})</code>", page.text)
+
+
+async def outcomes_of(console: StartedConsole, action: str) -> list[str]:
+    """What has come of each try of an action, by the audit log."""
+    return [entry.said.outcome.value async for entry in all_entries(console.database) if entry.said.action == action]
 
 
 async def recover(browser: Browser, code: str, second: str = "") -> int:
@@ -216,6 +222,15 @@ async def test_a_sign_in_ends_when_nobody_has_used_it_for_a_while(console: Start
     assert not await is_in(browser)
 
 
+async def test_an_open_page_that_asks_for_figures_by_itself_is_no_use(console: StartedConsole) -> None:
+    browser = await console.owner()
+    for _ in range(IDLE // timedelta(minutes=10)):
+        assert (await browser.get("/live.json", Accept="application/json")).status == 200
+        console.clock.advance(minutes=10)
+    assert (await browser.get("/live.json", Accept="application/json")).status == 401
+    assert not await is_in(browser)
+
+
 async def test_a_sign_in_ends_whatever_its_operator_does(console: StartedConsole) -> None:
     browser = await console.owner()
     absolute, step = int(ABSOLUTE.total_seconds() * 1000), 20 * MINUTE
@@ -314,6 +329,7 @@ async def test_a_recovery_code_lets_add_a_passkey_and_nothing_else(console: Star
     assert (await found.get("/")).headers["Location"] == "/account"
     assert (await found.post("/account/recovery-codes")).status == 403
     assert (await found.post("/actions/operators.invite", {"role": "owner"})).status == 403
+    assert await outcomes_of(console, "sign_in.recovery") == ["refused", "refused"]
     added = await found.add_passkey(found.passkey)
     assert added.json == {"next": "/sign-in"}
     assert not await is_in(found)
@@ -402,6 +418,8 @@ async def test_what_one_signs_in_with_is_changed_only_shortly_after_signing_in(c
     assert (await browser.post("/account/recovery-codes")).status == 403
     assert (await browser.get("/account/totp")).status == 403
     assert (await browser.add_passkey(Authenticator(console.running.url))).status == 403
+    assert await outcomes_of(console, "recovery_codes.make") == ["done", "refused"]
+    assert await outcomes_of(console, "passkeys.add") == await outcomes_of(console, "totp.set") == ["refused"]
 
 
 async def test_the_only_passkey_stays_and_another_ones_is_not_there(console: StartedConsole) -> None:

@@ -1,7 +1,9 @@
 """A backup is whole, made while others write, readable by its owner only, and without what must not be in it."""
 
 import asyncio
+import fcntl
 import json
+import os
 import sqlite3
 import stat
 import sys
@@ -19,9 +21,11 @@ from messaging.relay.backup import (
     STAMP,
     Manifest,
     Tools,
+    copy_pieces,
     copy_sqlite,
     digest_of,
     main,
+    pieces_below,
     read_stamp,
     require_apart,
     run_postgresql,
@@ -159,6 +163,43 @@ async def test_a_backup_that_fails_leaves_nothing_and_the_stamp_of_the_one_befor
     stamp = read_stamp(backups.folder)
     assert stamp is not None
     assert stamp.folder == first.name
+
+
+async def test_what_one_that_was_killed_has_left_goes_and_two_are_not_made_at_once(
+    backups: Backups, alice: Device
+) -> None:
+    await attach(alice, b"a picture")
+    left = backups.folder / ".incomplete-2026-11-26T031500.000000Z"
+    left.mkdir(parents=True)
+    (left / "database.sqlite").write_bytes(b"half")
+    handle = os.open(backups.folder, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with pytest.raises(StartupError, match="another backup is being made"):
+        await backups.make()
+    assert left.is_dir()  # it may be that one's
+    os.close(handle)
+    await backups.make()
+    assert not left.exists()
+
+
+def test_a_copy_that_ends_half_way_is_not_taken_for_a_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A restoration that is done again leaves out what is there."""
+    piece = tmp_path / "source" / ("a" * 40) / "000000000000-0123456789abcdef"
+    piece.parent.mkdir(parents=True)
+    piece.write_bytes(b"whole")
+
+    def ends(_: Path, target: Path) -> None:
+        target.write_bytes(b"wh")
+        raise TimeoutError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.copyfile", ends)
+        with pytest.raises(TimeoutError):
+            copy_pieces(tmp_path / "source", tmp_path / "target", None, lambda _: None)
+    assert pieces_below(tmp_path / "target") == []
+    copy_pieces(tmp_path / "source", tmp_path / "target", None, lambda _: None)
+    (copied,) = pieces_below(tmp_path / "target")
+    assert (copied.read_bytes(), copied.stat().st_mode & 0o777) == (b"whole", 0o600)
 
 
 async def test_sqlite_is_copied_as_of_one_moment_while_others_write(tmp_path: Path) -> None:

@@ -3,17 +3,21 @@
 import asyncio
 import json
 import os
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text, update
 
 from messaging.relay.accounts.tables import AccountRow
 from messaging.relay.database import normalise_url, open_database
-from messaging.relay.doctor import CHECKS, Deployment, examine, main
+from messaging.relay.doctor import CHECKS, LONG_SECONDS, OF_TABLES, Deployment, examine, main
 from messaging.relay.doctor_report import Check, Finding, Level
+from messaging.relay.migrate import migrate
+from messaging.relay.operator_settings import LIMITS, write_setting
 from messaging.relay.settings import Settings
 from tests.devices import MakePeer
 from tests.messaging.relay.backups import Backups
@@ -115,8 +119,52 @@ async def test_an_audit_log_without_the_secret_is_not_said_to_be_broken(settings
     assert (finding.level, finding.said) == (PROBLEM, "the audit log could not be verified")
 
 
+async def test_an_audit_log_that_takes_too_long_is_left(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[asyncio.subprocess.Process] = []
+    run = asyncio.create_subprocess_exec
+
+    async def noted(*command: str, **more: Any) -> asyncio.subprocess.Process:
+        started.append(await run(*command, **more))
+        return started[-1]
+
+    monkeypatch.setattr("asyncio.create_subprocess_exec", noted)
+    monkeypatch.setitem(LONG_SECONDS, Check.AUDIT_LOG, 0.05)
+    (finding,) = await found(settings, only=Check.AUDIT_LOG)
+    assert (finding.level, finding.said) == (PROBLEM, "it could not be looked at (TimeoutError)")
+    assert await asyncio.wait_for(started[0].wait(), 10) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("revision", ["0004", "base"])
+async def test_of_a_schema_that_is_not_this_versions_only_that_is_said(
+    relays: Relays, backend: str, revision: str
+) -> None:
+    settings = await relays.settings(backend)
+    await migrate(normalise_url(settings.database_url), revision=revision)
+    findings = await found(settings)
+    assert [each.level for each in findings if each.check is Check.MIGRATIONS] == [WARNING]
+    assert not [each for each in findings if "could not be" in each.said]
+
+
+async def test_a_database_that_is_away_is_said_once(relays: Relays) -> None:
+    away = replace(await relays.settings("postgresql"), database_url="postgresql://nobody@127.0.0.1:1/nothing")
+    checks = [each.check for each in await found(away) if each.level is PROBLEM and "could not be" in each.said]
+    assert set(checks) <= {Check.CLOCK, Check.DATABASE}
+    assert await worst(away, Check.MIGRATIONS) is PROBLEM
+
+
 async def test_a_redis_that_is_away_is_a_problem(settings: Settings) -> None:
     assert await worst(replace(settings, redis_url="redis://127.0.0.1:1"), Check.REDIS) is PROBLEM
+
+
+async def test_limits_that_relays_cannot_apply_are_a_problem(settings: Settings) -> None:
+    assert await worst(settings, Check.SETTINGS) is OK
+    database = open_database(normalise_url(settings.database_url))
+    for version, (size, level) in enumerate(((7, OK), (-1, PROBLEM))):
+        document = {"everybody": {"messages": {"size": size, "refill": 1}}}
+        async with database.begin() as db:
+            await write_setting(db, LIMITS, document, after=version, at=1, by="olga")
+        assert await worst(settings, Check.SETTINGS) is level
+    await database.close()
 
 
 async def test_backups_are_asked_for(settings: Settings, tmp_path: Path) -> None:
@@ -174,7 +222,7 @@ async def test_a_check_that_fails_stops_no_other_and_tells_nothing_of_what_it_sa
         attachments_url="file:///nowhere",
     )
     findings = await found(settings)
-    assert {finding.check for finding in findings} == CHECKS.keys()
+    assert {finding.check for finding in findings} == CHECKS.keys() - OF_TABLES
     assert CANARY not in repr(findings)
 
 

@@ -1,6 +1,7 @@
 """What Prometheus reads: a relay's figures in its text format, on a port of their own, and nobody named in them."""
 
 import asyncio
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -130,6 +131,24 @@ async def test_the_database_is_not_asked_at_each_look(database: Database) -> Non
     first = await exporter.text()
     exporter._database = None  # type: ignore[assignment]  # another look would fail
     assert samples((await exporter.text()).decode()) == samples(first.decode())
+
+
+async def test_a_disk_that_does_not_answer_holds_up_nobody_else(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answers, waited = threading.Event(), threading.Event(), list[bool]()
+
+    def hangs(_: Path) -> None:
+        asked.set()
+        waited.append(answers.wait(2))
+
+    monkeypatch.setattr("messaging.relay.metrics_server.disk_facts", hangs)
+    exporter = Exporter(database, None, {"attachments": tmp_path}, "n", "1", Figures().snapshot)
+    telling = asyncio.create_task(exporter.text())
+    assert await asyncio.to_thread(asked.wait, 5)
+    answers.set()
+    await telling
+    assert waited == [True]  # what sets it has gone on meanwhile
 
 
 async def test_there_is_nothing_else_on_the_port(relays: Relays) -> None:

@@ -9,6 +9,8 @@ from sqlalchemy import delete, update
 from structlog.testing import capture_logs
 
 from messaging.relay.database import Database, normalise_url, open_database
+from messaging.relay.limits import DEFAULTS, Limit, LiveSizes, Sizes
+from messaging.relay.logs import LOGGABLE
 from messaging.relay.operator_settings import (
     LIMITS,
     REMOTE_CONFIG,
@@ -53,8 +55,9 @@ async def test_of_two_writers_who_saw_the_same_one_is_refused(database: Database
 async def test_a_document_is_applied_once_and_a_bad_one_stops_nothing(database: Database) -> None:
     seen: list[Mapping[str, Any]] = []
 
-    def refuse(_document: Mapping[str, Any]) -> None:
-        raise ValueError
+    def refuse(document: Mapping[str, Any]) -> None:
+        if document:
+            raise ValueError
 
     book = SettingsBook(database, {"good": seen.append, "bad": refuse})
     await write(database, "bad", {"CANARY": 1}, after=0)
@@ -67,6 +70,33 @@ async def test_a_document_is_applied_once_and_a_bad_one_stops_nothing(database: 
     await write(database, "good", {"a": 2}, after=1)
     await book.read()
     assert seen == [{"a": 1}, {"a": 2}]
+
+
+async def test_the_latest_that_can_be_applied_stands_at_a_relays_start_too(database: Database) -> None:
+    """One that was undone to a version from before there were bounds, say."""
+    good, late = LiveSizes(Sizes(DEFAULTS, {})), LiveSizes(Sizes(DEFAULTS, {}))
+    book = SettingsBook(database, {LIMITS: good.apply})
+    for version, size in enumerate((7, 8, -1)):
+        await write(database, LIMITS, {"everybody": {"messages": {"size": size, "refill": 1}}}, after=version)
+        await book.read()
+    with capture_logs() as logs:
+        await SettingsBook(database, {LIMITS: late.apply}).read()
+    assert good.everybody[Limit.MESSAGES].size == late.everybody[Limit.MESSAGES].size == 8
+    assert [(each["event"], each["setting"], each["version"]) for each in logs] == [("setting_not_applied", LIMITS, 3)]
+    assert logs[0].keys() - {"log_level"} <= LOGGABLE  # whoever reads the log sees which one
+
+
+async def test_where_none_can_be_applied_a_relay_has_what_it_had_at_its_start(database: Database) -> None:
+    seen: list[Mapping[str, Any]] = []
+
+    def apply(document: Mapping[str, Any]) -> None:
+        if document:
+            raise ValueError
+        seen.append(document)
+
+    await write(database, "x", {"a": 1}, after=0)
+    await SettingsBook(database, {"x": apply}).read()
+    assert seen == [{}]
 
 
 async def test_what_a_restored_database_says_stands(database: Database) -> None:

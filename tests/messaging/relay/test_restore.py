@@ -2,20 +2,25 @@
 
 import asyncio
 import json
+import secrets
+import shutil
+import signal
+import sqlite3
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.engine import make_url
 
 from messaging.relay.backup import ATTACHMENTS, MANIFEST, digest_of
 from messaging.relay.database import normalise_url, open_database
 from messaging.relay.errors import StartupError
 from messaging.relay.migrate import migrate, require_current
-from messaging.relay.restore import SKIPPED_SEQUENCES, _put_aside
+from messaging.relay.restore import SKIPPED_SEQUENCES, put_in_place
 from messaging.wire.identifiers import IdentityKind
 from messaging.wire.keys import SetKeysRequest
 from messaging.wire.messages import PrekeysLow
@@ -156,18 +161,30 @@ async def test_nobody_is_restored_while_relays_run(relays: Relays, backups: Back
     assert await rows(backups, "SELECT name FROM nodes") == []
 
 
-async def test_nothing_gives_way_unless_that_is_said(relays: Relays, backups: Backups, backend: str) -> None:
+async def test_nothing_gives_way_unless_that_is_said(relays: Relays, backups: Backups) -> None:
     await relays.serve(backups.settings)
     backup, _ = await backups.make()
     await relays.stop()
     with pytest.raises(StartupError, match="--replace"):
         await backups.put_back(backup, replace=False)
+
+
+async def test_what_was_there_is_kept_under_another_name(
+    relays: Relays, backups: Backups, backend: str, peer_of: MakePeer
+) -> None:
+    relay = await relays.serve(backups.settings)
+    backup, _ = await backups.make()
+    await peer_of(relay).register()
+    await relays.stop()
     restored = await backups.put_back(backup)
-    assert (restored.replaced is not None) is (backend == "sqlite")
-    if restored.replaced is not None:
-        path = backups.database
-        assert path.with_name(restored.replaced).stat().st_size > 0
-        assert not list(path.parent.glob("*.restoring-*"))
+    assert restored.replaced is not None
+    assert await rows(backups, "SELECT count(*) FROM accounts") == [0]
+    if backend == "sqlite":
+        url = f"sqlite:///{backups.database.with_name(restored.replaced)}"
+    else:
+        url = relays.postgres.url_of(restored.replaced)
+    kept = replace(backups, settings=replace(backups.settings, database_url=url))
+    assert await rows(kept, "SELECT count(*) FROM accounts") == [1]
 
 
 async def test_a_backup_goes_into_an_empty_database(
@@ -202,51 +219,190 @@ async def test_of_a_copy_that_cannot_be_read_postgresql_deletes_nothing(relays: 
     await require_current(normalise_url(backups.settings.database_url))
 
 
-async def test_killed_half_way_no_relay_starts_on_it_and_it_can_be_done_again(
+class Killed(Exception):
+    """Stands for the end of the process at this point."""
+
+
+def killed(*_: object) -> None:
+    raise Killed
+
+
+KILLED_THERE = """
+import os, signal, sys
+from messaging.cli import main
+from messaging.relay import restore
+def killed(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+if there := sys.argv.pop(1):
+    setattr(restore, there, killed)
+main()
+"""
+PG_RESTORE_THAT_KILLS = """#!/bin/sh
+case "$*" in *--list*) ;; *) kill -9 $PPID ;; esac
+exec {program} "$@"
+"""
+
+
+@pytest.mark.parametrize(
+    ("backend", "point"),
+    [
+        ("sqlite", "finish_restore"),
+        ("sqlite", "forget_what_is_past"),
+        ("sqlite", "put_in_place"),
+        ("postgresql", "pg_restore"),
+        ("postgresql", "forget_what_is_past"),
+    ],
+)
+async def test_killed_at_any_moment_the_old_database_is_there_and_it_can_be_done_again(
+    relays: Relays, backups: Backups, peer_of: MakePeer, tmp_path: Path, point: str
+) -> None:
+    relay = await relays.serve(backups.settings)
+    alice = await peer_of(relay).register()
+    backup, _ = await backups.make()
+    late = await peer_of(relay).register()
+    await relays.stop()
+
+    programs = tools().folder
+    if point == "pg_restore":  # which goes on alone
+        script, programs = tmp_path / "pg_restore", tmp_path
+        script.write_text(PG_RESTORE_THAT_KILLS.format(program=tools().find("pg_restore")))
+        script.chmod(0o700)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", KILLED_THERE, "" if point == "pg_restore" else point),
+        *("restore", str(backup), "--replace", "--pg-bin", str(programs)),
+        *("--database-url", backups.settings.database_url),
+        *("--attachments-url", str(backups.settings.attachments_url)),
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    assert await asyncio.wait_for(process.wait(), 30) == -signal.SIGKILL
+
+    relay = await relays.serve(backups.settings)
+    for device in (alice, late):
+        assert (await at(relay, device).call("GET", "/v1/accounts/whoami")).status == 200
+    await relays.stop()
+    await backups.put_back(backup)
+    relay = await relays.serve(backups.settings)
+    assert (await at(relay, alice).call("GET", "/v1/accounts/whoami")).status == 200
+    assert (await at(relay, late).call("GET", "/v1/accounts/whoami")).status == 401
+    assert await left_half_done(backups) == []
+
+
+async def left_half_done(backups: Backups) -> list[str]:
+    if backups.settings.database_url.startswith("sqlite"):
+        return [path.name for path in backups.database.parent.glob("*.restoring*")]
+    return await rows(backups, "SELECT datname FROM pg_database WHERE datname = current_database() || '_restoring'")
+
+
+async def test_into_an_empty_database_no_relay_starts_before_all_is_done(
     relays: Relays, tmp_path: Path, peer_of: MakePeer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backups = Backups(await relays.settings("postgresql"), tmp_path / "backups")
     alice = await peer_of(await relays.serve(backups.settings)).register()
     backup, _ = await backups.make()
     await relays.stop()
-
-    async def killed(_: AsyncConnection) -> int:
-        raise KeyError
-
+    name = await relays.postgres.create()
+    relays.databases.push_async_callback(relays.postgres.drop, name)
+    empty = replace(backups, settings=replace(backups.settings, database_url=relays.postgres.url_of(name)))
     with monkeypatch.context() as patched:
         patched.setattr("messaging.relay.restore.forget_what_is_past", killed)
-        with pytest.raises(KeyError):
-            await backups.put_back(backup)
-    assert await rows(backups, "SELECT count(*) FROM accounts") == [1]
-    url = normalise_url(backups.settings.database_url)
+        with pytest.raises(Killed):
+            await empty.put_back(backup, replace=False)
+    assert await rows(empty, "SELECT count(*) FROM accounts") == [1]
+    url = normalise_url(empty.settings.database_url)
     for refused in (require_current(url), migrate(url)):
         with pytest.raises(StartupError):
             await refused
-    await backups.put_back(backup, replace=False)
-    relay = await relays.serve(backups.settings)
+    await empty.put_back(backup, replace=False)
+    relay = await relays.serve(empty.settings)
     assert (await at(relay, alice).call("GET", "/v1/accounts/whoami")).status == 200
 
 
-def test_the_database_is_moved_before_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ended between the two, there is no database; the other way round there was one without its last changes."""
-    path, moved, rename = tmp_path / "relay.db", list[str](), Path.rename
+async def test_a_database_that_somebody_uses_stays(relays: Relays, backups: Backups, backend: str) -> None:
+    """A console, say: of relays their rows tell."""
+    await relays.serve(backups.settings)
+    backup, _ = await backups.make()
+    await relays.stop()
+    database = open_database(normalise_url(backups.settings.database_url))
+    async with database.read() as db:
+        await db.execute(text("SELECT count(*) FROM accounts"))
+        with pytest.raises(StartupError, match="is in use: stop relays, the console"):
+            await backups.put_back(backup)
+    await database.close()
+    await backups.put_back(backup)
 
-    def seen(part: Path, to: Path) -> Path:
-        moved.append(part.name)
-        return rename(part, to)
 
-    for ending in ("", "-wal", "-shm"):
-        path.with_name(path.name + ending).write_bytes(b"x")
-    monkeypatch.setattr(Path, "rename", seen)
-    assert _put_aside(path, tmp_path / "aside") == "aside"
-    assert moved == ["relay.db", "relay.db-wal", "relay.db-shm"]
+async def test_postgresql_says_what_a_role_lacks(relays: Relays, tmp_path: Path) -> None:
+    backups = Backups(await relays.settings("postgresql"), tmp_path / "backups")
+    await relays.serve(backups.settings)
+    backup, _ = await backups.make()
+    await relays.stop()
+    url, role = make_url(backups.settings.database_url), f"r_{secrets.token_hex(8)}"
+    await relays.postgres.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'x' IN ROLE pg_read_all_data")
+    poor = url.set(username=role, password="x").render_as_string(hide_password=False)
+    try:
+        with pytest.raises(StartupError, match="may not make databases"):
+            await replace(backups, settings=replace(backups.settings, database_url=poor)).put_back(backup)
+    finally:
+        await relays.postgres.execute(f"DROP ROLE {role}")
+    await require_current(normalise_url(backups.settings.database_url))
+
+
+def a_database(path: Path, says: str, *, in_the_log: bool = False) -> None:
+    """``in_the_log``: as a relay leaves it that is killed, with the last change nowhere else."""
+    made = path.with_name("made")
+    with closing(sqlite3.connect(made, isolation_level=None)) as db:
+        db.execute(f"PRAGMA journal_mode = {'WAL' if in_the_log else 'DELETE'}")
+        db.execute("CREATE TABLE t AS SELECT 'nothing' AS said")
+        if in_the_log:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        db.execute("UPDATE t SET said = ?", (says,))
+        for ending in ("", "-wal") if in_the_log else ("",):
+            shutil.copyfile(f"{made}{ending}", f"{path}{ending}")
+    made.unlink()
+
+
+def said_in(path: Path) -> str:
+    with closing(sqlite3.connect(path)) as db:
+        return str(db.execute("SELECT said FROM t").fetchone()[0])
+
+
+@pytest.mark.parametrize("step", ["messaging.relay.restore.end_log", "os.link", "pathlib.Path.replace"])
+def test_sqlite_has_the_old_or_the_new_whenever_the_change_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    new, path, aside = (tmp_path / name for name in ("new", "relay.db", "aside"))
+    a_database(path, "old", in_the_log=True)
+    a_database(new, "new")
+    with monkeypatch.context() as patched:
+        patched.setattr(step, killed)
+        with pytest.raises(Killed):
+            put_in_place(new, path, aside)
+    assert said_in(path) == "old"
+    aside.unlink(missing_ok=True)
+    assert put_in_place(new, path, aside) == "aside"
+    assert (said_in(path), said_in(aside)) == ("new", "old")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["aside", "relay.db"]
+
+
+def test_where_a_file_has_one_name_only_the_old_one_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    new, path, aside = (tmp_path / name for name in ("new", "relay.db", "aside"))
+    a_database(path, "old")
+    a_database(new, "new")
+
+    def refused(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("os.link", refused)
+    assert put_in_place(new, path, aside) == "aside"
+    assert (said_in(path), said_in(aside)) == ("new", "old")
 
 
 def test_a_log_without_its_database_is_not_left_to_the_next_one(tmp_path: Path) -> None:
-    path = tmp_path / "relay.db"
+    new, path = tmp_path / "new", tmp_path / "relay.db"
+    a_database(new, "new")
     path.with_name("relay.db-wal").write_bytes(b"x")
-    assert _put_aside(path, tmp_path / "aside") is None
-    assert [each.name for each in tmp_path.iterdir()] == ["aside-wal"]
+    assert put_in_place(new, path, tmp_path / "aside") is None
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["aside-wal", "relay.db"]
 
 
 def damage(path: Path) -> None:
@@ -273,10 +429,11 @@ async def test_a_damaged_database_gives_way(relays: Relays, tmp_path: Path) -> N
         (lambda folder: change(folder, revision="9999"), "newer version"),
         (lambda folder: change(folder, database="../secret"), "newer version"),
         (lambda folder: change(folder, digest="0" * 64), "damaged"),
+        (lambda folder: change(folder, attachments=1), "attachments are not all there"),
         (lambda folder: (folder / "database.sqlite").write_bytes(b"x"), "damaged"),
         (lambda folder: (folder / "database.sqlite").unlink(), "cannot be read"),
     ],
-    ids=["no manifest", "format", "revision", "another file", "digest", "changed", "gone"],
+    ids=["no manifest", "format", "revision", "another file", "digest", "attachments", "changed", "gone"],
 )
 async def test_what_is_no_whole_backup_changes_nothing(
     relays: Relays, tmp_path: Path, spoil: object, sentence: str

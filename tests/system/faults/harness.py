@@ -6,7 +6,7 @@ import secrets
 import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -30,20 +30,24 @@ DURABLE = {
 }
 LIMITS = Path(__file__).parents[3] / "benchmarks" / "limits.toml"
 DELIVERY_SECONDS = 60
+MODULE = ("-m", "messaging.relay")
 
 
 class Relay:
     """One relay process, and the proxy through which it is reached."""
 
-    def __init__(self, settings: Settings, limits: Path = LIMITS) -> None:
+    def __init__(
+        self, settings: Settings, limits: Path = LIMITS, *options: str, program: Sequence[str] = MODULE
+    ) -> None:
         self.proxy = FaultProxy()
         self._settings = settings
-        self._limits = limits
+        self._options = ("--limits", str(limits), *options)
+        self._program = program
         self._process: RelayProcess | None = None
 
     async def start(self) -> None:
         """Start it, and let the proxy lead there."""
-        self._process = await start_relay(self._settings, "--limits", str(self._limits), quiet=True)
+        self._process = await start_relay(self._settings, *self._options, quiet=True, program=self._program)
         self.proxy.target = self._process.started.port
 
     async def kill(self) -> None:
@@ -51,6 +55,11 @@ class Relay:
         self.signal(signal.SIGKILL)
         if self._process is not None:
             await self._process.process.wait()
+
+    async def ended(self) -> int:
+        """With which code it has ended, when it has."""
+        assert self._process is not None
+        return await self._process.process.wait()
 
     def signal(self, number: signal.Signals) -> None:
         """Send it a signal, if it runs."""
@@ -110,8 +119,10 @@ class Deployment:
 
 
 @asynccontextmanager
-async def deployment(*, relays: int, pairs: int, sqlite: bool = False) -> AsyncIterator[Deployment]:
-    """Start everything; at the end everything that was started is ended."""
+async def deployment(
+    *, relays: int, pairs: int, sqlite: bool = False, options: Sequence[str] = (), program: Sequence[str] = MODULE
+) -> AsyncIterator[Deployment]:
+    """Start everything; at the end everything that was started is ended. Relays are called ``r0``, ``r1`` and so on."""
     with ExitStack() as stack:
         folder = stack.enter_context(temporary_folder())
         postgres = None if sqlite else stack.enter_context(own_postgres(DURABLE))
@@ -127,11 +138,14 @@ async def deployment(*, relays: int, pairs: int, sqlite: bool = False) -> AsyncI
             secret_file=secret,
             attachments_url=(folder / "attachments").as_uri(),
         )
-        made = Deployment([Relay(settings) for _ in range(relays)], postgres, valkey, pairs)
+        started = [
+            Relay(settings, LIMITS, "--node-name", f"r{number}", *options, program=program) for number in range(relays)
+        ]
+        made = Deployment(started, postgres, valkey, pairs)
         try:
             for relay in made.relays:
                 await relay.proxy.start()
-                await relay.start()
+            await asyncio.gather(*(relay.start() for relay in made.relays))
             yield made
         finally:
             for relay in made.relays:

@@ -13,12 +13,14 @@ from messaging.relay.admin.assistants import NO_LOG, REPORT_STALE, AssistantPage
 from messaging.relay.admin.audit_tables import last_entry
 from messaging.relay.admin.desk import Desk, Nothing, act, look
 from messaging.relay.admin.errors import Conflict, NothingThere, NotPermitted, ReasonNeeded
-from messaging.relay.admin.evidence import Appraised, Shown
+from messaging.relay.admin.evidence import Appraisals, Appraised, Shown
+from messaging.relay.admin.limits import MAX_APPRAISALS
 from messaging.relay.admin.permissions import Role
 from messaging.relay.admin.registry import ACTIONS, VIEWS
 from messaging.relay.assistants.tables import AssistantReportRow
 from messaging.wire.assistants import AssistantDirectory, AssistantLoad, AssistantReport, ReportedEvidence, ReportNonce
 from messaging.wire.limits import MEASUREMENT
+from tests.consoles import StandingClock
 from tests.desks import a_desk, an_operator
 from tests.devices import Device, NewDevice, Peer
 from tests.relays import StartedRelay
@@ -96,6 +98,35 @@ async def test_the_evidence_is_judged_with_the_relays_nonce_and_the_accounts_key
     assert found.evidence_at is not None
     assert found.reported_at is not None
     assert found.evidence_at <= found.reported_at
+
+
+async def test_a_list_that_is_looked_at_again_soon_appraises_nothing_anew(
+    relay: StartedRelay, judge: Judge, scribe: Device
+) -> None:
+    await report(scribe, "scribe")
+    clock = StandingClock()
+    async with a_desk(relay, appraise=judge, now=clock) as desk:
+        appraised = []
+        for wait in (0, 59_999, 1, 0):
+            clock.advance(milliseconds=wait)
+            await lines(desk)
+            appraised.append(len(judge.shown))
+        assert appraised == [1, 1, 2, 2]
+        await look(desk, VIEWS["assistants.show"], an_operator(), OneAssistant(aci=str(scribe.aci)))
+        assert len(judge.shown) == 3, "who looks at one sees what holds now"
+        await report(scribe, "scribe")
+        await lines(desk)
+        assert len(judge.shown) == 4, "another report is other evidence"
+
+
+async def test_so_many_appraisals_are_kept_and_no_more() -> None:
+    judge, kept = Judge(), Appraisals()
+    shown = [Shown(b"bundle", number.to_bytes(32), bytes(33)) for number in range(MAX_APPRAISALS + 1)]
+    for each in [*shown, shown[1], shown[-1]]:
+        await kept.of(judge, each, 1)
+    assert judge.shown == shown
+    await kept.of(judge, shown[0], 1)
+    assert judge.shown[-1] == shown[0], "the oldest was forgotten"
 
 
 async def test_one_that_has_reported_nothing_is_shown_as_that(desk: Desk, judge: Judge, scribe: Device) -> None:

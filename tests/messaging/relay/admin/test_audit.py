@@ -100,3 +100,30 @@ def test_reading_undoes_writing(said: Said) -> None:
 def test_a_line_that_is_no_entry_is_refused(line: str) -> None:
     with pytest.raises(AuditBroken):
         Entry.from_json(line)
+
+
+@pytest.mark.parametrize(
+    ("written", "instead"),
+    [
+        ('"reason":""', '"reason":"another","reason":""'),  # of two readers each might take another one
+        ('"reason":""', '"note":"it was not I","reason":""'),
+        ('"detail":{}', '"detail":[]'),
+        ('"detail":{}', '"detail":7'),
+        ('"reason":""', '"reason":"\\ud800"'),
+        ('"reason":""', f'"reason":{"[" * 100_000}'),
+        ('"sequence":1', '"sequence": 1'),
+    ],
+    ids=["twice", "more", "list", "number", "no letter", "deep", "space"],
+)
+def test_a_line_that_was_not_written_so_is_refused_though_its_digest_may_hold(written: str, instead: str) -> None:
+    said = Said(at=1, operator="ada", via="api", action="x.do", outcome=Outcome.DONE)
+    line = link(said, after=None, key=KEY).as_json()
+    assert written in line
+    with pytest.raises(AuditBroken):
+        Verifier(key=KEY).take(Entry.from_json(line.replace(written, instead)))
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_a_line_ends_as_lines_end_where_it_was_kept(end: str) -> None:
+    (entry,) = chain(1)
+    assert Entry.from_json(entry.as_json() + end) == entry

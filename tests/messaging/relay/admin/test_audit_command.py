@@ -104,7 +104,10 @@ async def test_an_export_is_verified_where_the_database_is_not(log: Log, tmp_pat
     [
         ("UPDATE audit_entries SET reason = 'x' WHERE sequence = 700", "Entry 700 was changed."),
         ("DELETE FROM audit_entries WHERE sequence = 700", "Before entry 701 something is missing or was changed."),
+        ("UPDATE audit_entries SET outcome = 'x' WHERE sequence = 700", "Entry 700 was changed."),
+        ("UPDATE audit_entries SET detail = '7' WHERE sequence = 700", "Entry 700 was changed."),
         ("DELETE FROM audit_entries WHERE sequence > 1202", "The end of the log is missing."),
+        ("DELETE FROM audit_turn", "The end of the log is missing."),
     ],
 )
 async def test_what_was_changed_in_the_database_is_found(log: Log, backend: str, statement: str, told: str) -> None:

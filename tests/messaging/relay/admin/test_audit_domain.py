@@ -1,8 +1,12 @@
 """The audit log as operators see it."""
 
+import pytest
+from pydantic import ValidationError
+
 from messaging.relay.admin.audit import Entry, verify
-from messaging.relay.admin.audit_domain import AuditFilter, ExportFrom
+from messaging.relay.admin.audit_domain import AuditFilter, ExportFrom, ExportPage
 from messaging.relay.admin.desk import Nothing, look
+from messaging.relay.admin.limits import MIN_EXPORT_PAGE
 from messaging.relay.admin.registry import VIEWS
 from messaging.relay.database import Database
 from tests.messaging.relay.admin.town import Town, a_town
@@ -51,7 +55,7 @@ async def test_the_head_is_the_last_entry_and_the_export_verifies(database: Data
     entries: list[Entry] = []
     after: int | None = 0
     while after is not None:
-        page = await look(town.desk, VIEWS["audit.export"], town.operator(), ExportFrom(after=after, limit=2))
+        page = await exported(town, after, goes_on=after > 0)
         entries += [Entry.from_json(line) for line in page.lines]
         after = page.after
     last = verify(entries, key=town.desk.secret.audit_key)
@@ -60,11 +64,32 @@ async def test_the_head_is_the_last_entry_and_the_export_verifies(database: Data
     assert entries[head.entries - 1].digest.hex() == head.digest
 
 
-async def test_an_export_stands_in_the_log_once(database: Database) -> None:
+async def test_each_part_that_is_asked_for_stands_in_the_log_and_a_file_once(database: Database) -> None:
     town = await a_town(database)
-    await looked(town, 3)
-    first = await look(town.desk, VIEWS["audit.export"], town.operator(), ExportFrom(limit=2))
-    while first.after is not None:
-        first = await look(town.desk, VIEWS["audit.export"], town.operator(), ExportFrom(after=first.after, limit=2))
+    await looked(town, 5)
+    assert (await exported(town, 0)).after == 2
+    await exported(town, 2, goes_on=True)
+    await exported(town, 4)
     page = await look(town.desk, VIEWS["audit.list"], town.operator(), AuditFilter(action="audit.export"))
-    assert [entry.outcome for entry in page.entries] == ["read"]
+    assert [(entry.outcome, entry.subject) for entry in page.entries] == [
+        ("read", "entries after 4"),
+        ("read", "entries after 0"),
+    ]
+
+
+async def test_who_reads_the_smallest_parts_comes_to_the_end_although_each_adds_an_entry(database: Database) -> None:
+    town = await a_town(database)
+    await looked(town, 5)
+    after: int | None = 0
+    for _ in range(12):
+        if after is not None:
+            after = (await exported(town, after)).after
+    assert after is None
+    with pytest.raises(ValidationError):
+        ExportFrom(limit=MIN_EXPORT_PAGE - 1)
+
+
+async def exported(town: Town, after: int, *, goes_on: bool = False) -> ExportPage:
+    view, wanted = VIEWS["audit.export"], ExportFrom(after=after, limit=MIN_EXPORT_PAGE)
+    page: ExportPage = await look(town.desk, view, town.operator(), wanted, goes_on=goes_on)
+    return page

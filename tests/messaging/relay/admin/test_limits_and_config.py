@@ -148,6 +148,23 @@ async def test_undoing_is_one_more_version_with_what_stood(town: Town) -> None:
         await do(town, "limits.undo", VersionNamed(version=5))
 
 
+@pytest.mark.parametrize(
+    ("setting", "action", "document"),
+    [
+        (LIMITS, "limits.undo", {"everybody": {"requests": {"size": 1.0, "refill": 1e6}}}),
+        (REMOTE_CONFIG, "config.undo", {"new.look": {"value": "on", "percentage": 101}}),
+    ],
+)
+async def test_what_relays_refuse_does_not_come_back(
+    town: Town, setting: str, action: str, document: dict[str, Any]
+) -> None:
+    async with town.desk.database.begin() as db:
+        for version, said in ((2, document), (3, {})):
+            await write_setting(db, setting, said, after=version, at=1, by="olga")
+    with pytest.raises(Conflict, match="Relays refuse it"):
+        await do(town, action, VersionNamed(version=3))
+
+
 async def test_old_versions_are_listed_up_to_a_bound_and_none_is_lost(town: Town) -> None:
     async with town.desk.database.begin() as db:
         for version in range(2, MAX_VERSIONS + 3):
@@ -178,14 +195,24 @@ async def test_which_accounts_a_value_names_is_for_those_who_may_see_accounts_an
 ) -> None:
     person = town.people[0].aci
     await do(town, "config.change", ConfigChange(name="new.look", value="off", accounts=(person,)))
-    for sees, accounts in ((frozenset({Permission.ACCOUNTS_SEE}), (person,)), (frozenset(), ())):
+    for sees, accounts in ((frozenset(), ()), (frozenset({Permission.ACCOUNTS_SEE}), (person,))):
         operator = replace(town.operator(), permissions=sees | {Permission.CONFIG_SEE})
         shown = await look(town.desk, VIEWS["config.show"], operator, Nothing())
         (value,) = shown.values
         assert (value.accounts, value.named_accounts) == (accounts, 1)
         assert str(person) not in shown.model_dump_json() or accounts
-        *_, entry = [entry async for entry in all_entries(town.desk.database)]
-        assert (entry.said.action, entry.said.outcome) == ("config.show", Outcome.READ)
+        told = [entry.said async for entry in all_entries(town.desk.database) if entry.said.action == "config.show"]
+        noted = (
+            [("accounts that values name", Outcome.READ)] if accounts else []
+        )  # who is shown none has looked at none
+        assert [(said.subject, said.outcome) for said in told] == noted
+
+
+async def test_values_that_name_no_account_are_looked_at_without_an_entry(town: Town) -> None:
+    await do(town, "config.change", ConfigChange(name="new.look", value="off"))
+    before = [entry async for entry in all_entries(town.desk.database)]
+    await config(town)
+    assert [entry async for entry in all_entries(town.desk.database)] == before
 
 
 async def test_a_value_is_hidden_or_left_to_the_files(town: Town) -> None:

@@ -8,7 +8,7 @@ from messaging.relay.admin.proposals import ProposalRow, add_proposal, decide
 from messaging.relay.database import Database
 
 KEPT = int((PROPOSAL_LIFETIME + PROPOSAL_KEPT).total_seconds() * 1000)
-AN_OPERATOR = {"handle": bytes(32), "name": "olga", "role": "owner", "created_at": 0}
+AN_OPERATOR = {"handle": bytes(32), "name": "olga", "folded_name": "olga", "role": "owner", "created_at": 0}
 
 
 async def test_a_proposal_is_kept_a_month_after_its_end_decided_or_not(database: Database) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import messaging.relay.app  # noqa: F401 - defines all tables
@@ -259,7 +259,7 @@ async def _server(db: AsyncConnection, town: Town) -> None:
         value = {"value": "on", "percentage": 5 + version, "accounts": [str(person.aci)]}
         await write_setting(db, REMOTE_CONFIG, {"new.look": value}, after=version, at=now, by="olga")
     for place, name in enumerate(("olga", "otto", "sam")):
-        operator = {"handle": uuid4().bytes * 2, "name": name, "created_at": now}
+        operator = {"handle": uuid4().bytes * 2, "name": name, "folded_name": name, "created_at": now}
         role = (Role.OWNER if place < 2 else Role.SUPPORT).value
         found = await db.execute(insert(OperatorRow).values({**operator, "role": role}).returning(OperatorRow.id))
         town.operators.append(found.scalar_one())
@@ -300,3 +300,17 @@ async def dump(database: Database) -> dict[str, Counter[str]]:
             for table in Base.metadata.sorted_tables
             if table.name not in AUDIT
         }
+
+
+async def refuse_entries(database: Database) -> None:
+    """Let nothing be added to the audit log any more."""
+    statements = ["CREATE TRIGGER no_entries BEFORE INSERT ON audit_entries BEGIN SELECT RAISE(ABORT, 'no'); END"]
+    async with database.begin() as db:
+        if db.dialect.name == "postgresql":
+            function = "CREATE FUNCTION no_entries() RETURNS trigger LANGUAGE plpgsql AS"
+            statements = [
+                f"{function} $$ BEGIN RAISE EXCEPTION 'no'; END $$",
+                "CREATE TRIGGER no_entries BEFORE INSERT ON audit_entries EXECUTE FUNCTION no_entries()",
+            ]
+        for statement in statements:
+            await db.execute(text(statement))
