@@ -14,6 +14,8 @@ from typing import Final
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from messaging.console.parts import AT_RISK, CONSOLE, OPERATOR, RECORD, SIGN_IN, Site
 from messaging.console.rendering import error_page, said_to
@@ -122,6 +124,13 @@ class Failed(AdminError):
     code, status, sentence = "internal", 500, "Something went wrong here. It is in the log."
 
 
+class Unavailable(AdminError):
+    """The database is away, or takes no changes. Whether what was asked for was done is not known."""
+
+    code, status = "unavailable", 503
+    sentence = "The database gives no answer now, or takes no changes. Look whether it was done before you try again."
+
+
 def middlewares() -> list[Middleware]:
     """All of them, the outermost first."""
     return [answered, ours, same_origin, with_body, admitted]
@@ -146,11 +155,12 @@ async def answered(request: web.Request, handler: Handler) -> web.StreamResponse
         response = _refusal(request, InvalidInput(()))
     except web.HTTPException as error:
         response = _of_aiohttp(request, error)
-    except ConnectionError:
-        raise  # nobody is there to be answered
-    except Exception as error:  # noqa: BLE001 - an answer is owed, and nothing may be told
+    except Exception as error:
+        if request.transport is None or request.transport.is_closing():
+            raise  # nobody is there to be answered
         get_logger().error("request_failed", route=_route(request), verb=request.method, error=type(error).__name__)
-        response = _refusal(request, Failed())
+        is_away = isinstance(error, DBAPIError | PoolTimeout | OSError)
+        response = _refusal(request, Unavailable() if is_away else Failed())
     duration = milliseconds_since(started)
     get_logger().debug(
         "answered", route=_route(request), verb=request.method, status=response.status, duration_ms=duration

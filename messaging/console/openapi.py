@@ -23,6 +23,7 @@ _REFUSALS: Final = {
     "413": "The body is too large.",
     "422": "A parameter breaks its rule, or a reason is missing.",
     "429": "Too many calls or tries.",
+    "503": "The database gives no answer, or takes no changes; look whether it was done.",
 }
 # Named as no entity of a domain is: entities and these stand side by side.
 _SCHEMAS: Final[dict[str, Any]] = {
