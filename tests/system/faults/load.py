@@ -78,6 +78,8 @@ class Pair:
 
     async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         async for message in socket:
+            if message.type is not aiohttp.WSMsgType.BINARY:  # an error: the relay has not answered a ping
+                return
             request = frames.decode_frame(message.data)
             if not isinstance(request, frames.Request):
                 continue
