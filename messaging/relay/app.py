@@ -66,7 +66,7 @@ from messaging.relay.metrics import Figures, Snapshot
 from messaging.relay.metrics_server import Exporter, metrics_server
 from messaging.relay.migrate import migrate, require_current
 from messaging.relay.nodes import Heartbeat
-from messaging.relay.openapi import describe, openapi_route
+from messaging.relay.openapi import openapi_route
 from messaging.relay.operator_settings import LIMITS, REMOTE_CONFIG, SettingsBook
 from messaging.relay.preflight import check_promises, wait_for_database
 from messaging.relay.profiles.handlers import profile_routes
@@ -301,7 +301,7 @@ class Parts:
             *health_routes(HealthService(self._database, self.stopping, self.broken)),
             *server_info_routes(self._database, _describe(self.certificates.trust_root, self._settings)),
         ]
-        return [*routes, openapi_route(describe(routes, version=version()))]
+        return [*routes, openapi_route(routes, version=version())]
 
     def entrance(self) -> Entrance:
         """Where requests and sockets come in."""

@@ -4,7 +4,8 @@ What is on the socket alone, and the uploads and downloads of attachments, are d
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from http import HTTPStatus
 from typing import Any
 
@@ -93,12 +94,15 @@ def describe(routes: Iterable[Route], *, version: str) -> dict[str, Any]:
 OPENAPI_DOC = Doc("This document", Access.ANYONE)
 
 
-def openapi_route(document: Mapping[str, Any]) -> Route:
-    """The route that serves the document."""
-    answer = Answer(200, json_body(document), {"Content-Type": "application/json"})
+def openapi_route(routes: Sequence[Route], *, version: str) -> Route:
+    """The route that serves the document; it is made when somebody asks for it first."""
+
+    @cache
+    def answer() -> Answer:
+        return Answer(200, json_body(describe(routes, version=version)), {"Content-Type": "application/json"})
 
     async def get_openapi(_call: Call) -> Answer:
-        return answer
+        return answer()
 
     return Route("GET", "/v1/openapi.json", get_openapi, OPENAPI_DOC)
 
