@@ -754,7 +754,7 @@ async def test_draining_waits_for_the_last() -> None:
     assert not drained.done()
     engine.go.set()
     assert await asyncio.gather(*tasks) == ["for a", "for b"]
-    await asyncio.wait_for(drained, 10)
+    await asyncio.wait_for(drained, 1)
 
 
 async def test_an_idle_counter_is_drained_at_once() -> None:

@@ -322,7 +322,7 @@ async def test_between_two_pieces_there_is_less_patience_than_before_the_first(s
     server.behaviours.append(hangs(chunk("One")))
     start = time.monotonic()
     assert await run(engine, a_request()) == [Admitted(), Token("One"), BROKEN]
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 2
     await engine.close()
 
 
@@ -352,9 +352,8 @@ async def test_a_server_that_stays_busy_is_left_alone_in_time(server: StandIn, e
     server.behaviours.extend([status(503)] * 20)
     start = time.monotonic()
     assert await run(engine, a_request(seconds=1.0)) == [BUSY]
-    assert time.monotonic() - start < 3.0
-    # At 0, 0.1, 0.3 and 0.7 seconds; fewer where something else keeps this machine busy.
-    assert 1 <= len(server.seen) <= 4
+    assert time.monotonic() - start < 1.0
+    assert len(server.seen) in {3, 4}  # at 0, 0.1, 0.3 and 0.7 seconds, if nothing else keeps this machine busy
 
 
 async def test_nothing_is_asked_again_after_the_first_token(server: StandIn, engine: PeerEngine) -> None:
