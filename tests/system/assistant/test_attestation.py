@@ -260,7 +260,8 @@ async def test_enclaves_that_the_relay_exchanges_learn_nothing_from_it(world: Wo
         SwapKeys(serving.service_id, other.service_id),
         Redirect(serving.service_id, other.service_id),
     ]
-    eve.judge(deadline=SHORT)
+    eve.judge()
+    eve.wait_at_most(SHORT, serving)
     with pytest.raises(AssistantSilent):  # what was encrypted for one is nothing that the other can read
         await eve.assistants.get(serving.service_id).verify()
     assert not [who for who, _ in (*serving.contents, *other.contents) if who == eve.device.address]
@@ -271,18 +272,20 @@ async def test_enclaves_that_the_relay_exchanges_learn_nothing_from_it(world: Wo
 
 async def test_evidence_that_the_relay_drops_or_keeps_for_later_is_no_evidence(world: World) -> None:
     ann, serving, other = world["Ann"].phone, world.serving(), world.other()
-    ann.judge(deadline=SHORT)
+    ann.judge()
     copies = Copy(frames(to=ann.me))
     world.hostile.rules.append(copies)
     await ann.assistants.get(serving.service_id).verify()
     world.hostile.rules[:] = [Drop(frames(to=ann.me))]
+    ann.wait_at_most(SHORT, serving)
     verifying = asyncio.create_task(ann.assistants.get(serving.service_id).verify())
     await asyncio.sleep(0)
     await world.hostile.send(*copies.copies)  # the answer to an earlier nonce, in place of the one to this
     with pytest.raises(AssistantSilent):
         await verifying
     world.hostile.rules[:] = [Drop(sends(to=serving.service_id))]
-    ann.judge(deadline=SHORT)
+    ann.judge()
+    ann.wait_at_most(SHORT, serving)
     chosen = await ann.assistants.choose(ann.conversation.id)
     assert chosen.service_id == other.service_id  # who cannot be reached is passed over
     await honest_use_goes_on(world, ann)
